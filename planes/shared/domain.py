@@ -1,0 +1,169 @@
+"""The nouns that the gateway and both planes share. Frozen, without input or output."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from uuid_utils.compat import uuid7
+
+
+class Role(StrEnum):
+    """What a member may do in one tenant; each role includes the ones before it."""
+
+    VIEWER = "viewer"
+    MEMBER = "member"
+    ADMIN = "admin"
+    OWNER = "owner"
+
+    @property
+    def rank(self) -> int:
+        """0 for viewer up to 3 for owner."""
+        return list(Role).index(self)
+
+
+class DocumentStatus(StrEnum):
+    """Where the newest version of a document stands."""
+
+    RECEIVED = "received"
+    PARSING = "parsing"
+    EMBEDDING = "embedding"
+    READY = "ready"
+    FAILED = "failed"
+    DELETED = "deleted"
+
+
+class ChatMode(StrEnum):
+    """Whether an answer draws on the tenant's documents."""
+
+    RAG = "rag"
+    OPEN = "open"
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    DECLINED = "declined"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class TenantContext:
+    """Who acts, in which tenant. Comes only from a verified token."""
+
+    tenant_id: UUID
+    user_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A span of one version's extracted text.
+
+    `text == extracted[start:end]`, counted in Unicode code points. `heading` is the breadcrumb of
+    headings above the span, joined by " > ", or empty. `page` counts from 1, None where the format
+    has no pages.
+    """
+
+    id: UUID
+    tenant_id: UUID
+    document_id: UUID
+    version_id: UUID
+    ordinal: int
+    start: int
+    end: int
+    page: int | None
+    heading: str
+    text: str
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A chunk found by at least one arm; a score that the store cannot fill is None."""
+
+    chunk: Chunk
+    dense: float | None
+    lexical: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """The union of what the dense and the lexical arm found, in no particular order."""
+
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither arm found anything."""
+        return not self.candidates
+
+
+@dataclass(frozen=True, slots=True)
+class SearchScope:
+    """Which chunks a search may see. The store applies all of it inside its query."""
+
+    tenant_id: UUID
+    generation: int
+    hidden_versions: tuple[UUID, ...] = ()
+    document_ids: tuple[UUID, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk chosen for an answer, with what a person needs to find it."""
+
+    chunk: Chunk
+    document_name: str
+    version: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message of a conversation as the chat log keeps it.
+
+    `seq` orders the messages of a conversation from 1; `citations` and `usage` hold the JSON shapes
+    of the public API.
+    """
+
+    id: UUID
+    tenant_id: UUID
+    conversation_id: UUID
+    seq: int
+    role: str
+    content: str
+    created_at: datetime
+    citations: list[dict[str, object]] = field(default_factory=list)
+    usage: dict[str, object] | None = None
+    model: str | None = None
+    mode: str | None = None
+    finish_reason: str | None = None
+    grounded: bool | None = None
+
+
+def new_id() -> UUID:
+    """Return a time-ordered identifier (UUIDv7, RFC 9562)."""
+    return uuid7()
+
+
+def chunk_id(version_id: UUID, ordinal: int) -> UUID:
+    """Return the same id for the same chunk of the same version, however often it is written."""
+    return uuid5(NAMESPACE_URL, f"polyplane:chunk:{version_id}:{ordinal}")
+
+
+def original_key(tenant_id: UUID, document_id: UUID, version_id: UUID) -> str:
+    """Object key of an uploaded file."""
+    return f"{tenant_id}/documents/{document_id}/{version_id}/original"
+
+
+def text_key(tenant_id: UUID, document_id: UUID, version_id: UUID) -> str:
+    """Object key of the extracted text: UTF-8, newline `\\n`, not normalised."""
+    return f"{tenant_id}/documents/{document_id}/{version_id}/text.txt"
+
+
+def document_prefix(tenant_id: UUID, document_id: UUID) -> str:
+    """Prefix of all objects of one document, of every version."""
+    return f"{tenant_id}/documents/{document_id}/"

@@ -1,0 +1,52 @@
+"""The base of every deployable's settings."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings.sources import PydanticBaseSettingsSource
+
+
+class _EnvironmentWithFiles(EnvSettingsSource):
+    """The environment, where `NAME_FILE` names a file that holds the value of `NAME`."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        variables = dict(super()._load_env_vars())
+        for name, field in self.settings_cls.model_fields.items():
+            for _, variable, _ in self._extract_field_info(field, name):
+                path = variables.get(f"{variable}_file")
+                if path and variables.get(variable) is None:
+                    variables[variable] = Path(path).read_text("utf-8").strip()
+        return variables
+
+
+class SharedSettings(BaseSettings):
+    """Settings from arguments, then the environment, then the files that it names.
+
+    Raises:
+        pydantic.ValidationError: A required value is missing or malformed; it names the variable.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources, the strongest first."""
+        del env_settings, dotenv_settings, file_secret_settings
+        return init_settings, _EnvironmentWithFiles(settings_cls)
+
+
+def _absolute(value: str | Path) -> Path:
+    return Path(value).expanduser().absolute()
+
+
+AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]

@@ -1,0 +1,104 @@
+"""The chat log in PostgreSQL, for installations without a CQL server."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from planes.shared.domain import ChatMessage
+from planes.shared.stores.postgres import Database
+
+BUCKET_ROWS = 10_000
+
+
+class PostgresChatLog:
+    """Messages by (tenant, conversation, bucket); writing one twice changes nothing."""
+
+    def __init__(self, database: Database) -> None:
+        """Store the database."""
+        self._database = database
+
+    async def append(self, messages: Sequence[ChatMessage]) -> None:
+        """Write messages of one tenant; they are durable on return.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
+        async with self._database.tenant(messages[0].tenant_id) as connection:
+            await connection.executemany(
+                "INSERT INTO chat_messages (tenant_id, conversation_id, bucket, seq, id, payload) "
+                "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+                [
+                    (
+                        m.tenant_id,
+                        m.conversation_id,
+                        m.seq // BUCKET_ROWS,
+                        m.seq,
+                        m.id,
+                        payload_of(m),
+                    )
+                    for m in messages
+                ],
+            )
+
+    async def page(
+        self, tenant_id: UUID, conversation_id: UUID, *, after_seq: int, limit: int
+    ) -> list[ChatMessage]:
+        """Return up to `limit` messages with `seq > after_seq`, oldest first."""
+        async with self._database.tenant(tenant_id) as connection:
+            rows = await connection.fetch(
+                "SELECT * FROM chat_messages WHERE tenant_id = $1 AND conversation_id = $2 "
+                "AND bucket >= $3 AND seq > $4 ORDER BY bucket, seq, id LIMIT $5",
+                tenant_id,
+                conversation_id,
+                after_seq // BUCKET_ROWS,
+                after_seq,
+                limit,
+            )
+        return [message_of(row) for row in rows]
+
+    async def remove_conversation(self, tenant_id: UUID, conversation_id: UUID) -> int:
+        """Remove every message of a conversation and return how many there were."""
+        async with self._database.tenant(tenant_id) as connection:
+            result = await connection.execute(
+                "DELETE FROM chat_messages WHERE tenant_id = $1 AND conversation_id = $2",
+                tenant_id,
+                conversation_id,
+            )
+        return int(result.split()[-1])
+
+
+def payload_of(message: ChatMessage) -> dict[str, object]:
+    """Return the part of a message that is not its key, as JSON."""
+    return {
+        "role": message.role,
+        "content": message.content,
+        "created_at": message.created_at.isoformat(),
+        "citations": message.citations,
+        "usage": message.usage,
+        "model": message.model,
+        "mode": message.mode,
+        "finish_reason": message.finish_reason,
+        "grounded": message.grounded,
+    }
+
+
+def message_of(row: asyncpg.Record) -> ChatMessage:
+    """Return the message of a row that has its key and its `payload`, here or in the outbox."""
+    payload = row["payload"]
+    return ChatMessage(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        conversation_id=row["conversation_id"],
+        seq=row["seq"],
+        role=payload["role"],
+        content=payload["content"],
+        created_at=datetime.fromisoformat(payload["created_at"]),
+        citations=payload.get("citations") or [],
+        usage=payload.get("usage"),
+        model=payload.get("model"),
+        mode=payload.get("mode"),
+        finish_reason=payload.get("finish_reason"),
+        grounded=payload.get("grounded"),
+    )

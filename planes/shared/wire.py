@@ -1,0 +1,218 @@
+"""What the gateway and the serving plane say to each other; fields are only ever added.
+
+`POST /v1/answer` answers with server-sent events whose bytes the gateway passes on, except `usage`,
+`done` and `error`, which it rebuilds because it knows prices. `POST /v1/search` answers with JSON.
+Every request carries `x-polyplane-wire: 1` and a token that the gateway signed for 60 seconds.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+import jwt
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+from planes.shared.domain import ChatMode, FinishReason, TenantContext
+from planes.shared.errors import Unauthenticated
+
+WIRE_VERSION = "1"
+WIRE_HEADER = "x-polyplane-wire"
+_AUDIENCE = "polyplane-serving"
+_ISSUER = "polyplane-gateway"
+_LIFETIME = timedelta(seconds=60)
+
+
+class WireModel(BaseModel):
+    """Tolerates fields that a newer peer adds."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class ChatTurn(WireModel):
+    """One earlier message, oldest first in a history."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+class Scope(WireModel):
+    """What a search may see; the tenant is not here, it comes from the token alone."""
+
+    generation: int = Field(ge=1)
+    hidden_versions: tuple[UUID, ...] = ()
+    document_ids: tuple[UUID, ...] | None = None
+
+
+class AnswerRequest(WireModel):
+    """One question with all that the stateless plane needs to answer it."""
+
+    answer_id: UUID
+    message_id: UUID
+    conversation_id: UUID
+    message: str
+    history: tuple[ChatTurn, ...] = ()
+    mode: ChatMode = ChatMode.RAG
+    scope: Scope
+    top_k: int = Field(default=5, ge=1, le=50)
+    max_prompt_tokens: int = Field(ge=1)
+    max_tokens: int = Field(ge=1)
+
+
+class SearchRequest(WireModel):
+    """A retrieval without an answer."""
+
+    query: str
+    scope: Scope
+    top_k: int = Field(default=10, ge=1, le=50)
+
+
+class PassageOut(WireModel):
+    """A passage as the public API shows it; `text == extracted[start:end]`."""
+
+    document_id: UUID
+    document_name: str
+    version: int
+    page: int | None
+    heading: str
+    start: int
+    end: int
+    text: str
+    score: float
+
+
+class SearchResponse(WireModel):
+    """The best passages, best first."""
+
+    passages: tuple[PassageOut, ...]
+
+
+class CitationOut(WireModel):
+    """A checked citation: `quote == extracted[start:end]` of that version."""
+
+    marker: str
+    document_id: UUID
+    document_name: str
+    version: int
+    page: int | None
+    start: int
+    end: int
+    quote: str
+    score: float
+
+
+class Usage(WireModel):
+    """Tokens by the generator's own tokenizer."""
+
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
+
+
+class Meta(WireModel):
+    """The first event, sent before any work."""
+
+    id: UUID
+    conversation_id: UUID
+    model: str
+    mode: ChatMode
+
+
+class Done(WireModel):
+    """The last event of a whole answer; the gateway keeps `content` and does not pass it on."""
+
+    content: str
+    citations: tuple[CitationOut, ...]
+    grounded: bool
+    finish_reason: FinishReason
+    model: str
+    usage: Usage
+
+
+class Problem(WireModel):
+    """The last event of an answer that failed."""
+
+    code: str
+    title: str
+    status: int
+    detail: str
+
+
+class GeneratorStatus(WireModel):
+    """Which generator runs, and why it was chosen."""
+
+    kind: Literal["qwen", "openai", "extractive"]
+    model: str
+    reason: str
+
+
+class ServingHealth(WireModel):
+    """`GET /v1/health` of the plane."""
+
+    wire: str
+    status: Literal["ok", "degraded", "unavailable"]
+    generator: GeneratorStatus
+    parts: dict[str, str]
+
+
+def encode_event(event: str, data: BaseModel | dict[str, object], *, event_id: int) -> bytes:
+    """Return one server-sent event frame (WHATWG HTML, 9.2), JSON on a single data line."""
+    body = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event_id, event.encode(), orjson.dumps(body))
+
+
+@dataclass(frozen=True, slots=True)
+class ServingClaims:
+    """What a verified token says."""
+
+    context: TenantContext
+    request_id: str
+
+
+class ServingTokens:
+    """Mints and verifies the tokens between gateway and plane (HS256 over a shared secret)."""
+
+    def __init__(self, secret: str) -> None:
+        """Store the shared secret, 32 bytes or more.
+
+        Raises:
+            ValueError: The secret is shorter.
+        """
+        if len(secret.encode()) < 32:
+            raise ValueError("SERVING_TOKEN_SECRET needs 32 bytes or more")
+        self._secret = secret
+
+    def mint(self, context: TenantContext, request_id: str) -> str:
+        """Return a token for one request, valid for 60 seconds."""
+        now = datetime.now(UTC)
+        claims = {
+            "iss": _ISSUER,
+            "aud": _AUDIENCE,
+            "iat": now,
+            "exp": now + _LIFETIME,
+            "sub": str(context.user_id),
+            "tenant": str(context.tenant_id),
+            "jti": request_id,
+        }
+        return jwt.encode(claims, self._secret, algorithm="HS256")
+
+    def verify(self, token: str) -> ServingClaims:
+        """Return who asks.
+
+        Raises:
+            Unauthenticated: The token is missing a claim, expired, or not the gateway's.
+        """
+        try:
+            claims = jwt.decode(
+                token,
+                self._secret,
+                algorithms=["HS256"],
+                audience=_AUDIENCE,
+                issuer=_ISSUER,
+                leeway=5,
+                options={"require": ["exp", "iat", "sub", "tenant", "jti"]},
+            )
+            context = TenantContext(UUID(claims["tenant"]), UUID(claims["sub"]))
+        except (jwt.PyJWTError, ValueError) as error:
+            raise Unauthenticated("The request does not carry the gateway's token.") from error
+        return ServingClaims(context, claims["jti"])
