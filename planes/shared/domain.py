@@ -160,7 +160,7 @@ def original_key(tenant_id: UUID, document_id: UUID, version_id: UUID) -> str:
 
 
 def text_key(tenant_id: UUID, document_id: UUID, version_id: UUID) -> str:
-    """Object key of the extracted text: UTF-8, newline `\\n`, not normalised."""
+    """Object key of the extracted text: UTF-8, line feeds as newlines, not normalised."""
     return f"{tenant_id}/documents/{document_id}/{version_id}/text.txt"
 
 

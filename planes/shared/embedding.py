@@ -65,7 +65,7 @@ class MiniLMEmbedder:
 
         Args:
             threads: CPU threads of one inference.
-            folder: A folder with `model.safetensors` and `tokenizer.json`; the packaged one if None.
+            folder: Holds `model.safetensors` and `tokenizer.json`; the packaged one if None.
 
         Raises:
             WeightsError: The weights are absent or their hash is wrong.
@@ -114,7 +114,7 @@ def _checked_weights(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _build_encoder(weights: dict[str, NDArray[Any]]) -> ov.Model:
-    """Build BERT's encoder: inputs `ids` (batch, tokens) and `mask`, output the last hidden state."""
+    """Build BERT's encoder: `ids` and `mask` (batch, tokens) in, the last hidden state out."""
 
     def constant(name: str) -> Any:
         return ops.constant(weights[name].astype(np.float32))

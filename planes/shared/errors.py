@@ -48,6 +48,7 @@ class PlatformError(Exception):
         self.detail = detail
         self.extensions = dict(extensions or {})
         self.retry_after_s = retry_after_s
+        self.headers: dict[str, str] = {}
 
     @property
     def type(self) -> str:

@@ -1,6 +1,6 @@
 """Every seam with two or more adapters, on one page."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,7 +38,7 @@ class Generator(Protocol):
 
     model: str
 
-    def generate(self, prompt: Prompt) -> AsyncIterator[Generated]:
+    def generate(self, prompt: Prompt) -> AsyncGenerator[Generated, None]:
         """Yield the answer piece by piece; closing the iterator stops the work.
 
         Raises:

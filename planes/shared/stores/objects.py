@@ -12,7 +12,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 class FolderObjects:
-    """An object store in a folder: keys are relative paths, an object appears whole or not at all."""
+    """An object store in a folder: keys are relative paths, objects appear whole or not at all."""
 
     def __init__(self, folder: Path) -> None:
         """Store the folder; it is made with the first object."""

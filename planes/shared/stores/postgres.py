@@ -28,6 +28,7 @@ _UNREACHABLE = (
 )
 
 
+SCHEMA_REVISION = "0001"  # the newest of planes/shared/stores/migrations
 _NO_ANSWER = "The database does not answer. Try again in a moment."
 
 

@@ -31,16 +31,17 @@ WITH weights AS MATERIALIZED (
 )
 SELECT c.id, c.tenant_id, c.document_id, c.version_id, c.ordinal, c.char_start, c.char_end, c.page,
        c.heading, c.body, c.language, 1 - (c.embedding <=> $4::vector) AS dense_score,
-       coalesce((SELECT sum(w.idf * ts_rank(c.terms, w.term, 1)) FROM weights w), 0) AS lexical_score
+       coalesce((SELECT sum(w.idf * ts_rank(c.terms, w.term, 1)) FROM weights w), 0)
+           AS lexical_score
 FROM {table} c WHERE c.id IN (SELECT id FROM dense UNION SELECT id FROM lexical)
 """
 
 _INSERT = """
 INSERT INTO {table} (id, tenant_id, document_id, version_id, ordinal, char_start, char_end, page,
                      heading, body, language, terms, embedding)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::int[], $7::int[],
-                     $8::int[], $9::text[], $10::text[], $11::text[], $12::text[]::tsvector[],
-                     $13::text[]::vector[])
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::int[],
+                     $7::int[], $8::int[], $9::text[], $10::text[], $11::text[],
+                     $12::text[]::tsvector[], $13::text[]::vector[])
 """
 
 

@@ -11,8 +11,8 @@ from alembic.script import ScriptDirectory
 def _config(database_url: str) -> Config:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
-    url = urlunsplit(urlsplit(database_url)._replace(scheme="postgresql+psycopg2"))
-    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    url = urlsplit(database_url)._replace(scheme="postgresql+psycopg2")
+    config.attributes["url"] = urlunsplit(url)
     return config
 
 

@@ -5,7 +5,7 @@ from sqlalchemy import create_engine, pool, text
 
 _LOCK = 7071696  # any constant that only this program uses
 
-engine = create_engine(context.config.get_main_option("sqlalchemy.url"), poolclass=pool.NullPool)
+engine = create_engine(context.config.attributes["url"], poolclass=pool.NullPool)
 with engine.connect() as connection:
     context.configure(connection=connection)
     with context.begin_transaction():

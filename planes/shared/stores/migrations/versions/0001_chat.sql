@@ -13,6 +13,7 @@ CREATE TABLE conversations (
     deleted_at timestamptz
 );
 CREATE INDEX ON conversations (tenant_id, user_id, id DESC) WHERE deleted_at IS NULL;
+CREATE INDEX deleted_conversations ON conversations (deleted_at) WHERE deleted_at IS NOT NULL;
 
 CREATE TABLE quota_periods (
     tenant_id uuid NOT NULL REFERENCES tenants,
@@ -101,7 +102,7 @@ BEGIN
 END
 $$;
 
-GRANT SELECT, INSERT ON conversations TO polyplane_gateway;
+GRANT SELECT, INSERT, DELETE ON conversations TO polyplane_gateway;
 GRANT UPDATE (title, mode, document_ids, updated_at, deleted_at) ON conversations TO polyplane_gateway;
 GRANT SELECT ON quota_periods, reservations, ledger, outbox TO polyplane_gateway;
 GRANT SELECT, INSERT, DELETE ON chat_messages TO polyplane_gateway;
@@ -135,7 +136,7 @@ CREATE FUNCTION reserve_answer(
     p_document_ids uuid[], p_question uuid, p_content text, p_reply uuid, p_model text,
     p_prompt_tokens integer, p_completion_tokens integer, p_lifetime interval
 ) RETURNS TABLE (
-    status text, question_seq integer, scope_document_ids uuid[], conversation_mode text,
+    status text, question_seq integer, scope_document_ids uuid[], answer_mode text,
     hidden_versions uuid[], live_generation integer
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -146,7 +147,7 @@ DECLARE
     v_conversation conversations%ROWTYPE;
     v_messages bigint;
 BEGIN
-    -- p_title is NULL for a conversation that exists already
+    -- p_title is NULL for a conversation that exists already; p_mode may be NULL there
     IF p_title IS NULL THEN
         SELECT * INTO v_conversation FROM conversations c
         WHERE c.id = p_conversation AND c.tenant_id = p_tenant AND c.user_id = p_user
@@ -191,14 +192,16 @@ BEGIN
     INSERT INTO reservations (id, tenant_id, user_id, conversation_id, creates_conversation,
         message_id, seq, period, model, mode, tokens, cost_usd, expires_at)
     VALUES (p_answer, p_tenant, p_user, p_conversation, p_title IS NOT NULL, p_reply,
-        v_conversation.message_count + 1, v_period, p_model, p_mode, v_tokens, v_cost,
+        v_conversation.message_count + 1, v_period, p_model,
+        coalesce(p_mode, v_conversation.mode), v_tokens, v_cost,
         now() + p_lifetime);
     INSERT INTO outbox (id, tenant_id, conversation_id, seq, payload, held_by)
     VALUES (p_question, p_tenant, p_conversation, v_conversation.message_count,
-        jsonb_build_object('role', 'user', 'content', p_content, 'mode', p_mode, 'created_at', now()),
+        jsonb_build_object('role', 'user', 'content', p_content, 'created_at', now()),
         p_answer);
     RETURN QUERY SELECT 'reserved', v_conversation.message_count,
-        coalesce(p_document_ids, v_conversation.document_ids), v_conversation.mode,
+        coalesce(p_document_ids, v_conversation.document_ids),
+        coalesce(p_mode, v_conversation.mode),
         ARRAY(SELECT v.id FROM document_versions v
               WHERE v.tenant_id = p_tenant AND v.visibility = 'hidden'),
         (SELECT g.number FROM generations g WHERE g.state = 'live');
@@ -248,7 +251,7 @@ BEGIN
     INSERT INTO outbox (id, tenant_id, conversation_id, seq, payload)
     VALUES (v.message_id, v.tenant_id, v.conversation_id, v.seq,
         p_payload || jsonb_build_object(
-            'role', 'assistant', 'created_at', now(), 'mode', v.mode, 'model', p_model,
+            'role', 'assistant', 'mode', v.mode, 'model', p_model,
             'usage', jsonb_build_object(
                 'prompt_tokens', p_prompt, 'completion_tokens', p_completion,
                 'total_tokens', p_prompt + p_completion, 'cost_usd', v_cost::text)));
@@ -300,7 +303,7 @@ BEGIN
             PERFORM settle_answer(v.tenant_id, v.id, gen_random_uuid(), v.model, v.prompt_tokens,
                 v.completion_tokens, jsonb_build_object(
                     'content', v.content, 'citations', '[]'::jsonb, 'grounded', false,
-                    'finish_reason', 'cancelled'));
+                    'finish_reason', 'cancelled', 'created_at', now()));
         ELSE
             PERFORM release_answer(v.tenant_id, v.id, false);
         END IF;
@@ -327,6 +330,18 @@ BEGIN ATOMIC
     DELETE FROM outbox WHERE id = ANY (p_messages);
 END;
 
+-- Deleted conversations that nothing writes to any more: their messages can be removed for good.
+CREATE FUNCTION purgeable_conversations(p_conversations integer)
+RETURNS TABLE (tenant_id uuid, conversation_id uuid)
+LANGUAGE sql SECURITY DEFINER STABLE SET search_path = public, pg_temp
+BEGIN ATOMIC
+    SELECT c.tenant_id, c.id FROM conversations c
+    WHERE c.deleted_at IS NOT NULL
+      AND NOT EXISTS (SELECT FROM reservations r WHERE r.conversation_id = c.id)
+      AND NOT EXISTS (SELECT FROM outbox o WHERE o.conversation_id = c.id)
+    LIMIT p_conversations;
+END;
+
 -- Which versions a tenant's search must not show, and which generation is live.
 CREATE FUNCTION search_scope(p_tenant uuid)
 RETURNS TABLE (hidden_versions uuid[], live_generation integer)
@@ -343,7 +358,8 @@ DECLARE
 BEGIN
     FOREACH name IN ARRAY ARRAY[
         'reserve_answer', 'checkpoint_answer', 'settle_answer', 'release_answer',
-        'sweep_reservations', 'claim_outbox', 'acknowledge_outbox', 'search_scope'
+        'sweep_reservations', 'claim_outbox', 'acknowledge_outbox', 'purgeable_conversations',
+        'search_scope'
     ] LOOP
         EXECUTE format('ALTER FUNCTION %I OWNER TO polyplane_definer', name);
         EXECUTE format('REVOKE ALL ON FUNCTION %I FROM PUBLIC', name);

@@ -1,0 +1,65 @@
+# Everything a newcomer and a developer do. `make help` lists it.
+PYTHON ?= python3
+EXTRAS ?=
+BIN := .venv/bin
+INSTALL := $(PYTHON) infra/locks/install.py --extras "$(EXTRAS)"
+SOURCES := services planes tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up down status logs doctor demo test unit fmt lint types e2e lock migrate clean
+
+help: ## Show this list
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: ## Make .venv with the developers' tools (EXTRAS=qwen: local language models too)
+	@$(INSTALL) --dev
+
+up: ## Install what is missing and start the platform (EXTRAS=qwen as above)
+	@$(INSTALL)
+	@$(BIN)/polyplane up
+
+down: ## Stop the platform; its data stays
+	@$(BIN)/polyplane down
+
+status: ## Show each part's state and memory
+	@$(BIN)/polyplane status
+
+logs: ## Follow the logs of all parts
+	@$(BIN)/polyplane logs --follow
+
+doctor: ## Say what is missing or broken, and how to mend it
+	@$(BIN)/polyplane doctor
+
+demo: ## Upload documents, ask three questions, check the citations
+	@$(INSTALL)
+	@$(BIN)/polyplane demo
+
+test: lint types ## Check and test everything
+	$(BIN)/pytest tests/unit tests/contract tests/integration tests/architecture tests/e2e
+
+unit: setup ## Run the fast tests
+	$(BIN)/pytest tests/unit
+
+e2e: setup ## Start a platform and test it by HTTP
+	$(BIN)/pytest tests/e2e
+
+fmt: setup ## Format, and mend what can be mended
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+lint: setup ## Check style, format and the dependency rule
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/lint-imports
+
+types: setup ## Check types
+	$(BIN)/mypy
+
+lock: setup ## Make the locks in infra/locks anew
+	UV=$${UV:-$$(command -v uv || echo .venv-tools/bin/uv)} infra/locks/lock.sh
+
+migrate: ## Bring the running database to this version's schema
+	@$(BIN)/polyplane migrate
+
+clean: ## Remove .venv and caches; data in .polyplane stays (polyplane reset deletes it)
+	rm -rf .venv .venv-tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

@@ -1,0 +1,79 @@
+"""Keeps a run's leases alive and its progress visible, beside the work."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+import structlog
+
+from planes.data.pipeline.registry import Progress, Registry
+from planes.data.pipeline.work import Work
+from planes.shared.errors import Unavailable
+
+_WRITE_EVERY_S = 1.0
+_RENEW_EVERY_S = 15.0
+_log = structlog.get_logger(__name__)
+
+
+class LeaseKeeper:
+    """While entered, renews leases every 15 s and writes noted progress at most once a second."""
+
+    def __init__(self, registry: Registry) -> None:
+        """Store the registry; nothing is held yet."""
+        self._registry = registry
+        self._tenants: tuple[UUID, ...] = ()
+        self._notes: dict[UUID, Progress] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def tenants(self) -> tuple[UUID, ...]:
+        """Whose documents this run has claimed."""
+        return self._tenants
+
+    def hold(self, works: Sequence[Work]) -> None:
+        """Name what was claimed."""
+        self._tenants = tuple(dict.fromkeys(work.tenant_id for work in works))
+
+    def note(self, progress: Progress) -> None:
+        """Remember how far a version is; its latest note is the one that is written."""
+        self._notes[progress.work.version_id] = progress
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        self._task = asyncio.create_task(self._keep())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop, then give back what the run did not finish."""
+        del kind, error, traceback
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        try:
+            released = await self._registry.release(self._tenants)
+        except Unavailable:
+            _log.warning("leases not released", tenants=len(self._tenants))
+        else:
+            if released:
+                _log.warning("documents given back to be tried again", documents=released)
+
+    async def _keep(self) -> None:
+        renewed = time.monotonic()
+        while True:
+            await asyncio.sleep(_WRITE_EVERY_S)
+            try:
+                notes, self._notes = self._notes, {}
+                await self._registry.report(notes.values())
+                if time.monotonic() - renewed >= _RENEW_EVERY_S:
+                    await self._registry.renew(self._tenants)
+                    renewed = time.monotonic()
+            except Unavailable:
+                _log.warning("progress and leases not written; trying again")

@@ -1,0 +1,116 @@
+"""Removes what deleted documents and superseded versions left in the stores."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from planes.shared.domain import document_prefix
+from planes.shared.stores.objects import FolderObjects
+from planes.shared.stores.postgres import Database
+from planes.shared.stores.postgres_chunks import PostgresChunks
+
+_LEASE = timedelta(seconds=60)
+_IN_WORK = """
+SELECT EXISTS (SELECT FROM document_versions WHERE document_id = $1 AND lease_until > now())
+"""
+_COUNT = "UPDATE deletions SET chunks = chunks + $3 WHERE id = $1 AND lease_owner = $2"
+_COMPLETE = """
+UPDATE deletions SET files = files + $3, completed_at = now(), lease_owner = NULL,
+       lease_until = NULL
+WHERE id = $1 AND lease_owner = $2
+"""
+_POSTPONE = """
+UPDATE deletions SET lease_owner = NULL, lease_until = now() + interval '5 seconds'
+WHERE id = $1 AND lease_owner = $2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What was removed."""
+
+    documents: int = 0
+    versions: int = 0
+    chunks: int = 0
+    files: int = 0
+
+    def __add__(self, other: "Removed") -> "Removed":
+        """Return both together."""
+        return Removed(
+            self.documents + other.documents,
+            self.versions + other.versions,
+            self.chunks + other.chunks,
+            self.files + other.files,
+        )
+
+
+class Remover:
+    """Removes in the name of one worker; every step can be repeated.
+
+    Every method raises `Unavailable` where the database does not answer.
+    """
+
+    def __init__(
+        self, database: Database, store: PostgresChunks, objects: FolderObjects, *, worker: str
+    ) -> None:
+        """Store the places from which it removes, and the name under which it holds leases."""
+        self._database = database
+        self._store = store
+        self._objects = objects
+        self._worker = worker
+
+    async def remove_deleted(self, *, documents: int) -> Removed:
+        """Remove chunks and files of up to `documents` tombstoned documents, with receipts."""
+        async with self._database.platform() as connection:
+            rows = await connection.fetch(
+                "SELECT id, tenant_id, document_id FROM claim_deletions($1, $2, $3)",
+                self._worker,
+                documents,
+                _LEASE,
+            )
+        removed = Removed()
+        for row in rows:
+            removed += await self._remove(row["id"], row["tenant_id"], row["document_id"])
+        return removed
+
+    async def remove_stale(self, *, versions: int) -> Removed:
+        """Remove the chunks of up to `versions` that newer ones replaced or that were given up."""
+        async with self._database.platform() as connection:
+            rows = await connection.fetch(
+                "SELECT id, tenant_id, generation FROM stale_versions($1) "
+                "WHERE coalesce(lease_until, '-infinity') <= now()",
+                versions,
+            )
+        removed = Removed()
+        for row in rows:
+            chunks = await self.retire(row["tenant_id"], row["id"], row["generation"])
+            removed += Removed(versions=1, chunks=chunks)
+        return removed
+
+    async def retire(self, tenant_id: UUID, version_id: UUID, generation: int | None) -> int:
+        """Remove a version's chunks and its word counts; return how many chunks there were."""
+        chunks = 0
+        if generation is not None:
+            chunks = await self._store.remove_version(tenant_id, version_id, generation=generation)
+        async with self._database.tenant(tenant_id) as connection:
+            await connection.execute("SELECT retire_version($1)", version_id)
+        return chunks
+
+    async def _remove(self, deletion_id: UUID, tenant_id: UUID, document_id: UUID) -> Removed:
+        async with self._database.tenant(tenant_id) as connection:
+            if await connection.fetchval(_IN_WORK, document_id):
+                await connection.execute(_POSTPONE, deletion_id, self._worker)
+                return Removed()
+            versions = await connection.fetch(
+                "SELECT id, generation FROM document_versions WHERE document_id = $1", document_id
+            )
+        removed = Removed(documents=1)
+        for version in versions:
+            chunks = await self.retire(tenant_id, version["id"], version["generation"])
+            async with self._database.tenant(tenant_id) as connection:
+                await connection.execute(_COUNT, deletion_id, self._worker, chunks)
+            removed += Removed(versions=1, chunks=chunks)
+        files = await self._objects.remove_prefix(document_prefix(tenant_id, document_id))
+        async with self._database.tenant(tenant_id) as connection:
+            await connection.execute(_COMPLETE, deletion_id, self._worker, files)
+        return removed + Removed(files=files)

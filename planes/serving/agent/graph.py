@@ -1,0 +1,68 @@
+"""The agent: route -> condense -> retrieve -> judge -> generate or decline -> verify."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TypeAlias, cast
+
+from langgraph.graph import END, START, StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from planes.serving.agent import nodes
+from planes.serving.agent.state import AgentState, AgentTools, Progress
+from planes.shared.domain import SearchScope
+from planes.shared.wire import AnswerRequest
+
+Graph: TypeAlias = CompiledStateGraph[AgentState, AgentTools, AgentState, AgentState]
+
+
+def build_graph() -> Graph:
+    """Return the compiled graph. It keeps nothing between requests, so it has no checkpointer."""
+    graph = StateGraph(AgentState, context_schema=AgentTools)
+    graph.add_node("condense", nodes.condense)
+    graph.add_node("retrieve", nodes.retrieve)
+    graph.add_node("decline", nodes.decline)
+    graph.add_node("generate", nodes.generate)
+    graph.add_node("verify", nodes.verify)
+    graph.add_conditional_edges(START, nodes.route, ["condense", "generate"])
+    graph.add_edge("condense", "retrieve")
+    graph.add_conditional_edges("retrieve", nodes.judge, ["generate", "decline"])
+    graph.add_edge("generate", "verify")
+    graph.add_edge("decline", "verify")
+    graph.add_edge("verify", END)
+    return graph.compile()
+
+
+class Agent:
+    """Answers questions; safe for any number of answers at once."""
+
+    def __init__(self, graph: Graph, tools: AgentTools) -> None:
+        """Store the compiled graph and its tools."""
+        self._graph = graph
+        self._tools = tools
+
+    @property
+    def model(self) -> str:
+        """The model that writes the answers."""
+        return self._tools.generator.model
+
+    async def answer(
+        self, request: AnswerRequest, scope: SearchScope
+    ) -> AsyncGenerator[Progress, None]:
+        """Yield the progress of one answer; the last is an `Answer`. Closing it stops the work.
+
+        Raises:
+            PlatformError: The answer cannot be finished; the detail says why.
+        """
+        state: AgentState = {
+            "message": request.message,
+            "history": request.history,
+            "mode": request.mode,
+            "scope": scope,
+            "top_k": request.top_k,
+            "max_prompt_tokens": request.max_prompt_tokens,
+            "max_tokens": request.max_tokens,
+        }
+        stream = self._graph.astream(state, context=self._tools, stream_mode="custom")
+        async with aclosing(stream) as progress:  # type: ignore[type-var]  # it is a generator
+            async for told in progress:
+                yield cast(Progress, told)

@@ -1,0 +1,42 @@
+"""The embedder as a deployment: questions that arrive together share an inference."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from ray import serve
+
+if TYPE_CHECKING:
+    from planes.shared.embedding import MiniLMEmbedder, Vectors
+
+
+@serve.deployment(max_ongoing_requests=256)
+class Embedder:
+    """Texts to vectors, in a thread, so that the replica's event loop stays free."""
+
+    def __init__(self, *, threads: int) -> None:
+        """Load the model (under a second)."""
+        # The process that binds deployments imports this module and must not load OpenVINO.
+        from planes.shared.embedding import MiniLMEmbedder
+
+        self._embedder = MiniLMEmbedder(threads=threads)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")
+
+    @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.0)
+    async def embed(self, requests: list[Sequence[str]]) -> "list[Vectors]":
+        """Return one array a request, one unit vector a text."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, embed_together, self._embedder, requests)
+
+
+def embed_together(
+    embedder: "MiniLMEmbedder", requests: Sequence[Sequence[str]]
+) -> "list[Vectors]":
+    """Embed the texts of several requests in one call and hand each its own rows."""
+    vectors = embedder.embed([text for texts in requests for text in texts])
+    ends, shares = 0, []
+    for texts in requests:
+        shares.append(vectors[ends : ends + len(texts)])
+        ends += len(texts)
+    return shares

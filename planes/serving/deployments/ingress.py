@@ -1,0 +1,70 @@
+"""The only deployment that speaks HTTP; agent, retrieval and the light generators run inside it."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+
+from planes.shared.errors import Unavailable
+from planes.shared.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from planes.serving.retrieval.hybrid import Embed, Vectors
+    from planes.serving.settings import ServingSettings
+
+_EMBED_S = 10.0
+
+
+@serve.deployment(max_ongoing_requests=512)
+@serve.ingress()
+class Ingress:
+    """One replica of the plane's HTTP application."""
+
+    def __init__(
+        self, settings: "ServingSettings", embedder: Any, language_model: Any | None = None
+    ) -> None:
+        """Store the settings and the handles of the other deployments."""
+        self._settings = settings
+        self._embedder = embedder
+        self._language_model = language_model
+
+    def __serve_build_asgi_app__(self) -> "FastAPI":
+        """Return the application of this replica."""
+        # The process that binds deployments imports this module and must not load LangGraph.
+        from planes.serving.http import create_app
+        from planes.serving.plane import build_plane
+
+        configure_logging("serving", self._settings.log_level)
+        return create_app(
+            build_plane(
+                self._settings,
+                embedding_by(self._embedder),
+                language_model=self._remote_generator(),
+            )
+        )
+
+    def _remote_generator(self) -> Any:
+        if self._language_model is None:
+            return None
+        from planes.serving.deployments.generator import RemoteGenerator
+
+        return RemoteGenerator(self._language_model, model=self._settings.qwen_model)
+
+
+def embedding_by(handle: Any) -> "Embed":
+    """Return the embedder deployment as a function of texts to vectors."""
+
+    async def embed(texts: Sequence[str]) -> "Vectors":
+        try:
+            async with asyncio.timeout(_EMBED_S):
+                vectors: Vectors = await handle.embed.remote(list(texts))
+        except (RayError, RayServeException, TimeoutError) as error:
+            raise Unavailable("The embedder does not answer. Try again in a moment.") from error
+        return vectors
+
+    return embed

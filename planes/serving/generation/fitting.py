@@ -1,0 +1,48 @@
+"""A prompt into the tokens that were paid for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from planes.serving.agent.prompts import chat_messages
+from planes.shared.domain import Passage
+from planes.shared.errors import InvalidInput
+from planes.shared.ports import Prompt
+from planes.shared.wire import ChatTurn
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """The messages that fit, and how many tokens they are."""
+
+    messages: list[dict[str, str]]
+    prompt_tokens: int
+
+
+def fit(prompt: Prompt, count: Callable[[list[dict[str, str]]], int]) -> Fitted:
+    """Return the messages of `prompt`, at most `max_prompt_tokens` long.
+
+    The oldest turns of the history go first, then the worst passages; numbers of passages stay.
+
+    Args:
+        prompt: What is to be answered.
+        count: Returns the tokens of messages, the chat template's own included.
+
+    Raises:
+        InvalidInput: The question alone is longer.
+    """
+    history: Sequence[ChatTurn] = prompt.history
+    passages: Sequence[Passage] = prompt.passages
+    while True:
+        messages = chat_messages(prompt, passages=passages, history=history)
+        tokens = count(messages)
+        if tokens <= prompt.max_prompt_tokens:
+            return Fitted(messages, tokens)
+        if history:
+            history = history[1:]
+        elif passages:
+            passages = passages[:-1]
+        else:
+            raise InvalidInput(
+                f"The question is too long for this model: {tokens} tokens with its instructions, "
+                f"of {prompt.max_prompt_tokens} allowed."
+            )

@@ -1,0 +1,136 @@
+"""What one ingress replica holds: the database, the retriever, the generator and the agent."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import httpx
+
+from planes.serving.agent.graph import Agent, build_graph
+from planes.serving.agent.state import AgentTools
+from planes.serving.generation.choose import Choice, choose
+from planes.serving.generation.extractive import NO_LANGUAGE_MODEL, ExtractiveGenerator
+from planes.serving.generation.openai import OpenAIGenerator
+from planes.serving.generation.tokens import TokenCounter
+from planes.serving.retrieval.hybrid import Embed, HybridRetriever
+from planes.serving.retrieval.registry import DocumentRegistry
+from planes.serving.settings import ServingSettings
+from planes.shared.domain import ChatMode
+from planes.shared.embedding import load_tokenizer
+from planes.shared.errors import NoLanguageModel, PlatformError
+from planes.shared.ports import Generator
+from planes.shared.stores.postgres import Database
+from planes.shared.stores.postgres_chunks import PostgresChunks
+from planes.shared.wire import WIRE_VERSION, AnswerRequest, ServingHealth, ServingTokens
+
+_SCHEMA_REVISION = "0001"
+_PROBE_S = 2.0
+
+
+@dataclass(slots=True)
+class Plane:
+    """The parts that requests use; `open` connects, `close` lets go."""
+
+    tokens: ServingTokens
+    database: Database
+    client: httpx.AsyncClient
+    embed: Embed
+    retriever: HybridRetriever
+    agent: Agent
+    choice: Choice
+
+    async def open(self) -> None:
+        """Connect to the database and check that its schema is the one that this code needs.
+
+        Raises:
+            SchemaMismatch: It is another one.
+            Unavailable: The database does not answer.
+        """
+        await self.database.open()
+        await self.database.check_schema(_SCHEMA_REVISION)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self.client.aclose()
+        await self.database.close()
+
+    def check(self, request: AnswerRequest) -> None:
+        """Refuse what cannot be answered, before the first byte.
+
+        Raises:
+            NoLanguageModel: Open chat without a language model.
+        """
+        if request.mode is ChatMode.OPEN and self.choice.status.kind == "extractive":
+            raise NoLanguageModel(NO_LANGUAGE_MODEL)
+
+    async def health(self) -> ServingHealth:
+        """Ask each part, for at most two seconds."""
+        database, embedder = await asyncio.gather(
+            _state(self._ask_database), _state(self._ask_embedder)
+        )
+        is_up = database == embedder == "ok"
+        return ServingHealth(
+            wire=WIRE_VERSION,
+            status="ok" if is_up else "unavailable",
+            generator=self.choice.status,
+            parts={"database": database, "embedder": embedder, "generator": "ok"},
+        )
+
+    async def _ask_database(self) -> None:
+        async with self.database.platform() as connection:
+            await connection.fetchval("SELECT 1")
+
+    async def _ask_embedder(self) -> None:
+        await self.embed(["health"])
+
+
+async def _state(ask: Callable[[], Awaitable[None]]) -> str:
+    try:
+        async with asyncio.timeout(_PROBE_S):
+            await ask()
+    except (PlatformError, TimeoutError):
+        return "unavailable"
+    return "ok"
+
+
+def build_plane(
+    settings: ServingSettings, embed: Embed, *, language_model: Generator | None = None
+) -> Plane:
+    """Wire the parts of one replica; nothing is connected yet.
+
+    Args:
+        settings: From the environment.
+        embed: The embedder deployment.
+        language_model: The generator deployment, where the choice is `qwen`.
+    """
+    choice = choose(settings)
+    database = Database(
+        settings.database_url.get_secret_value(),
+        service="polyplane-serving",
+        max_connections=settings.database_connections,
+    )
+    retriever = HybridRetriever(PostgresChunks(database), DocumentRegistry(database), embed)
+    client = _model_client(settings)
+    generator = language_model or _generator(choice, embed, client)
+    return Plane(
+        tokens=ServingTokens(settings.token_secret.get_secret_value()),
+        database=database,
+        client=client,
+        embed=embed,
+        retriever=retriever,
+        agent=Agent(build_graph(), AgentTools(retriever, generator)),
+        choice=choice,
+    )
+
+
+def _generator(choice: Choice, embed: Embed, client: httpx.AsyncClient) -> Generator:
+    tokens = TokenCounter(load_tokenizer())
+    if choice.status.kind == "openai":
+        return OpenAIGenerator(client, choice.status.model, tokens)
+    return ExtractiveGenerator(embed, tokens)
+
+
+def _model_client(settings: ServingSettings) -> httpx.AsyncClient:
+    key = settings.openai_api_key
+    headers = {"authorization": f"Bearer {key.get_secret_value()}"} if key else {}
+    return httpx.AsyncClient(base_url=settings.openai_base_url or "", headers=headers)

@@ -1,0 +1,90 @@
+"""The gateway's client of Dagster: ask for an ingestion run now, not at the next sensor tick."""
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.exceptions import PyreqwestError
+
+_LAUNCH = """
+mutation Launch($selector: JobOrPipelineSelector!, $tags: [ExecutionTag!]) {
+  launchRun(executionParams: {
+    selector: $selector, runConfigData: {}, executionMetadata: {tags: $tags}
+  }) {
+    __typename
+    ... on PythonError { message }
+  }
+}
+"""
+_WAITING = """
+query Waiting {
+  runsOrError(filter: {pipelineName: "ingestion", statuses: [QUEUED, NOT_STARTED]}, limit: 1) {
+    ... on Runs { results { id } }
+  }
+}
+"""
+_DEADLINE_S = 1.0
+_log = structlog.get_logger(__name__)
+
+
+class DagsterClient:
+    """Starts ingestion runs through Dagster's GraphQL API."""
+
+    def __init__(self, url: str) -> None:
+        """Store the webserver's address; `open` makes the pool."""
+        self._url = url.rstrip("/") + "/graphql"
+        self._client: Client | None = None
+
+    def open(self) -> None:
+        """Make the pool of connections."""
+        self._client = ClientBuilder().connect_timeout(timedelta(seconds=1)).build()
+
+    async def close(self) -> None:
+        """Close the pool."""
+        if self._client is not None:
+            await self._client.close()
+
+    async def request_ingestion(self, trace_id: str) -> bool:
+        """Launch an ingestion run unless one waits already; False when Dagster did not answer.
+
+        A failure is not an error: the sensor of the data plane finds the documents within seconds.
+        """
+        selector = {
+            "repositoryLocationName": "polyplane",
+            "repositoryName": "__repository__",
+            "jobName": "ingestion",
+        }
+        tags = [{"key": "polyplane/trace_id", "value": trace_id}]
+        try:
+            async with asyncio.timeout(_DEADLINE_S * 2):
+                waiting = await self._query(_WAITING, {})
+                if waiting["runsOrError"].get("results"):
+                    return True
+                launched = await self._query(_LAUNCH, {"selector": selector, "tags": tags})
+        except (PyreqwestError, TimeoutError, KeyError, TypeError) as error:
+            _log.warning("dagster did not take the request for a run", error=type(error).__name__)
+            return False
+        kind = launched["launchRun"]["__typename"]
+        if kind != "LaunchRunSuccess":
+            _log.warning("dagster refused the run", reason=kind)
+        return bool(kind == "LaunchRunSuccess")
+
+    async def is_alive(self) -> bool:
+        """Whether the webserver answers within a second."""
+        try:
+            async with asyncio.timeout(_DEADLINE_S):
+                await self._query("{ version }", {})
+        except (PyreqwestError, TimeoutError, KeyError, TypeError):
+            return False
+        return True
+
+    async def _query(
+        self, query: str, variables: dict[str, object]
+    ) -> dict[str, dict[str, object]]:
+        if self._client is None:
+            raise TimeoutError("the client is not open")
+        request = self._client.post(self._url).body_json({"query": query, "variables": variables})
+        response = await request.build().send()
+        data: dict[str, dict[str, object]] = (await response.json())["data"]
+        return data

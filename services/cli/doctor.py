@@ -1,0 +1,24 @@
+"""`polyplane doctor`: what is missing or broken, and how to mend it."""
+
+import typer
+
+from services.cli.terminal import console
+from services.embedded.diagnosis import diagnose
+from services.embedded.home import locate
+from services.embedded.settings import EmbeddedSettings
+
+app = typer.Typer()
+
+_MARKS = {"good": "[green]ok[/]     ", "warning": "[yellow]careful[/]", "bad": "[red]wrong[/]  "}
+
+
+@app.command()
+def doctor() -> None:
+    """Say in plain words what is missing or broken, and how to mend it; exit 1 if anything is."""
+    worst = 0
+    for finding in diagnose(locate(), EmbeddedSettings()):
+        console.print(f"{_MARKS[finding.verdict]} {finding.subject:<16} {finding.found}")
+        if finding.remedy:
+            console.print(f"{'':>24} [bold]{finding.remedy}[/]")
+        worst |= finding.verdict == "bad"
+    raise typer.Exit(worst)

@@ -1,0 +1,31 @@
+"""`polyplane down`: stop the platform; its data stays."""
+
+import typer
+
+from services.cli.terminal import Progress, console
+from services.embedded.home import Home, locate
+from services.embedded.launch import stop
+from services.embedded.state import supervisor_pid
+
+app = typer.Typer()
+
+
+@app.command()
+def down() -> None:
+    """Stop the platform; its data stays."""
+    home = locate()
+    was_running = supervisor_pid(home) is not None
+    elapsed_s = stop_platform(home)
+    if was_running:
+        console.print(f"Polyplane is stopped, after {elapsed_s:.1f} s.")
+    else:
+        console.print("Polyplane was not running.")
+
+
+def stop_platform(home: Home) -> float:
+    """Stop the platform with progress on the terminal; return the seconds it took."""
+    with Progress("Stopping") as progress:
+        for state in stop(home):
+            if state is not None:
+                progress.show(state.parts)
+    return progress.elapsed_s

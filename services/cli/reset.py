@@ -1,0 +1,27 @@
+"""`polyplane reset`: stop the platform and delete all its data."""
+
+from typing import Annotated
+
+import typer
+
+from services.cli.down import stop_platform
+from services.cli.terminal import console
+from services.embedded.home import locate
+
+app = typer.Typer()
+
+
+@app.command()
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Stop the platform and delete all its data: accounts, documents, conversations, logs."""
+    home = locate()
+    if not home.root.exists():
+        console.print(f"There is nothing in {home.root}.")
+        return
+    if not yes:
+        typer.confirm(f"Delete everything in {home.root}? This cannot be undone.", abort=True)
+    stop_platform(home)
+    home.delete()
+    console.print(f"Deleted {home.root}.")

@@ -1,0 +1,95 @@
+"""`polyplane up`: start the platform, or say where it runs."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import typer
+
+from services.cli.terminal import Progress, console, errors, print_addresses, print_notes
+from services.embedded.home import Home, locate
+from services.embedded.launch import StartFailed, follow_start, start, stop
+from services.embedded.state import PlatformState, read_state
+
+app = typer.Typer()
+
+
+@app.command()
+def up(
+    host: Annotated[
+        str | None, typer.Option(help="Address that the API listens on; default 127.0.0.1.")
+    ] = None,
+    tls_certificate: Annotated[
+        Path | None, typer.Option(help="PEM file; the API speaks HTTPS then.", exists=True)
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file.", exists=True)] = None,
+) -> None:
+    """Start the platform, or say where it runs."""
+    home = locate()
+    state = read_state(home)
+    if state is not None and state.phase == "running":
+        console.print("Polyplane runs already.")
+        print_notes(state)
+        _print_end(home, state)
+        return
+    options = {
+        "GATEWAY_HOST": host,
+        "GATEWAY_TLS_CERTIFICATE": tls_certificate and str(tls_certificate.absolute()),
+        "GATEWAY_TLS_KEY": tls_key and str(tls_key.absolute()),
+    }
+    environment = {**os.environ, **{name: value for name, value in options.items() if value}}
+    _print_end(home, start_platform(home, environment))
+
+
+def start_platform(home: Home, environment: dict[str, str]) -> PlatformState:
+    """Start the platform with progress on the terminal; return its state once it runs.
+
+    A platform that fails to start, or whose start is interrupted, is stopped again.
+    """
+    process = start(home, environment)
+    try:
+        with Progress("Starting") as progress:
+            state = _show(progress, follow_start(home, process))
+    except StartFailed as error:
+        errors.print(f"Polyplane does not start. {error}", style="red", markup=False)
+        _undo(home, ours=process.poll() is None)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        _undo(home, ours=process.poll() is None)
+        raise typer.Exit(130) from error
+    console.print(f"Polyplane runs, after {progress.elapsed_s:.1f} s.")
+    return state
+
+
+def _show(progress: Progress, states: Iterator[PlatformState]) -> PlatformState:
+    said = False
+    for state in states:
+        if state.notes and not said:
+            print_notes(state)
+            said = True
+        progress.show(state.parts)
+    return state
+
+
+def _undo(home: Home, *, ours: bool) -> None:
+    if ours:
+        console.print("Stopping what was started.")
+        for _ in stop(home):
+            pass
+
+
+def _print_end(home: Home, state: PlatformState) -> None:
+    print_addresses(state, logs=str(home.logs), generator=_generator(state))
+
+
+def _generator(state: PlatformState) -> str | None:
+    """Ask the gateway which generator answers, and why; None where it does not say."""
+    try:
+        health = httpx.get(f"{state.admin_url}/health/ready", timeout=5, trust_env=False).json()
+        generator = health["parts"]["generator"]
+    except (httpx.HTTPError, ValueError, KeyError, TypeError):
+        return None
+    model, reason = generator.get("model"), generator.get("reason")
+    return f"{model}: {reason}" if reason else str(model)

@@ -1,0 +1,111 @@
+"""Start and stop a home's supervisor from a terminal."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+
+import psutil
+
+from services.embedded.home import Home
+from services.embedded.logs import RotatingLog, tail
+from services.embedded.processes import end, leftovers, python_module
+from services.embedded.state import PlatformState, last_state, read_state, supervisor_pid
+
+_POLL_S = 0.1
+_GIVE_UP_AFTER_RESTARTS = 3
+_START_S = 300.0
+_STOP_S = 90.0
+
+
+class StartFailed(RuntimeError):
+    """The platform did not start; the message says why and shows the end of a log."""
+
+
+def start(home: Home, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Detach a supervisor, which ends at once if another one runs on this home."""
+    home.create()
+    RotatingLog(home.logs / "supervisor.log").rotate_if_full()
+    with (home.logs / "supervisor.log").open("ab") as log:
+        return subprocess.Popen(  # noqa: S603 - our own program
+            python_module("services.embedded.supervisor"),
+            env={**environment, "POLYPLANE_HOME": str(home.root)},
+            cwd=home.root,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def follow_start(home: Home, process: subprocess.Popen[bytes]) -> Iterator[PlatformState]:
+    """Yield the platform's states until it runs, about ten a second.
+
+    Raises:
+        StartFailed: The supervisor ended, a part keeps dying, or it takes too long.
+    """
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        state = read_state(home)
+        ended = process.poll() is not None
+        if state is not None:
+            yield state
+            if state.phase == "running":
+                return
+            _check_parts(home, state)
+        elif ended and supervisor_pid(home) is None:
+            raise StartFailed(_why_supervisor_ended(home, process))
+        time.sleep(_POLL_S)
+    raise StartFailed(
+        f"Not ready after {_START_S:.0f} s. `polyplane status` shows what is missing."
+    )
+
+
+def stop(home: Home) -> Iterator[PlatformState | None]:
+    """Stop the platform, yielding its states meanwhile; afterwards no process of it is left."""
+    pid = supervisor_pid(home)
+    if pid is not None:
+        _signal(pid, signal.SIGTERM)
+        deadline = time.monotonic() + _STOP_S
+        while supervisor_pid(home) == pid and time.monotonic() < deadline:
+            yield read_state(home)
+            time.sleep(_POLL_S)
+        if supervisor_pid(home) == pid:
+            _signal(pid, signal.SIGKILL)
+    while found := leftovers(home):
+        end(found, grace_s=5)
+
+
+def _check_parts(home: Home, state: PlatformState) -> None:
+    for part in state.parts:
+        if part.restarts >= _GIVE_UP_AFTER_RESTARTS and part.ready_after_s is None:
+            lines = "\n".join(f"  {line}" for line in tail(home.logs / f"{part.name}.log", 15))
+            raise StartFailed(
+                f"{part.name} does not start ({part.detail}). The end of its log:\n{lines}"
+            )
+
+
+def _why_supervisor_ended(home: Home, process: subprocess.Popen[bytes]) -> str:
+    state = last_state(home)
+    if state is not None and state.pid == process.pid and state.message:
+        return state.message
+    lines = "\n".join(f"  {line}" for line in tail(home.logs / "supervisor.log", 15))
+    return f"The supervisor ended with code {process.returncode}. The end of its log:\n{lines}"
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def uptime_s(pid: int | None) -> float | None:
+    """Return for how long a process has run, None where it does not."""
+    if pid is None:
+        return None
+    try:
+        return time.time() - float(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return None

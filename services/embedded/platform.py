@@ -1,0 +1,186 @@
+"""Composition root of the embedded platform: which parts there are, and what each is told.
+
+Every part gets only the secrets that it needs, and of the operator's environment only what is
+meant for it.
+"""
+
+import shutil
+import signal
+from pathlib import Path
+
+from services.embedded.accounts import unprivileged_account
+from services.embedded.installation import Installation
+from services.embedded.parts import (
+    Part,
+    Readiness,
+    dagster_daemon_is_healthy,
+    http_answers,
+    port_answers,
+)
+from services.embedded.processes import INSTANCE_VARIABLE, PART_VARIABLE, python_module
+
+_DAGSTER_FILES = Path(__file__).parents[2] / "infra" / "dagster"
+
+
+def prepare(installation: Installation) -> None:
+    """Write the servers' data folders and configurations. Repeatable."""
+    installation.postgres().prepare()
+    installation.redis().prepare()
+    for name in ("dagster.yaml", "workspace.yaml"):
+        shutil.copyfile(_DAGSTER_FILES / name, installation.home.dagster / name)
+
+
+def platform_parts(installation: Installation) -> list[Part]:
+    """Return every part, in the order of their start."""
+    return [
+        _postgres(installation),
+        _redis(installation),
+        _migration(installation),
+        _gateway(installation),
+        _serving(installation),
+        *_data(installation),
+    ]
+
+
+def _postgres(installation: Installation) -> Part:
+    server = installation.postgres()
+    return Part(
+        name="postgres",
+        command=server.command(),
+        environment={
+            **server.environment(),
+            INSTANCE_VARIABLE: installation.home.instance,
+            PART_VARIABLE: "postgres",
+        },
+        folder=server.folder,
+        is_ready=server.is_ready,
+        account=unprivileged_account(),
+        stop_signal=signal.SIGINT,
+        stop_s=30,
+        stop_order=3,
+    )
+
+
+def _redis(installation: Installation) -> Part:
+    server = installation.redis()
+    return Part(
+        name="redis",
+        command=server.command(),
+        environment=installation.variables("redis", **server.environment()),
+        folder=server.folder,
+        is_ready=server.is_ready,
+        stop_order=3,
+    )
+
+
+def _migration(installation: Installation) -> Part:
+    return Part(
+        name="migrations",
+        command=python_module("services.embedded.migrate"),
+        environment=installation.variables(
+            "migrations", POLYPLANE_HOME=str(installation.home.root)
+        ),
+        folder=installation.home.run,
+        needs=("postgres",),
+        is_ready=None,
+        stop_s=30,
+        stop_order=2,
+    )
+
+
+def _gateway(installation: Installation) -> Part:
+    home, ports, secrets = installation.home, installation.ports, installation.secrets
+    values = {
+        "DATABASE_URL": installation.database_url("polyplane_gateway"),
+        "REDIS_URL": installation.redis().url(),
+        "OBJECTS_DIR": str(home.objects),
+        "SERVING_TOKEN_SECRET": secrets["serving_token_secret"],
+        "GATEWAY_REFRESH_SECRET": secrets["gateway_refresh_secret"],
+        "GATEWAY_KEYS_DIR": str(home.keys),
+        "GATEWAY_HOST": installation.host,
+        "GATEWAY_PORT": str(ports["gateway"]),
+        "GATEWAY_ADMIN_PORT": str(ports["admin"]),
+        "GATEWAY_SERVING_URL": f"http://127.0.0.1:{ports['serving']}",
+        "GATEWAY_DAGSTER_URL": f"http://127.0.0.1:{ports['dagster']}",
+    }
+    if "GATEWAY_PUBLIC_URL" not in installation.environment:
+        values["GATEWAY_PUBLIC_URL"] = installation.gateway_url()
+    return Part(
+        name="gateway",
+        command=python_module("services.gateway"),
+        environment=installation.variables("gateway", "GATEWAY_", "CHAT_", **values),
+        folder=home.run,
+        needs=("migrations", "redis"),
+        is_ready=http_answers(f"{installation.gateway_url()}/health/live"),
+        stop_s=20,
+        stop_order=0,
+    )
+
+
+def _serving(installation: Installation) -> Part:
+    home, ports = installation.home, installation.ports
+    hub = Path(installation.environment.get("HOME", "/")) / ".cache" / "huggingface"
+    values = {
+        "DATABASE_URL": installation.database_url("polyplane_serving"),
+        "SERVING_TOKEN_SECRET": installation.secrets["serving_token_secret"],
+        "SERVING_PORT": str(ports["serving"]),
+        "SERVING_HAPROXY_STATS_PORT": str(ports["serving_stats"]),
+        "SERVING_HAPROXY_METRICS_PORT": str(ports["serving_metrics"]),
+        "HF_HOME": installation.environment.get("HF_HOME", str(hub)),
+        "HOME": str(home.serving),
+    }
+    if "SERVING_MODELS_DIR" not in installation.environment:
+        values["SERVING_MODELS_DIR"] = str(home.models)
+    return Part(
+        name="serving",
+        command=python_module("planes.serving.app"),
+        environment=installation.variables("serving", "SERVING_", "RAY_", "CUDA_", **values),
+        folder=home.run,
+        needs=("migrations",),
+        is_ready=http_answers(f"http://127.0.0.1:{ports['serving']}/v1/health"),
+        stop_s=30,
+    )
+
+
+def _data(installation: Installation) -> list[Part]:
+    ports, workspace = installation.ports, str(installation.home.dagster / "workspace.yaml")
+    code, ui, own = (str(ports[name]) for name in ("dagster_code", "dagster_ui", "dagster"))
+    code_server = python_module(
+        "dagster", "api", "grpc", "-h", "127.0.0.1", "-p", code, "-m", "planes.data.definitions",
+        "--location-name", "polyplane", "--use-python-environment-entry-point",
+    )  # fmt: skip
+    webserver = python_module("dagster_webserver", "-h", "127.0.0.1", "-w", workspace)
+    daemon = python_module("dagster._daemon", "run", "-w", workspace)
+    commands: dict[str, tuple[list[str], Readiness]] = {
+        "dagster-code": (code_server, port_answers(int(code))),
+        "dagster-web": ([*webserver, "-p", own], _server_info(own)),
+        "dagster-ui": ([*webserver, "-p", ui, "--read-only"], _server_info(ui)),
+        "dagster-daemon": (daemon, dagster_daemon_is_healthy(int(own))),
+    }
+    return [_dagster(installation, name, *rest) for name, rest in commands.items()]
+
+
+def _dagster(
+    installation: Installation, name: str, command: list[str], is_ready: Readiness
+) -> Part:
+    home = installation.home
+    values = {
+        "DAGSTER_HOME": str(home.dagster),
+        "DAGSTER_DATABASE_URL": installation.dagster_database_url(),
+        "DATA_CODE_PORT": str(installation.ports["dagster_code"]),
+    }
+    if name == "dagster-code":
+        values["DATABASE_URL"] = installation.database_url("polyplane_data")
+        values["OBJECTS_DIR"] = str(home.objects)
+    return Part(
+        name=name,
+        command=command,
+        environment=installation.variables(name, "DATA_", "DAGSTER_", **values),
+        folder=home.run,
+        needs=("migrations",),
+        is_ready=is_ready,
+    )
+
+
+def _server_info(port: str) -> Readiness:
+    return http_answers(f"http://127.0.0.1:{port}/server_info")

@@ -1,0 +1,105 @@
+"""Which ports the parts listen on."""
+
+import errno
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+DEFAULTS: dict[str, int] = {
+    "gateway": 8000,
+    "admin": 8001,
+    "dagster_ui": 3000,
+    "serving": 8100,
+    "dagster": 3001,
+    "dagster_code": 4266,
+    "postgres": 5433,
+    "redis": 6380,
+    "serving_stats": 8404,
+    "serving_metrics": 9101,
+}
+"""Ports by purpose. `dagster_ui` is people's read-only webserver, `dagster` the gateway's."""
+
+_NEARBY = 50
+_OPEN_TO_ALL = ("serving_stats", "serving_metrics")  # Ray's HAProxy binds them to every address
+
+
+class PortTaken(RuntimeError):
+    """A port is in use, and the caller asked for exactly that one."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortChoice:
+    """The ports, and a sentence for each that is not the wanted one."""
+
+    ports: dict[str, int]
+    notes: list[str]
+
+
+def choose(wanted: Mapping[str, int], *, host: str, strict: bool) -> PortChoice:
+    """Take the wanted ports, or free ones where they are taken.
+
+    Args:
+        wanted: By purpose; 0 asks for any free port.
+        host: Address of the gateway's port; the others are on loopback.
+        strict: Fail where a wanted port is taken.
+
+    Raises:
+        PortTaken: A wanted port is taken and `strict` is set; names all that are.
+    """
+    ports: dict[str, int] = {}
+    taken: dict[str, int] = {}
+    for purpose, port in wanted.items():
+        address = _address(purpose, host)
+        if port and port not in ports.values() and is_free(address, port):
+            ports[purpose] = port
+            continue
+        if port:
+            taken[purpose] = port
+        ports[purpose] = _free_port(address, port, exclude={*wanted.values(), *ports.values()})
+    if strict and taken:
+        listing = ", ".join(f"{port} ({purpose})" for purpose, port in taken.items())
+        raise PortTaken(f"Taken by another program: port {listing}. POLYPLANE_STRICT_PORTS is set.")
+    notes = [
+        f"Port {port} is taken by another program: {purpose} is on {ports[purpose]} instead."
+        for purpose, port in taken.items()
+    ]
+    return PortChoice(ports, notes)
+
+
+def is_free(address: str, port: int) -> bool:
+    """Tell whether a server could listen there now."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+            probe.listen()
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return False
+            raise
+    return True
+
+
+def url(host: str, port: int, *, tls: bool = False) -> str:
+    """Return the address under which a server that listens on `host` is reached from here."""
+    local = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - not bound here
+    return f"{'https' if tls else 'http'}://{local}:{port}"
+
+
+def _address(purpose: str, host: str) -> str:
+    if purpose == "gateway":
+        return host
+    return "0.0.0.0" if purpose in _OPEN_TO_ALL else "127.0.0.1"  # noqa: S104 - probed only
+
+
+def _free_port(address: str, near: int, *, exclude: set[int]) -> int:
+    for port in range(near + 1, near + _NEARBY) if near else ():
+        if port not in exclude and is_free(address, port):
+            return port
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in exclude and is_free(address, port):
+            return port

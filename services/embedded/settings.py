@@ -1,0 +1,34 @@
+"""Settings of the embedded platform, from the environment of `polyplane up`."""
+
+from pydantic import Field
+
+from planes.shared.settings import AbsolutePath, SharedSettings
+
+
+class EmbeddedSettings(SharedSettings):
+    """What an operator may set; a port of 0 means any free one."""
+
+    host: str = Field(default="127.0.0.1", validation_alias="GATEWAY_HOST")
+    tls_certificate: AbsolutePath | None = Field(
+        default=None, validation_alias="GATEWAY_TLS_CERTIFICATE"
+    )
+    tls_key: AbsolutePath | None = Field(default=None, validation_alias="GATEWAY_TLS_KEY")
+    strict_ports: bool = Field(default=False, validation_alias="POLYPLANE_STRICT_PORTS")
+    gateway_port: int = Field(default=8000, validation_alias="GATEWAY_PORT")
+    admin_port: int = Field(default=8001, validation_alias="GATEWAY_ADMIN_PORT")
+    serving_port: int = Field(default=8100, validation_alias="SERVING_PORT")
+    dagster_ui_port: int = Field(default=3000, validation_alias="POLYPLANE_DAGSTER_UI_PORT")
+    dagster_port: int = Field(default=3001, validation_alias="POLYPLANE_DAGSTER_PORT")
+    dagster_code_port: int = Field(default=4266, validation_alias="DATA_CODE_PORT")
+    postgres_port: int = Field(default=5433, validation_alias="POLYPLANE_POSTGRES_PORT")
+    redis_port: int = Field(default=6380, validation_alias="POLYPLANE_REDIS_PORT")
+    serving_stats_port: int = Field(default=8404, validation_alias="SERVING_HAPROXY_STATS_PORT")
+    serving_metrics_port: int = Field(default=9101, validation_alias="SERVING_HAPROXY_METRICS_PORT")
+
+    def ports(self) -> dict[str, int]:
+        """Return the wanted ports by purpose."""
+        return {
+            name.removesuffix("_port"): port
+            for name, port in self.model_dump().items()
+            if name.endswith("_port")
+        }

@@ -1,0 +1,171 @@
+"""The one process that runs a home's platform; `python -m services.embedded.supervisor`."""
+
+import asyncio
+import logging
+import os
+import shutil
+import signal
+import time
+from collections.abc import Mapping
+from itertools import groupby
+
+from pydantic import ValidationError
+
+from planes.shared.telemetry import configure_logging
+from services.embedded.binaries import BinaryMissing
+from services.embedded.home import Home, locate
+from services.embedded.installation import Installation
+from services.embedded.platform import platform_parts, prepare
+from services.embedded.ports import PortTaken, choose
+from services.embedded.processes import end_all
+from services.embedded.runner import PartRunner
+from services.embedded.settings import EmbeddedSettings
+from services.embedded.state import (
+    AlreadyRunning,
+    Phase,
+    PlatformState,
+    supervisor_lock,
+    write_state,
+)
+
+_log = logging.getLogger(__name__)
+
+LEAST_FREE_BYTES = 2 * 1000**3
+"""Below this the platform refuses to start: PostgreSQL must never meet a full disk."""
+
+
+class DiskFull(RuntimeError):
+    """There is too little room to start."""
+
+
+class Supervisor:
+    """Starts the parts of a home, keeps them running, and stops them."""
+
+    def __init__(self, home: Home, environment: Mapping[str, str]) -> None:
+        """Store what to run.
+
+        Args:
+            home: Must exist, and be held by this process.
+            environment: The operator's, of which each part gets its own.
+        """
+        self._home = home
+        self._environment = environment
+        self._state = PlatformState(pid=os.getpid(), started_at=time.time())
+        self._runners: list[PartRunner] = []
+
+    async def run(self) -> None:
+        """Run everything until SIGTERM or SIGINT.
+
+        Raises:
+            DiskFull, PortTaken, BinaryMissing, ValidationError: It cannot start.
+        """
+        stopped = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        self._save()
+        await end_all(self._home)
+        installation = self._install()
+        self._runners = [
+            PartRunner(part, self._home, self._save) for part in platform_parts(installation)
+        ]
+        self._save()
+        by_name = {runner.part.name: runner for runner in self._runners}
+        tasks = [
+            asyncio.create_task(runner.run([by_name[name] for name in runner.part.needs]))
+            for runner in self._runners
+        ]
+        try:
+            await stopped.wait()
+        finally:
+            await self._stop()
+            for task in tasks:
+                task.cancel()
+
+    def fail(self, message: str) -> None:
+        """Tell whoever waits why nothing starts."""
+        self._state.message = message
+        self._enter("failed")
+
+    def _install(self) -> Installation:
+        check_disk(self._home)
+        settings = EmbeddedSettings()
+        choice = choose(settings.ports(), host=settings.host, strict=settings.strict_ports)
+        self._state.host, self._state.tls = settings.host, settings.tls_certificate is not None
+        self._state.ports, self._state.notes = choice.ports, choice.notes
+        installation = Installation(
+            home=self._home,
+            ports=choice.ports,
+            secrets=self._home.secrets(),
+            environment=self._environment,
+            host=settings.host,
+            tls=self._state.tls,
+        )
+        prepare(installation)
+        return installation
+
+    async def _stop(self) -> None:
+        self._enter("stopping")
+        runners = sorted(self._runners, key=lambda runner: runner.part.stop_order)
+        for _, group in groupby(runners, key=lambda runner: runner.part.stop_order):
+            await asyncio.gather(*(runner.stop() for runner in group))
+        await end_all(self._home)
+
+    def _enter(self, phase: Phase) -> None:
+        self._state.phase = phase
+        self._save()
+
+    def _save(self) -> None:
+        self._state.parts = [runner.state for runner in self._runners]
+        complete = bool(self._runners) and all(runner.is_ready.is_set() for runner in self._runners)
+        if self._state.phase == "starting" and complete:
+            self._state.phase = "running"
+        write_state(self._home, self._state)
+
+
+def check_disk(home: Home) -> None:
+    """Refuse to start on a nearly full disk.
+
+    Raises:
+        DiskFull: It says how much is free and how much is needed.
+    """
+    free = shutil.disk_usage(home.root).free
+    if free < LEAST_FREE_BYTES:
+        raise DiskFull(
+            f"Only {free / 1e9:.1f} GB are free where {home.root} lies; "
+            f"{LEAST_FREE_BYTES / 1e9:.0f} GB are needed."
+        )
+
+
+def main() -> int:
+    """Run the supervisor of `POLYPLANE_HOME` in this process.
+
+    Returns:
+        0 after a stop, 1 when it cannot start, 3 when another one runs.
+    """
+    configure_logging("supervisor")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs each question for readiness
+    home = locate()
+    home.create()
+    try:
+        with supervisor_lock(home.lock_file):
+            return _supervise(home)
+    except AlreadyRunning:
+        return 3
+
+
+def _supervise(home: Home) -> int:
+    supervisor = Supervisor(home, dict(os.environ))
+    try:
+        asyncio.run(supervisor.run())
+    except (DiskFull, PortTaken, BinaryMissing, ValidationError) as error:
+        supervisor.fail(str(error))
+        return 1
+    except Exception as error:
+        _log.exception("the supervisor failed")
+        supervisor.fail(f"{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,66 @@
+"""`/health` for everybody, and the admin port with details and `/metrics`."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from services.gateway.admin.health import Health, HealthService
+from services.gateway.admin.metrics import GatewayMetrics
+
+router = APIRouter(prefix="/health", tags=["Health"])
+
+
+async def _health(request: Request) -> HealthService:
+    service: HealthService = request.app.state.health
+    return service
+
+
+HealthServiceDep = Annotated[HealthService, Depends(_health)]
+_UNAVAILABLE: dict[int | str, dict[str, Any]] = {
+    503: {"model": Health, "description": "The database does not answer"}
+}
+
+
+@router.get("", summary="State of every part", response_model_exclude_none=True)
+async def get_health(health: HealthServiceDep) -> Health:
+    """Always 200: the state is in the body."""
+    return await health.public()
+
+
+@router.get("/live", summary="Is the gateway alive?", response_model_exclude_none=True)
+async def get_live(health: HealthServiceDep) -> Health:
+    """Answer whenever this process runs."""
+    return health.live()
+
+
+@router.get(
+    "/ready",
+    summary="Is the platform ready?",
+    responses=_UNAVAILABLE,
+    response_model_exclude_none=True,
+)
+async def get_ready(health: HealthServiceDep, response: Response) -> Health:
+    """503 where requests cannot be served; `degraded` names the parts that are away."""
+    answer = await health.public()
+    if answer.status == "unavailable":
+        response.status_code = 503
+    return answer
+
+
+def create_admin_app(gateway: FastAPI) -> FastAPI:
+    """Return the application of the admin port, which listens on loopback only."""
+    app = FastAPI(title="Polyplane gateway, admin port", openapi_url=None)
+
+    @app.get("/health")
+    @app.get("/health/ready")
+    async def get_details() -> Health:
+        health: HealthService = gateway.state.health
+        return await health.health()
+
+    @app.get("/metrics")
+    async def get_metrics() -> Response:
+        metrics: GatewayMetrics = gateway.state.metrics
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app

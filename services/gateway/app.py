@@ -1,0 +1,225 @@
+"""The gateway: wiring only."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TypeAlias
+
+from fastapi import APIRouter, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from planes.shared.clients.dagster import DagsterClient
+from planes.shared.clients.serving import Deadlines, ServingClient
+from planes.shared.errors import Unavailable
+from planes.shared.stores.objects import FolderObjects
+from planes.shared.stores.postgres import SCHEMA_REVISION, Database
+from planes.shared.stores.postgres_chat_log import PostgresChatLog
+from planes.shared.wire import ServingTokens
+from services.gateway import problems
+from services.gateway.admin.health import HealthService, Probe, ServingMonitor
+from services.gateway.admin.metrics import GatewayMetrics
+from services.gateway.admin.routes import router as health_router
+from services.gateway.auth.assembly import IdentityOptions, assemble
+from services.gateway.auth.routes import router as auth_router
+from services.gateway.auth.routes import well_known as well_known_router
+from services.gateway.billing.prices import Prices
+from services.gateway.billing.routes import router as billing_router
+from services.gateway.billing.service import BillingService
+from services.gateway.body_limit import BodyLimitMiddleware
+from services.gateway.chat.conversations import ConversationService
+from services.gateway.chat.history import ChatHistory
+from services.gateway.chat.routes import router as chat_router
+from services.gateway.chat.service import ChatLimits, ChatParts, ChatService
+from services.gateway.documents.ingestion import IngestionRequests
+from services.gateway.documents.routes import router as documents_router
+from services.gateway.documents.search import SearchService
+from services.gateway.documents.service import DocumentService
+from services.gateway.documents.uploads import Uploads
+from services.gateway.limits.headers import RateHeadersMiddleware
+from services.gateway.limits.scripts import redis_client
+from services.gateway.maintenance import ChatLogDrain, every, sweep_reservations
+from services.gateway.openapi import DESCRIPTION, TAGS, describe
+from services.gateway.settings import GatewaySettings
+from services.gateway.tracing import TracingMiddleware
+
+Maintenance: TypeAlias = Coroutine[None, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What several features share; opened and closed with the application."""
+
+    settings: GatewaySettings
+    metrics: GatewayMetrics
+    database: Database
+    redis: Redis
+    objects: FolderObjects
+    serving: ServingClient
+    dagster: DagsterClient
+
+
+def create_app(settings: GatewaySettings) -> FastAPI:
+    """Return the gateway; its lifespan opens and closes everything."""
+    metrics = GatewayMetrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            parts = await _open(stack, settings, metrics)
+            _provide_identity(app, parts, stack)
+            maintenance = [*_provide_documents(app, parts), *_provide_chat(app, parts, stack)]
+            for coroutine in maintenance:
+                task = asyncio.create_task(coroutine)
+                stack.callback(task.cancel)
+            yield
+
+    app = FastAPIOffline(
+        title="Polyplane",
+        version=version("polyplane"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        openapi_tags=TAGS,
+    )
+    app.state.settings = settings
+    app.state.metrics = metrics
+    problems.install(app)
+    _add_middleware(app, settings, metrics)
+    _add_routes(app)
+    describe(app)
+    return app
+
+
+async def _open(
+    stack: AsyncExitStack, settings: GatewaySettings, metrics: GatewayMetrics
+) -> _Parts:
+    database = Database(
+        settings.database_url.get_secret_value(),
+        service="gateway",
+        max_connections=settings.database_connections,
+    )
+    await database.open()
+    stack.push_async_callback(database.close)
+    await database.check_schema(SCHEMA_REVISION)
+    redis = redis_client(settings.redis_url.get_secret_value())
+    stack.push_async_callback(redis.aclose)
+    deadlines = Deadlines(
+        headers_s=settings.answer_header_s,
+        first_token_s=settings.answer_first_token_s,
+        idle_s=settings.answer_idle_s,
+    )
+    tokens = ServingTokens(settings.serving_token_secret.get_secret_value())
+    serving = ServingClient(settings.serving_url, tokens, deadlines)
+    serving.open()
+    stack.push_async_callback(serving.close)
+    dagster = DagsterClient(settings.dagster_url)
+    dagster.open()
+    stack.push_async_callback(dagster.close)
+    objects = FolderObjects(settings.objects_dir)
+    return _Parts(settings, metrics, database, redis, objects, serving, dagster)
+
+
+def _provide_identity(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> None:
+    options = IdentityOptions(
+        keys_dir=parts.settings.keys_dir,
+        refresh_secret=parts.settings.refresh_secret.get_secret_value(),
+        registrations_per_minute=parts.settings.registrations_per_minute,
+    )
+    identity = assemble(parts.database, parts.redis, options)
+    identity.open()
+    stack.callback(identity.close)
+    app.state.identity = identity
+
+
+def _provide_documents(app: FastAPI, parts: _Parts) -> list[Maintenance]:
+    ingestion = IngestionRequests(parts.dagster)
+    uploads = Uploads(parts.database, parts.objects, parts.settings.max_file_bytes)
+    app.state.documents = DocumentService(parts.database, parts.objects, uploads, ingestion)
+    app.state.search = SearchService(parts.database, parts.serving)
+    return [ingestion.run(), every(20, "expired uploads", uploads.sweep)]
+
+
+def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> list[Maintenance]:
+    settings, database = parts.settings, parts.database
+    chat_log = PostgresChatLog(database)
+    history = ChatHistory(database, chat_log)
+    prices = Prices(database)
+    monitor = ServingMonitor(parts.serving)
+    chat = ChatService(
+        ChatParts(database, parts.serving, monitor, history, prices, parts.metrics),
+        ChatLimits(
+            settings.max_prompt_tokens, settings.default_max_tokens, settings.history_messages
+        ),
+    )
+    stack.push_async_callback(chat.close)
+    app.state.chat = chat
+    app.state.conversations = ConversationService(database, history)
+    app.state.billing = BillingService(database)
+    app.state.health = HealthService(_probes(parts), monitor, app.version)
+    drain = ChatLogDrain(database, chat_log)
+
+    async def sweep() -> None:
+        parts.metrics.swept.inc(await sweep_reservations(database))
+
+    return [
+        every(60, "prices", prices.refresh),
+        every(5, "reservations", sweep),
+        every(0.5, "chat log", drain.drain),
+        every(5, "deleted conversations", drain.purge),
+        every(3, "serving plane", monitor.look),
+        every(3600, "refresh tokens", app.state.identity.sessions.forget_expired),
+    ]
+
+
+def _probes(parts: _Parts) -> dict[str, Probe]:
+    async def database() -> None:
+        async with parts.database.platform() as connection:
+            await connection.fetchval("SELECT 1")
+
+    async def redis() -> None:
+        try:
+            await parts.redis.ping()
+        except RedisError as error:
+            raise Unavailable("Redis does not answer.") from error
+
+    async def dagster() -> None:
+        if not await parts.dagster.is_alive():
+            raise Unavailable("Dagster does not answer.")
+
+    return {"database": database, "redis": redis, "data": dagster}
+
+
+def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
+    """Add the layers, the innermost first."""
+    app.add_middleware(
+        BodyLimitMiddleware,
+        max_body_bytes=settings.max_body_bytes,
+        max_file_bytes=settings.max_file_bytes,
+    )
+    app.add_middleware(RateHeadersMiddleware)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id"],
+            expose_headers=["x-request-id", "retry-after", "ratelimit", "ratelimit-policy"],
+        )
+    app.add_middleware(TracingMiddleware, metrics=metrics, unexpected=problems.unexpected_response)
+
+
+def _add_routes(app: FastAPI) -> None:
+    """Add every route, and all but the platform-wide ones under `/api/v1` too."""
+    routers = (auth_router, documents_router, chat_router, billing_router)
+    for router in routers:
+        app.include_router(router)
+    app.include_router(well_known_router)
+    app.include_router(health_router)
+    versioned = APIRouter(prefix="/api/v1", include_in_schema=False)
+    for router in routers:
+        versioned.include_router(router)
+    app.include_router(versioned)

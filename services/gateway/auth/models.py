@@ -1,0 +1,114 @@
+"""People, their sessions and what a request may do."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, auto
+from uuid import UUID
+
+from planes.shared.domain import Role, TenantContext
+from services.gateway.limits.rates import PlanLimits
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Who makes a request: a user, acting in one tenant, in one session."""
+
+    context: TenantContext
+    role: Role
+    session_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class AccessClaims:
+    """What an access token says; `version` is its user's at the time (claim `sv`)."""
+
+    context: TenantContext
+    role: Role
+    session_id: UUID
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a sign-in is checked against."""
+
+    user_id: UUID
+    password_hash: str
+    is_disabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A user as a member of one tenant."""
+
+    context: TenantContext
+    role: Role
+    email: str
+    display_name: str
+    tenant_name: str
+    plan: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewUser:
+    """A person to be; names left out are derived from the e-mail address."""
+
+    email: str
+    password: str
+    display_name: str | None = None
+    tenant_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewAccount:
+    """Rows for a user who owns a new tenant."""
+
+    profile: Profile
+    email_key: str
+    password_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewSession:
+    """Rows for a session: the family of refresh tokens that starts with `token_hash`."""
+
+    session_id: UUID
+    context: TenantContext
+    user_agent: str
+    token_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SessionState:
+    """A session as PostgreSQL knows it, where its user is still a member of its tenant."""
+
+    claims: AccessClaims
+    is_alive: bool
+    limits: PlanLimits
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSummary:
+    """A session as its user sees it."""
+
+    id: UUID
+    created_at: datetime
+    last_used_at: datetime
+    user_agent: str
+
+
+class Rotation(Enum):
+    """What became of a refresh token that was presented."""
+
+    ROTATED = auto()
+    INVALID = auto()
+    REUSED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a client gets to act as its user; `refresh_token` is shown once and stored hashed."""
+
+    access_token: str
+    refresh_token: str
+    expires_in_s: int

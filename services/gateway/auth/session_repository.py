@@ -1,0 +1,200 @@
+"""Sessions and their refresh tokens in PostgreSQL."""
+
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+
+from planes.shared.domain import Role, TenantContext
+from planes.shared.stores.postgres import Connection, Database
+from services.gateway.auth.models import (
+    AccessClaims,
+    NewSession,
+    Rotation,
+    SessionState,
+    SessionSummary,
+)
+from services.gateway.limits.rates import PlanLimits
+
+REFRESH_LIFETIME = timedelta(days=30)
+_GRACE = timedelta(seconds=10)  # in which a repeated refresh is a retry, not a theft
+
+_STATE = """
+SELECT s.ended_at IS NULL AND u.disabled_at IS NULL AS is_alive, s.tenant_id, u.version, m.role,
+       p.requests_per_minute, p.chat_requests_per_minute
+FROM sessions s
+JOIN users u ON u.id = s.user_id
+JOIN memberships m ON m.user_id = s.user_id AND m.tenant_id = s.tenant_id
+JOIN tenants t ON t.id = s.tenant_id
+JOIN plans p ON p.name = t.plan
+WHERE s.id = $1 AND s.user_id = $2
+"""
+
+_USE = """
+UPDATE refresh_tokens r SET used_at = now()
+WHERE r.token_hash = $1 AND r.used_at IS NULL AND r.expires_at > now()
+  AND EXISTS (SELECT FROM sessions s WHERE s.id = r.session_id AND s.ended_at IS NULL)
+RETURNING r.session_id
+"""
+
+_INSERT = """
+INSERT INTO refresh_tokens (token_hash, session_id, user_id, expires_at)
+VALUES ($1, $2, $3, now() + $4::interval)
+"""
+
+_SECOND_USE = """
+SELECT r.session_id,
+       r.expires_at <= now() OR s.ended_at IS NOT NULL AS is_dead,
+       r.used_at > now() - $3::interval AND n.token_hash IS NOT NULL AND n.used_at IS NULL
+           AS is_repeat
+FROM refresh_tokens r
+JOIN sessions s ON s.id = r.session_id
+LEFT JOIN refresh_tokens n ON n.token_hash = $2
+WHERE r.token_hash = $1
+"""
+
+
+class SessionRepository:
+    """Which sessions are alive, and which refresh token of each may still be used."""
+
+    def __init__(self, database: Database) -> None:
+        """Store the database."""
+        self._database = database
+
+    async def open(self, session: NewSession) -> None:
+        """Open a session and note that its user was last in this tenant."""
+        context = session.context
+        async with self._database.tenant(context.tenant_id, context.user_id) as connection:
+            await insert_session(connection, session)
+            await connection.execute(
+                "UPDATE memberships SET last_used_at = now() WHERE user_id = $1 AND tenant_id = $2",
+                context.user_id,
+                context.tenant_id,
+            )
+
+    async def state(self, user_id: UUID, session_id: UUID) -> SessionState | None:
+        """Return how a session stands; None where it or its user's membership is gone."""
+        async with self._database.tenant(None, user_id) as connection:
+            row = await connection.fetchrow(_STATE, session_id, user_id)
+        return _to_state(row, user_id, session_id) if row is not None else None
+
+    async def owner(self, token_hash: bytes) -> UUID | None:
+        """Return the user of a refresh token, used or not."""
+        async with self._database.platform() as connection:
+            user_id: UUID | None = await connection.fetchval(
+                "SELECT user_id FROM refresh_tokens WHERE token_hash = $1", token_hash
+            )
+        return user_id
+
+    async def rotate(
+        self, user_id: UUID, *, token_hash: bytes, successor_hash: bytes
+    ) -> tuple[Rotation, UUID | None]:
+        """Use a refresh token up, so that its successor takes its place.
+
+        One conditional UPDATE picks the winner of parallel calls. The others, and repeats within
+        ten seconds, get the same successor unless that one was used; later use ends the session.
+
+        Returns:
+            What became of the token, and its session.
+        """
+        async with self._database.tenant(None, user_id) as connection:
+            session_id: UUID | None = await connection.fetchval(_USE, token_hash)
+            if session_id is None:
+                return await _judge_second_use(connection, token_hash, successor_hash)
+            await connection.execute(_INSERT, successor_hash, session_id, user_id, REFRESH_LIFETIME)
+            await connection.execute(
+                "UPDATE sessions SET last_used_at = now() WHERE id = $1", session_id
+            )
+        return Rotation.ROTATED, session_id
+
+    async def end(self, user_id: UUID, session_id: UUID, *, reason: str) -> bool:
+        """End a session of a user; False where there was none alive."""
+        async with self._database.tenant(None, user_id) as connection:
+            return await _end(connection, user_id, session_id, reason)
+
+    async def forget_expired(self) -> None:
+        """Delete refresh tokens that nobody can use any more."""
+        async with self._database.platform() as connection:
+            await connection.execute("DELETE FROM refresh_tokens WHERE expires_at < now()")
+
+    async def session_of(self, user_id: UUID, token_hash: bytes) -> UUID | None:
+        """Return the session of a user's refresh token."""
+        async with self._database.platform() as connection:
+            session_id: UUID | None = await connection.fetchval(
+                "SELECT session_id FROM refresh_tokens WHERE token_hash = $1 AND user_id = $2",
+                token_hash,
+                user_id,
+            )
+        return session_id
+
+    async def alive(
+        self, user_id: UUID, *, before: UUID | None, limit: int
+    ) -> list[SessionSummary]:
+        """Return the newest sessions of a user that are alive, opened before session `before`."""
+        async with self._database.tenant(None, user_id) as connection:
+            rows = await connection.fetch(
+                "SELECT id, created_at, last_used_at, user_agent FROM sessions"
+                " WHERE user_id = $1 AND ended_at IS NULL AND ($2::uuid IS NULL OR id < $2)"
+                "   AND last_used_at > now() - $4::interval"
+                " ORDER BY id DESC LIMIT $3",
+                user_id,
+                before,
+                limit,
+                REFRESH_LIFETIME,
+            )
+        return [SessionSummary(*row) for row in rows]
+
+
+async def insert_session(connection: Connection, session: NewSession) -> None:
+    """Insert a session with its first refresh token into the transaction of `connection`."""
+    await connection.execute(
+        "INSERT INTO sessions (id, tenant_id, user_id, user_agent) VALUES ($1, $2, $3, $4)",
+        session.session_id,
+        session.context.tenant_id,
+        session.context.user_id,
+        session.user_agent,
+    )
+    await connection.execute(
+        _INSERT,
+        session.token_hash,
+        session.session_id,
+        session.context.user_id,
+        REFRESH_LIFETIME,
+    )
+
+
+async def _judge_second_use(
+    connection: Connection, token_hash: bytes, successor_hash: bytes
+) -> tuple[Rotation, UUID | None]:
+    row = await connection.fetchrow(_SECOND_USE, token_hash, successor_hash, _GRACE)
+    if row is None or row["is_dead"]:
+        return Rotation.INVALID, None
+    if row["is_repeat"]:
+        return Rotation.ROTATED, row["session_id"]
+    await connection.execute(
+        "UPDATE sessions SET ended_at = now(), end_reason = 'refresh-reuse' WHERE id = $1",
+        row["session_id"],
+    )
+    return Rotation.REUSED, row["session_id"]
+
+
+async def _end(connection: Connection, user_id: UUID, session_id: UUID, reason: str) -> bool:
+    row = await connection.fetchrow(
+        "UPDATE sessions SET ended_at = now(), end_reason = $3"
+        " WHERE id = $1 AND user_id = $2 AND ended_at IS NULL RETURNING id",
+        session_id,
+        user_id,
+        reason,
+    )
+    return row is not None
+
+
+def _to_state(row: "asyncpg.Record", user_id: UUID, session_id: UUID) -> SessionState:
+    claims = AccessClaims(
+        context=TenantContext(tenant_id=row["tenant_id"], user_id=user_id),
+        role=Role(row["role"]),
+        session_id=session_id,
+        version=row["version"],
+    )
+    limits = PlanLimits(row["requests_per_minute"], row["chat_requests_per_minute"])
+    return SessionState(claims, row["is_alive"], limits)

@@ -1,0 +1,121 @@
+"""What an answer has produced so far, and its settlement."""
+
+import asyncio
+import contextlib
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from planes.shared.clients.serving import Frame
+from planes.shared.domain import FinishReason, TenantContext
+from planes.shared.errors import Unavailable
+from planes.shared.stores.postgres import Database
+from planes.shared.wire import Usage
+from services.gateway.chat import repository
+from services.gateway.chat.repository import Produced, Settlement
+
+_SETTLE_TRIES = 4
+
+
+class Meter:
+    """Counts what passes by; events are decoded only when somebody asks."""
+
+    def __init__(self) -> None:
+        """Start at nothing."""
+        self._usage = Usage(prompt_tokens=0, completion_tokens=0)
+        self._deltas: list[bytes] = []
+        self._citations: list[bytes] = []
+
+    def keep(self, frame: Frame) -> None:
+        """Remember an event that passes through as it is."""
+        if frame.event == "delta":
+            self._deltas.append(frame.data)
+        elif frame.event == "citation":
+            self._citations.append(frame.data)
+
+    def count(self, usage: Usage) -> None:
+        """Remember the latest token counts."""
+        self._usage = usage
+
+    def produced(self) -> Produced:
+        """Return tokens and text so far.
+
+        A delta may carry `completion_tokens`, which is newer than the last `usage` event.
+        """
+        deltas = [orjson.loads(delta) for delta in self._deltas]
+        counted = deltas[-1].get("completion_tokens", 0) if deltas else 0
+        return Produced(
+            prompt_tokens=self._usage.prompt_tokens,
+            completion_tokens=max(self._usage.completion_tokens, counted),
+            content="".join(delta["text"] for delta in deltas),
+        )
+
+    def partial_payload(self) -> dict[str, Any]:
+        """Return what the chat log keeps of an answer that was broken off."""
+        return stored_answer(
+            content=self.produced().content,
+            citations=[orjson.loads(citation) for citation in self._citations],
+            grounded=False,
+            finish_reason=FinishReason.CANCELLED,
+        )
+
+
+def stored_answer(
+    *, content: str, citations: list[Any], grounded: bool, finish_reason: FinishReason
+) -> dict[str, Any]:
+    """Return an answer as the chat log keeps it; model, mode and usage are added on settlement."""
+    return {
+        "content": content,
+        "citations": citations,
+        "grounded": grounded,
+        "finish_reason": finish_reason,
+        "created_at": datetime.now(UTC).isoformat(),
+    }
+
+
+class AnswerLedger:
+    """Checkpoints and settlement of one answer, with the retries that money deserves."""
+
+    def __init__(self, database: Database, context: TenantContext, answer_id: UUID) -> None:
+        """Store which reservation this is about."""
+        self._database = database
+        self._context = context
+        self._answer_id = answer_id
+
+    async def checkpoint(self, produced: Produced) -> None:
+        """Note how far the answer has come; a database that is down is tried again later."""
+        with contextlib.suppress(Unavailable):
+            async with self._database.platform() as connection:
+                await repository.checkpoint(connection, self._context, self._answer_id, produced)
+
+    async def settle(self, settlement: Settlement) -> Decimal:
+        """Bill the tokens, store the answer, and return the cost.
+
+        Raises:
+            Unavailable: The database does not answer, or the reservation was swept meanwhile; then
+                the sweeper bills the last checkpoint.
+        """
+        for attempt in range(_SETTLE_TRIES):
+            try:
+                async with self._database.platform() as connection:
+                    cost = await repository.settle(
+                        connection, self._context, self._answer_id, settlement
+                    )
+            except Unavailable:
+                if attempt == _SETTLE_TRIES - 1:
+                    raise
+                await asyncio.sleep(0.25 * 2**attempt)
+                continue
+            if cost is not None:
+                return cost
+            break
+        raise Unavailable("The answer was closed before it could be stored.")
+
+    async def release(self, *, undo: bool) -> None:
+        """Give the reservation back; where the database is down, the sweeper does."""
+        with contextlib.suppress(Unavailable):
+            async with self._database.platform() as connection:
+                await repository.release(connection, self._context, self._answer_id, undo=undo)

@@ -1,0 +1,251 @@
+"""Reservations and conversations in SQL; the functions stand in the migrations."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from planes.shared.domain import ChatMode, TenantContext, new_id
+from planes.shared.errors import Conflict, NotFound, QuotaExceeded
+from planes.shared.stores.postgres import Connection
+
+RESERVATION_LIFETIME = timedelta(seconds=60)
+_QUOTAS = {
+    "messages": "The plan's quota of messages is used up.",
+    "tokens": "The plan's quota of tokens does not cover the longest possible answer.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """An answer that is about to be paid for; `title` is None in a conversation that exists."""
+
+    answer_id: UUID
+    conversation_id: UUID
+    title: str | None
+    mode: ChatMode | None
+    document_ids: list[UUID] | None
+    question_id: UUID
+    question: str
+    message_id: UUID
+    model: str
+    max_prompt_tokens: int
+    max_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What the reservation found out."""
+
+    question_seq: int
+    mode: ChatMode
+    document_ids: tuple[UUID, ...] | None
+    hidden_versions: tuple[UUID, ...]
+    generation: int
+
+
+async def reserve(connection: Connection, context: TenantContext, intent: Intent) -> Reservation:
+    """Reserve the worst case of an answer and store the question, in one statement.
+
+    Raises:
+        NotFound: The conversation is not the caller's.
+        Conflict: It has an answer under way.
+        QuotaExceeded: It names the quota.
+    """
+    row = await connection.fetchrow(
+        "SELECT * FROM reserve_answer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        context.tenant_id,
+        context.user_id,
+        intent.answer_id,
+        intent.conversation_id,
+        intent.title,
+        intent.mode,
+        intent.document_ids,
+        intent.question_id,
+        intent.question,
+        intent.message_id,
+        intent.model,
+        intent.max_prompt_tokens,
+        intent.max_tokens,
+        RESERVATION_LIFETIME,
+    )
+    assert row is not None  # noqa: S101 (the function returns one row)
+    if row["status"] == "absent":
+        raise NotFound("There is no such conversation.")
+    if row["status"] == "busy":
+        raise Conflict("The conversation is still being answered.", retry_after_s=2)
+    if row["status"] != "reserved":
+        raise QuotaExceeded(_QUOTAS[row["status"]], extensions={"quota": row["status"]})
+    scope = row["scope_document_ids"]
+    return Reservation(
+        question_seq=row["question_seq"],
+        mode=ChatMode(row["answer_mode"]),
+        document_ids=None if scope is None else tuple(scope),
+        hidden_versions=tuple(row["hidden_versions"]),
+        generation=row["live_generation"],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """How far an answer has come."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    content: str
+
+
+async def checkpoint(
+    connection: Connection, context: TenantContext, answer_id: UUID, produced: Produced
+) -> bool:
+    """Note how far an answer has come and keep its reservation; False when it was swept."""
+    kept: bool = await connection.fetchval(
+        "SELECT checkpoint_answer($1, $2, $3, $4, $5, $6)",
+        context.tenant_id,
+        answer_id,
+        produced.prompt_tokens,
+        produced.completion_tokens,
+        produced.content,
+        RESERVATION_LIFETIME,
+    )
+    return kept
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What an answer came to; `payload` is what the chat log keeps of it."""
+
+    model: str
+    prompt_tokens: int
+    completion_tokens: int
+    payload: dict[str, Any]
+
+
+async def settle(
+    connection: Connection, context: TenantContext, answer_id: UUID, settlement: Settlement
+) -> Decimal | None:
+    """Turn a reservation into its ledger row and its stored answer; None when it was swept."""
+    cost: Decimal | None = await connection.fetchval(
+        "SELECT settle_answer($1, $2, $3, $4, $5, $6, $7)",
+        context.tenant_id,
+        answer_id,
+        new_id(),
+        settlement.model,
+        settlement.prompt_tokens,
+        settlement.completion_tokens,
+        settlement.payload,
+    )
+    return cost
+
+
+async def release(
+    connection: Connection, context: TenantContext, answer_id: UUID, *, undo: bool
+) -> None:
+    """Give a reservation back; `undo` takes the question back too."""
+    await connection.execute(
+        "SELECT release_answer($1, $2, $3)", context.tenant_id, answer_id, undo
+    )
+
+
+async def insert_conversation(
+    connection: Connection, context: TenantContext, values: tuple[UUID, str, str, list[UUID] | None]
+) -> None:
+    """Insert an empty conversation of (id, title, mode, document ids)."""
+    await connection.execute(
+        "INSERT INTO conversations (id, tenant_id, user_id, title, mode, document_ids) "
+        "VALUES ($3, $1, $2, $4, $5, $6)",
+        context.tenant_id,
+        context.user_id,
+        *values,
+    )
+
+
+async def find_conversation(
+    connection: Connection, context: TenantContext, conversation_id: UUID
+) -> asyncpg.Record:
+    """Return a conversation of the caller.
+
+    Raises:
+        NotFound: It is absent, deleted, or somebody else's.
+    """
+    row = await connection.fetchrow(
+        "SELECT * FROM conversations WHERE id = $3 AND tenant_id = $1 AND user_id = $2 "
+        "AND deleted_at IS NULL",
+        context.tenant_id,
+        context.user_id,
+        conversation_id,
+    )
+    if row is None:
+        raise NotFound("There is no such conversation.")
+    return row
+
+
+async def list_conversations(
+    connection: Connection, context: TenantContext, before: UUID | None, limit: int
+) -> list[asyncpg.Record]:
+    """Return the caller's conversations, newest first."""
+    return await connection.fetch(
+        "SELECT * FROM conversations WHERE tenant_id = $1 AND user_id = $2 AND deleted_at IS NULL "
+        "AND ($3::uuid IS NULL OR id < $3) ORDER BY id DESC LIMIT $4",
+        context.tenant_id,
+        context.user_id,
+        before,
+        limit,
+    )
+
+
+async def change_conversation(
+    connection: Connection,
+    context: TenantContext,
+    conversation_id: UUID,
+    changes: dict[str, object],
+) -> None:
+    """Set some of `title`, `mode` and `document_ids`."""
+    for column in ("title", "mode", "document_ids"):
+        if column in changes:
+            await connection.execute(
+                f"UPDATE conversations SET {column} = $3, updated_at = now() "  # noqa: S608
+                "WHERE tenant_id = $1 AND id = $2",
+                context.tenant_id,
+                conversation_id,
+                changes[column],
+            )
+
+
+async def tombstone_conversation(
+    connection: Connection, context: TenantContext, conversation_id: UUID
+) -> None:
+    """Take a conversation out of every list; maintenance removes its messages."""
+    await connection.execute(
+        "UPDATE conversations SET deleted_at = now() WHERE tenant_id = $1 AND id = $2",
+        context.tenant_id,
+        conversation_id,
+    )
+
+
+async def pending_messages(
+    connection: Connection, context: TenantContext, conversation_id: UUID, after_seq: int
+) -> list[asyncpg.Record]:
+    """Return messages that are still on their way to the chat log."""
+    return await connection.fetch(
+        "SELECT id, tenant_id, conversation_id, seq, payload FROM outbox "
+        "WHERE tenant_id = $1 AND conversation_id = $2 AND seq > $3 ORDER BY seq",
+        context.tenant_id,
+        conversation_id,
+        after_seq,
+    )
+
+
+async def living_documents(
+    connection: Connection, context: TenantContext, document_ids: list[UUID]
+) -> set[UUID]:
+    """Return those of the documents that are not deleted."""
+    rows = await connection.fetch(
+        "SELECT id FROM documents WHERE tenant_id = $1 AND id = ANY ($2) AND deleted_at IS NULL",
+        context.tenant_id,
+        document_ids,
+    )
+    return {row["id"] for row in rows}

@@ -1,0 +1,133 @@
+"""Questions, answers, conversations and messages as clients see them."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, BeforeValidator, Field, field_validator
+
+from planes.shared.domain import ChatMode, FinishReason
+from planes.shared.wire import CitationOut
+from services.gateway.billing.schemas import Usage
+from services.gateway.schemas import InputModel, Name, Text
+
+MAX_MESSAGE_CHARS = 32_000
+_MODE_NAMES = {"rag_mode": "rag", "open_chat": "open"}
+
+
+def _mode_name(value: object) -> object:
+    return _MODE_NAMES.get(value, value) if isinstance(value, str) else value
+
+
+Mode = Annotated[ChatMode, BeforeValidator(_mode_name)]
+DocumentIds = Annotated[list[UUID], Field(max_length=1000)]
+Message = Annotated[
+    Text, Field(min_length=1, max_length=MAX_MESSAGE_CHARS, examples=["How long is the warranty?"])
+]
+
+
+class Question(InputModel):
+    """A message in a conversation that is named elsewhere."""
+
+    message: Message
+    mode: Mode | None = Field(
+        default=None, description="`rag` unless the conversation says otherwise."
+    )
+    use_rag: bool | None = Field(default=None, description="false means `mode: open`.")
+    document_ids: DocumentIds | None = Field(
+        default=None, description="Only these documents may be cited."
+    )
+    top_k: int = Field(default=5, ge=1, le=50, description="Passages to answer from.")
+    max_tokens: int | None = Field(default=None, ge=1, le=8192)
+    stream: bool = False
+
+    @field_validator("message")
+    @classmethod
+    def _not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("the message is blank")
+        return value
+
+    @property
+    def wanted_mode(self) -> ChatMode | None:
+        """The mode that was asked for by either name."""
+        if self.use_rag is False:
+            return ChatMode.OPEN
+        return self.mode or (ChatMode.RAG if self.use_rag else None)
+
+
+class ChatRequest(Question):
+    """A message, in a new conversation or in one that exists."""
+
+    conversation_id: UUID | None = None
+
+
+class AnswerMessage(BaseModel):
+    """The stored answer; a stream has sent its content already."""
+
+    id: UUID
+    role: Literal["assistant"] = "assistant"
+    content: str | None = None
+    created_at: datetime
+
+
+class ChatAnswer(BaseModel):
+    """A whole answer. Each citation's quote is `text[start:end]` of its document's version."""
+
+    id: UUID
+    conversation_id: UUID
+    message: AnswerMessage
+    citations: list[CitationOut]
+    grounded: bool
+    finish_reason: FinishReason
+    model: str = Field(examples=["extractive"])
+    mode: ChatMode
+    usage: Usage
+
+
+class StoredMessage(BaseModel):
+    """A message of a conversation."""
+
+    id: UUID
+    role: Literal["user", "assistant"]
+    content: str
+    citations: list[dict[str, Any]]
+    usage: Usage | None
+    model: str | None
+    finish_reason: FinishReason | None
+    created_at: datetime
+
+
+class ConversationInput(InputModel):
+    """A new conversation, with its first message if there is one."""
+
+    title: Name | None = None
+    mode: Mode = ChatMode.RAG
+    document_ids: DocumentIds | None = None
+    message: Message | None = None
+
+
+class ConversationChange(InputModel):
+    """What may change in a conversation."""
+
+    title: Name | None = None
+    mode: Mode | None = None
+    document_ids: DocumentIds | None = None
+
+
+class Conversation(BaseModel):
+    """A conversation of the caller."""
+
+    id: UUID
+    title: str
+    mode: ChatMode
+    document_ids: list[UUID] | None
+    message_count: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class NewConversation(Conversation):
+    """A conversation with the answer to its first message, if there was one."""
+
+    answer: ChatAnswer | None = None

@@ -1,0 +1,179 @@
+"""Answering a question: reserve, ask the serving plane, meter. Knows no web framework."""
+
+import asyncio
+from dataclasses import dataclass
+from uuid import UUID
+
+from planes.shared.clients.serving import ServingClient
+from planes.shared.domain import ChatMode, TenantContext, new_id
+from planes.shared.errors import Unavailable
+from planes.shared.stores.postgres import Database
+from planes.shared.wire import AnswerRequest, Scope
+from services.gateway.admin.health import ServingMonitor
+from services.gateway.admin.metrics import GatewayMetrics
+from services.gateway.billing.prices import Prices
+from services.gateway.chat import repository
+from services.gateway.chat.answers import Answer
+from services.gateway.chat.history import ChatHistory
+from services.gateway.chat.metering import AnswerLedger
+from services.gateway.chat.repository import Intent, Reservation
+from services.gateway.chat.schemas import ChatAnswer, Question
+from services.gateway.tracing import current_trace_id
+
+_TITLE_CHARS = 60
+_SHUTDOWN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ChatLimits:
+    """Bounds of every answer, from the settings."""
+
+    max_prompt_tokens: int
+    default_max_tokens: int
+    history_messages: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChatParts:
+    """What an answer needs."""
+
+    database: Database
+    serving: ServingClient
+    monitor: ServingMonitor
+    history: ChatHistory
+    prices: Prices
+    metrics: GatewayMetrics
+
+
+class ChatService:
+    """Starts answers and keeps them until they are settled."""
+
+    def __init__(self, parts: ChatParts, limits: ChatLimits) -> None:
+        """Store the parts."""
+        self._parts = parts
+        self._limits = limits
+        self._running: dict[asyncio.Task[None], Answer] = {}
+
+    async def begin(
+        self, context: TenantContext, question: Question, conversation_id: UUID | None
+    ) -> Answer:
+        """Reserve the worst case and begin to answer, in a new conversation if none is named.
+
+        Raises:
+            NotFound: The conversation is not the caller's.
+            Conflict: It has an answer under way.
+            QuotaExceeded: Before any work, so that the client gets a status code.
+            NoLanguageModel: Open chat without a language model.
+            Unavailable: The database does not answer.
+        """
+        if question.wanted_mode == ChatMode.OPEN:
+            self._parts.monitor.require_language_model()
+        intent = self._intent(question, conversation_id)
+        async with self._parts.database.platform() as connection:
+            reservation = await repository.reserve(connection, context, intent)
+        ledger = AnswerLedger(self._parts.database, context, intent.answer_id)
+        try:
+            request = await self._request(context, question, intent, reservation)
+        except BaseException:
+            await asyncio.shield(ledger.release(undo=True))
+            raise
+        answer = Answer(request, ledger, self._parts.prices, self._parts.metrics)
+        self._keep(answer, answer.start(self._parts.serving, context, current_trace_id()))
+        return answer
+
+    async def whole(
+        self, context: TenantContext, question: Question, conversation_id: UUID | None
+    ) -> ChatAnswer:
+        """Answer and wait for the end; a failure takes the question back.
+
+        Raises:
+            PlatformError: As `begin`, or what went wrong on the way.
+        """
+        answer = await self.begin(context, question, conversation_id)
+        await answer.first_event()
+        async for _ in answer.events():
+            pass
+        if answer.whole is None:
+            raise answer.problem or Unavailable("The answer was stopped.")
+        return answer.whole
+
+    async def stream(
+        self, context: TenantContext, question: Question, conversation_id: UUID | None
+    ) -> tuple[bytes, Answer]:
+        """Answer and return the first event with the answer, whose `events` are the others.
+
+        Raises:
+            PlatformError: As `begin`, or the plane refused before its first event.
+        """
+        answer = await self.begin(context, question, conversation_id)
+        first = await answer.first_event()
+        answer.keeps_question = True
+        return first, answer
+
+    async def close(self) -> None:
+        """Stop every answer and wait until all are settled, at most ten seconds."""
+        for answer in self._running.values():
+            answer.stop()
+        if self._running:
+            await asyncio.wait(self._running, timeout=_SHUTDOWN_S)
+
+    def _intent(self, question: Question, conversation_id: UUID | None) -> Intent:
+        is_new = conversation_id is None
+        return Intent(
+            answer_id=new_id(),
+            conversation_id=conversation_id or new_id(),
+            title=title_of(question.message) if is_new else None,
+            mode=question.wanted_mode or (ChatMode.RAG if is_new else None),
+            document_ids=question.document_ids,
+            question_id=new_id(),
+            question=question.message,
+            message_id=new_id(),
+            model=self._parts.monitor.model,
+            max_prompt_tokens=self._limits.max_prompt_tokens,
+            max_tokens=question.max_tokens or self._limits.default_max_tokens,
+        )
+
+    async def _request(
+        self,
+        context: TenantContext,
+        question: Question,
+        intent: Intent,
+        reservation: Reservation,
+    ) -> AnswerRequest:
+        history = await self._parts.history.turns_before(
+            context,
+            intent.conversation_id,
+            seq=reservation.question_seq,
+            limit=self._limits.history_messages,
+        )
+        return AnswerRequest(
+            answer_id=intent.answer_id,
+            message_id=intent.message_id,
+            conversation_id=intent.conversation_id,
+            message=question.message,
+            history=history,
+            mode=reservation.mode,
+            scope=Scope(
+                generation=reservation.generation,
+                hidden_versions=reservation.hidden_versions,
+                document_ids=reservation.document_ids,
+            ),
+            top_k=question.top_k,
+            max_prompt_tokens=intent.max_prompt_tokens,
+            max_tokens=intent.max_tokens,
+        )
+
+    def _keep(self, answer: Answer, task: asyncio.Task[None]) -> None:
+        self._running[task] = answer
+        self._parts.metrics.open_answers.inc()
+        task.add_done_callback(self._forget)
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        del self._running[task]
+        self._parts.metrics.open_answers.dec()
+
+
+def title_of(message: str) -> str:
+    """Return a conversation's title: the first line of its first message, shortened."""
+    line = " ".join(message.strip().splitlines()[0].split())
+    return line if len(line) <= _TITLE_CHARS else line[: _TITLE_CHARS - 1].rstrip() + "…"

@@ -1,0 +1,309 @@
+"""The document registry in SQL; the gateway makes and tombstones rows, nothing else."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from planes.shared.domain import TenantContext
+from planes.shared.errors import NotFound, QuotaExceeded
+from planes.shared.stores.postgres import Connection
+
+_DOCUMENT = """
+SELECT d.id, d.name, d.tags, d.metadata, d.owner_id, d.created_at,
+       greatest(d.updated_at, n.updated_at) AS updated_at,
+       n.id AS newest_version_id, n.media_type, n.size_bytes, n.sha256, n.status, n.error,
+       p.number AS version, coalesce(p.chunk_count, n.chunk_count) AS chunk_count,
+       coalesce(p.page_count, n.page_count) AS page_count
+FROM documents d
+JOIN document_versions n ON n.id = d.newest_version_id
+LEFT JOIN document_versions p ON p.id = d.published_version_id
+WHERE d.tenant_id = $1 AND d.deleted_at IS NULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """A stored file that is about to become a document's first version."""
+
+    document_id: UUID
+    version_id: UUID
+    job_id: UUID
+    name: str
+    media_type: str
+    size_bytes: int
+    sha256: bytes
+    tags: list[str]
+    metadata: dict[str, Any]
+    trace_id: str
+
+
+async def find_document(
+    connection: Connection, context: TenantContext, document_id: UUID
+) -> asyncpg.Record:
+    """Return a living document with its newest and its published version.
+
+    Raises:
+        NotFound: There is none of that id in this tenant.
+    """
+    row = await connection.fetchrow(_DOCUMENT + " AND d.id = $2", context.tenant_id, document_id)
+    if row is None:
+        raise NotFound("There is no such document.")
+    return row
+
+
+async def find_by_content(
+    connection: Connection, context: TenantContext, sha256: bytes
+) -> asyncpg.Record | None:
+    """Return the living document with the same bytes, locked."""
+    return await connection.fetchrow(
+        _DOCUMENT + " AND d.sha256 = $2 FOR UPDATE OF d", context.tenant_id, sha256
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentFilter:
+    """Which part of the list of documents is wanted."""
+
+    status: str | None
+    tag: str | None
+    before: UUID | None
+    limit: int
+
+
+async def list_documents(
+    connection: Connection, context: TenantContext, wanted: DocumentFilter
+) -> list[asyncpg.Record]:
+    """Return living documents, newest first."""
+    statuses = ["failed", "cancelled"] if wanted.status == "failed" else [wanted.status]
+    return await connection.fetch(
+        _DOCUMENT
+        + " AND ($2::text[] IS NULL OR n.status = ANY ($2))"
+        + " AND ($3::text IS NULL OR $3 = ANY (d.tags))"
+        + " AND ($4::uuid IS NULL OR d.id < $4) ORDER BY d.id DESC LIMIT $5",
+        context.tenant_id,
+        None if wanted.status is None else statuses,
+        wanted.tag,
+        wanted.before,
+        wanted.limit,
+    )
+
+
+async def open_upload(
+    connection: Connection, context: TenantContext, new: tuple[UUID, UUID], lifetime: timedelta
+) -> None:
+    """Note the intent to store a file of (document, version); a sweeper ends it when it expires."""
+    await connection.execute(
+        "INSERT INTO uploads (version_id, tenant_id, document_id, expires_at) "
+        "VALUES ($1, $2, $3, now() + $4)",
+        new[1],
+        context.tenant_id,
+        new[0],
+        lifetime,
+    )
+
+
+async def extend_upload(connection: Connection, version_id: UUID, lifetime: timedelta) -> None:
+    """Keep a long upload's intent alive."""
+    await connection.execute(
+        "UPDATE uploads SET expires_at = now() + $2 WHERE version_id = $1", version_id, lifetime
+    )
+
+
+async def close_upload(connection: Connection, version_id: UUID) -> bool:
+    """Forget an intent; False when a sweeper was faster and the file is gone."""
+    result = await connection.execute("DELETE FROM uploads WHERE version_id = $1", version_id)
+    return result.endswith("1")
+
+
+async def take_document_quota(
+    connection: Connection, context: TenantContext, size_bytes: int
+) -> None:
+    """Count one more document, unless the plan forbids it.
+
+    Raises:
+        QuotaExceeded: It names the quota.
+    """
+    taken = await connection.fetchval(
+        "UPDATE tenants t SET documents_used = documents_used + 1, "
+        "storage_bytes_used = storage_bytes_used + $2 FROM plans p "
+        "WHERE t.id = $1 AND p.name = t.plan "
+        "AND (p.documents IS NULL OR documents_used < p.documents) "
+        "AND (p.storage_bytes IS NULL OR storage_bytes_used + $2 <= p.storage_bytes) "
+        "RETURNING t.id",
+        context.tenant_id,
+        size_bytes,
+    )
+    if taken is None:
+        raise QuotaExceeded(
+            "The plan's quota of documents or storage is used up. Delete documents or change the "
+            "plan.",
+            extensions={"quota": "documents"},
+        )
+
+
+async def insert_document(connection: Connection, context: TenantContext, new: NewVersion) -> None:
+    """Insert a document with its first version.
+
+    Raises:
+        asyncpg.UniqueViolationError: Another upload of the same bytes was faster.
+    """
+    await connection.execute(
+        "INSERT INTO documents (id, tenant_id, owner_id, name, tags, metadata, sha256, "
+        "newest_version_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        new.document_id,
+        context.tenant_id,
+        context.user_id,
+        new.name,
+        new.tags,
+        new.metadata,
+        new.sha256,
+        new.version_id,
+    )
+    await connection.execute(
+        "INSERT INTO document_versions (id, tenant_id, document_id, number, sha256, size_bytes, "
+        "media_type, trace_id) VALUES ($1, $2, $3, 1, $4, $5, $6, $7)",
+        new.version_id,
+        context.tenant_id,
+        new.document_id,
+        new.sha256,
+        new.size_bytes,
+        new.media_type,
+        new.trace_id,
+    )
+
+
+async def insert_job(
+    connection: Connection, context: TenantContext, job_id: UUID, item: tuple[UUID, UUID]
+) -> None:
+    """Insert a job over one (document, version)."""
+    await connection.execute(
+        "INSERT INTO jobs (id, tenant_id, created_by) VALUES ($1, $2, $3)",
+        job_id,
+        context.tenant_id,
+        context.user_id,
+    )
+    await connection.execute(
+        "INSERT INTO job_items (job_id, tenant_id, document_id, version_id) "
+        "VALUES ($1, $2, $3, $4)",
+        job_id,
+        context.tenant_id,
+        *item,
+    )
+
+
+async def last_job_of(connection: Connection, version_id: UUID) -> UUID | None:
+    """Return the newest job that worked on a version."""
+    job: UUID | None = await connection.fetchval(
+        "SELECT job_id FROM job_items WHERE version_id = $1 ORDER BY job_id DESC LIMIT 1",
+        version_id,
+    )
+    return job
+
+
+async def requeue_version(connection: Connection, version_id: UUID) -> None:
+    """Make a failed version wait to be processed again."""
+    await connection.execute(
+        "UPDATE document_versions SET status = 'received', percent = 0, error = NULL, "
+        "attempts = 0, next_attempt_at = now(), updated_at = now() WHERE id = $1",
+        version_id,
+    )
+
+
+async def find_version(
+    connection: Connection, context: TenantContext, document_id: UUID, number: int | None
+) -> asyncpg.Record:
+    """Return one version of a living document: the numbered one, else the published, else newest.
+
+    Raises:
+        NotFound: There is no such document or version.
+    """
+    row = await connection.fetchrow(
+        "SELECT v.*, d.name FROM documents d JOIN document_versions v ON v.document_id = d.id "
+        "WHERE d.tenant_id = $1 AND d.id = $2 AND d.deleted_at IS NULL AND CASE "
+        "WHEN $3::int IS NOT NULL THEN v.number = $3 "
+        "ELSE v.id = coalesce(d.published_version_id, d.newest_version_id) END",
+        context.tenant_id,
+        document_id,
+        number,
+    )
+    if row is None:
+        raise NotFound("There is no such document, or it has no such version.")
+    return row
+
+
+async def tombstone(
+    connection: Connection, context: TenantContext, document_id: UUID, receipt_id: UUID
+) -> bool:
+    """Take a document out of every list and search, and queue its removal; False if it is gone."""
+    gone = await connection.fetchval(
+        "UPDATE documents SET deleted_at = now(), name = '', tags = '{}', metadata = '{}' "
+        "WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL RETURNING id",
+        context.tenant_id,
+        document_id,
+    )
+    if gone is None:
+        return False
+    await connection.execute(
+        "UPDATE document_versions SET updated_at = now(), "
+        "visibility = CASE visibility WHEN 'live' THEN 'hidden' ELSE visibility END, "
+        "status = CASE WHEN status IN ('ready', 'failed') THEN status ELSE 'cancelled' END "
+        "WHERE document_id = $1",
+        document_id,
+    )
+    await connection.execute(
+        "INSERT INTO deletions (id, tenant_id, document_id, requested_by) VALUES ($1, $2, $3, $4)",
+        receipt_id,
+        context.tenant_id,
+        document_id,
+        context.user_id,
+    )
+    await connection.execute(
+        "UPDATE tenants SET corpus_version = corpus_version + 1, "
+        "documents_used = documents_used - 1, storage_bytes_used = storage_bytes_used - "
+        "(SELECT sum(size_bytes) FROM document_versions WHERE document_id = $2) WHERE id = $1",
+        context.tenant_id,
+        document_id,
+    )
+    return True
+
+
+async def find_receipt(
+    connection: Connection, context: TenantContext, document_id: UUID
+) -> asyncpg.Record:
+    """Return a deletion's receipt.
+
+    Raises:
+        NotFound: Nobody deleted such a document in this tenant.
+    """
+    row = await connection.fetchrow(
+        "SELECT * FROM deletions WHERE tenant_id = $1 AND document_id = $2",
+        context.tenant_id,
+        document_id,
+    )
+    if row is None:
+        raise NotFound("There is no receipt of such a deletion.")
+    return row
+
+
+async def find_job(
+    connection: Connection, context: TenantContext, job_id: UUID
+) -> list[asyncpg.Record]:
+    """Return a job's documents, one row each.
+
+    Raises:
+        NotFound: There is no such job in this tenant.
+    """
+    rows = await connection.fetch(
+        "SELECT j.cancelled_at, d.id AS document_id, d.name, d.deleted_at, v.status, v.percent, "
+        "v.error FROM jobs j JOIN job_items i ON i.job_id = j.id "
+        "JOIN documents d ON d.id = i.document_id JOIN document_versions v ON v.id = i.version_id "
+        "WHERE j.tenant_id = $1 AND j.id = $2 ORDER BY d.id",
+        context.tenant_id,
+        job_id,
+    )
+    if not rows:
+        raise NotFound("There is no such job.")
+    return rows

@@ -1,0 +1,110 @@
+"""Documents, jobs and receipts as clients see them."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+from planes.shared.domain import DocumentStatus
+from planes.shared.wire import PassageOut
+from services.gateway.schemas import InputModel, Text
+
+
+class DocumentError(BaseModel):
+    """Why a document is not searchable."""
+
+    code: str = Field(examples=["encrypted"])
+    detail: str = Field(
+        examples=["The PDF is protected by a password. Remove it and upload again."]
+    )
+    retryable: bool
+
+
+class Document(BaseModel):
+    """A document; `status` is its newest version's, `version` the searchable one or null."""
+
+    id: UUID
+    name: str = Field(examples=["handbook.pdf"])
+    media_type: str = Field(examples=["application/pdf"])
+    size_bytes: int
+    sha256: str
+    status: DocumentStatus
+    error: DocumentError | None
+    version: int | None
+    chunk_count: int
+    page_count: int | None
+    tags: list[str]
+    metadata: dict[str, Any]
+    created_at: datetime
+    updated_at: datetime
+
+
+class UploadAnswer(BaseModel):
+    """An accepted upload and the job that makes it searchable."""
+
+    document: Document
+    job_id: UUID
+
+
+class JobProgress(BaseModel):
+    """Counts over a job's documents."""
+
+    total: int
+    ready: int
+    failed: int
+
+
+class JobDocument(BaseModel):
+    """One document of a job."""
+
+    document_id: UUID
+    name: str
+    status: DocumentStatus
+    percent: int = Field(ge=0, le=100)
+    error: DocumentError | None
+
+
+class Job(BaseModel):
+    """Processing of the documents of one upload."""
+
+    id: UUID
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    progress: JobProgress
+    documents: list[JobDocument]
+
+
+class DeletionAnswer(BaseModel):
+    """An accepted deletion: search no longer shows the document."""
+
+    document_id: UUID
+    receipt_id: UUID
+
+
+class Removed(BaseModel):
+    """What a deletion removed so far."""
+
+    chunks: int
+    files: int
+    cache_entries: int
+
+
+class DeletionReceipt(BaseModel):
+    """The state of a deletion."""
+
+    status: Literal["deleting", "complete"]
+    removed: Removed
+
+
+class SearchInput(InputModel):
+    """A search over the tenant's documents."""
+
+    query: Text = Field(min_length=1, max_length=4000, examples=["How long is the warranty?"])
+    top_k: int = Field(default=10, ge=1, le=50)
+    document_ids: list[UUID] | None = Field(default=None, max_length=1000)
+
+
+class SearchAnswer(BaseModel):
+    """The best passages, best first."""
+
+    passages: list[PassageOut]

@@ -1,0 +1,81 @@
+"""What the gateway does beside requests: sweep, drain, and look at the other parts."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import timedelta
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+import structlog
+
+from planes.shared.errors import PlatformError
+from planes.shared.stores.postgres import Database
+from planes.shared.stores.postgres_chat_log import PostgresChatLog, message_of
+
+_OUTBOX_LEASE = timedelta(seconds=30)
+_BATCH = 500
+_log = structlog.get_logger(__name__)
+
+
+class ChatLogDrain:
+    """Moves stored messages to the chat log, and removes those of deleted conversations."""
+
+    def __init__(self, database: Database, chat_log: PostgresChatLog) -> None:
+        """Store both sides."""
+        self._database = database
+        self._chat_log = chat_log
+
+    async def drain(self) -> int:
+        """Move what is due and return how many messages; a repeat changes nothing."""
+        async with self._database.platform() as connection:
+            rows = await connection.fetch(
+                "SELECT * FROM claim_outbox($1, $2)", _BATCH, _OUTBOX_LEASE
+            )
+        messages = sorted(map(message_of, rows), key=attrgetter("tenant_id"))
+        for _, of_tenant in groupby(messages, key=attrgetter("tenant_id")):
+            await self._chat_log.append(list(of_tenant))
+        if rows:
+            async with self._database.platform() as connection:
+                await connection.execute(
+                    "SELECT acknowledge_outbox($1)", [row["id"] for row in rows]
+                )
+        return len(rows)
+
+    async def purge(self) -> int:
+        """Remove deleted conversations from the chat log, then from the database."""
+        async with self._database.platform() as connection:
+            rows = await connection.fetch("SELECT * FROM purgeable_conversations($1)", _BATCH)
+        for row in rows:
+            await self._chat_log.remove_conversation(row["tenant_id"], row["conversation_id"])
+            async with self._database.tenant(row["tenant_id"]) as connection:
+                await connection.execute(
+                    "DELETE FROM conversations WHERE tenant_id = $1 AND id = $2",
+                    row["tenant_id"],
+                    row["conversation_id"],
+                )
+        return len(rows)
+
+
+async def sweep_reservations(database: Database) -> int:
+    """End the reservations of answers that nobody carries on, and return how many."""
+    async with database.platform() as connection:
+        return int(await connection.fetchval("SELECT sweep_reservations($1)", _BATCH))
+
+
+def every(
+    seconds: float, name: str, work: Callable[[], Awaitable[Any]]
+) -> Coroutine[None, None, None]:
+    """Return a coroutine that repeats `work` until it is cancelled; failures are logged."""
+
+    async def repeat() -> None:
+        while True:
+            try:
+                await work()
+            except PlatformError as error:
+                _log.warning("maintenance waits", work=name, reason=error.detail)
+            except Exception:
+                _log.exception("maintenance failed", work=name)
+            await asyncio.sleep(seconds)
+
+    return repeat()

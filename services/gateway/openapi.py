@@ -1,0 +1,45 @@
+"""The OpenAPI document: what the routes say, and the problem model that all of them share."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from services.gateway.problems import add_problem_schema
+
+DESCRIPTION = """
+Ask questions of your own documents. Answers come with citations that are checked before they are
+sent, and every answer is metered to the token.
+
+Sign up with `POST /auth/register`, send the `access_token` as `Authorization: Bearer …`, upload
+with `POST /documents`, follow `GET /jobs/{id}` until all is ready, and ask with `POST /chat`.
+
+Errors are problem details (RFC 9457). Every path also answers under `/api/v1`, but `/.well-known`
+and `/health`.
+"""
+TAGS = [
+    {"name": "Identity", "description": "Accounts, sessions and keys."},
+    {"name": "Documents", "description": "Upload, follow, fetch, search and delete."},
+    {"name": "Chat", "description": "Questions, answers and conversations."},
+    {"name": "Billing", "description": "Usage, quotas and plans."},
+    {"name": "Health", "description": "The state of the platform's parts."},
+]
+
+
+def describe(app: FastAPI) -> None:
+    """Make `app` serve the whole document."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = add_problem_schema(
+                get_openapi(
+                    title=app.title,
+                    version=app.version,
+                    description=app.description,
+                    routes=app.routes,
+                    tags=TAGS,
+                )
+            )
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

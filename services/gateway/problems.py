@@ -1,0 +1,147 @@
+"""Errors as RFC 9457 problem details, from one exception tree."""
+
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from planes.shared import errors
+from planes.shared.errors import PlatformError
+from services.gateway.tracing import current_trace_id
+
+PROBLEM_JSON = "application/problem+json"
+_log = structlog.get_logger(__name__)
+_by_status = {
+    kind.status: kind
+    for kind in (
+        errors.BadRequest,
+        errors.Unauthenticated,
+        errors.QuotaExceeded,
+        errors.Forbidden,
+        errors.NotFound,
+        errors.Conflict,
+        errors.ContentTooLarge,
+        errors.UnsupportedMediaType,
+        errors.InvalidInput,
+        errors.TooManyRequests,
+        errors.Unavailable,
+    )
+}
+
+
+class FieldProblem(BaseModel):
+    """One field that is wrong."""
+
+    pointer: str = Field(description="JSON pointer (RFC 6901)", examples=["/body/message"])
+    detail: str
+
+
+class Problem(BaseModel):
+    """What went wrong, for people and for programs (RFC 9457)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["urn:polyplane:problem:not-found"])
+    title: str = Field(examples=["Not found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is no such document."])
+    trace_id: str = Field(examples=["4bf92f3577b34da6a3ce929d0e0e4736"])
+    errors: list[FieldProblem] | None = None
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return FastAPI's `responses` for the problems that a route may answer with.
+
+    Every route also gets the platform-wide ones: 422, 429 and 503.
+    """
+    return {
+        status: {
+            "description": _by_status[status].title,
+            "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status in sorted({*statuses, 422, 429, 503})
+    }
+
+
+def problem_document(error: PlatformError) -> dict[str, object]:
+    """Return the members of one problem."""
+    return {
+        "type": error.type,
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "trace_id": current_trace_id(),
+        **error.extensions,
+    }
+
+
+def problem_response(error: PlatformError) -> Response:
+    """Return the HTTP answer of one problem."""
+    headers = {"cache-control": "no-store"}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(error.retry_after_s)
+    if error.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    headers |= error.headers
+    body = Problem.model_validate(problem_document(error)).model_dump_json(exclude_none=True)
+    return Response(body, error.status, headers, PROBLEM_JSON)
+
+
+def install(app: FastAPI) -> None:
+    """Make every failure of `app` a problem."""
+    app.add_exception_handler(PlatformError, _on_platform_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+
+
+async def _on_platform_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, PlatformError)  # noqa: S101 (registered for this type)
+    return problem_response(error)
+
+
+async def _on_invalid_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    fields = [
+        {
+            "pointer": "/" + "/".join(str(part) for part in item["loc"]),
+            "detail": item["msg"],
+        }
+        for item in error.errors()
+    ]
+    is_json = not any(item["type"] == "json_invalid" for item in error.errors())
+    kind = errors.InvalidInput if is_json else errors.BadRequest
+    detail = "; ".join(f"{field['pointer']}: {field['detail']}" for field in fields[:3])
+    return problem_response(kind(detail, extensions={"errors": fields}))
+
+
+async def _on_http_exception(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    problem = PlatformError(error.detail)
+    problem.status = error.status_code
+    kind = _by_status.get(error.status_code)
+    problem.title = kind.title if kind else error.detail
+    problem.code = kind.code if kind else f"http-{error.status_code}"
+    problem.headers = dict(error.headers or {})
+    return problem_response(problem)
+
+
+def unexpected_response(error: Exception) -> Response:
+    """Log an error outside the tree and return an answer that says nothing about it."""
+    _log.error("unexpected error", exc_info=error, trace_id=current_trace_id())
+    return problem_response(
+        PlatformError("Something went wrong on our side; the trace id finds it.")
+    )
+
+
+def add_problem_schema(document: dict[str, Any]) -> dict[str, Any]:
+    """Put the `Problem` schema into an OpenAPI document."""
+    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    definitions = schema.pop("$defs", {})
+    document.setdefault("components", {}).setdefault("schemas", {}).update(
+        {"Problem": schema, **definitions}
+    )
+    return document

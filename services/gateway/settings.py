@@ -1,0 +1,57 @@
+"""The gateway's settings, from the environment."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from planes.shared.settings import AbsolutePath, SharedSettings
+
+
+class GatewaySettings(SharedSettings):
+    """Everything that an operator may set; the documentation lists each with its default."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_")
+
+    database_url: SecretStr = Field(validation_alias="DATABASE_URL")
+    redis_url: SecretStr = Field(validation_alias="REDIS_URL")
+    objects_dir: AbsolutePath = Field(validation_alias="OBJECTS_DIR")
+    serving_token_secret: SecretStr = Field(validation_alias="SERVING_TOKEN_SECRET")
+    refresh_secret: SecretStr
+    keys_dir: AbsolutePath
+    host: str = "127.0.0.1"
+    port: int = 8000
+    admin_port: int = 8001
+    serving_url: str = "http://127.0.0.1:8100"
+    dagster_url: str = "http://127.0.0.1:3001"
+    public_url: str = "http://127.0.0.1:8000"
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    tls_certificate: AbsolutePath | None = None
+    tls_key: AbsolutePath | None = None
+    log_level: str = "INFO"
+    database_connections: int = Field(default=10, ge=2)
+
+    max_file_bytes: int = Field(default=50 * 1024 * 1024, ge=1)
+    max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
+    max_prompt_tokens: int = Field(default=4096, ge=256)
+    default_max_tokens: int = Field(default=512, ge=1)
+    registrations_per_minute: int = Field(default=30, ge=1)
+    history_messages: int = Field(default=10, ge=0, le=100)
+    answer_header_s: float = Field(default=1.0, gt=0)
+    answer_first_token_s: float = Field(default=60.0, gt=0)
+    answer_idle_s: float = Field(default=60.0, gt=0)
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("GATEWAY_TLS_CERTIFICATE and GATEWAY_TLS_KEY go together")
+        if "*" in self.cors_origins:
+            raise ValueError("GATEWAY_CORS_ORIGINS names origins; '*' would open every account")
+        return self

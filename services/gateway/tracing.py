@@ -1,0 +1,74 @@
+"""One trace id a request: taken from `traceparent` or made, answered as `x-request-id`, logged."""
+
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from planes.shared.telemetry import new_trace_id, trace_id_of
+from services.gateway.admin.metrics import GatewayMetrics
+
+_trace_id: ContextVar[str] = ContextVar("trace_id", default="")
+_log = structlog.get_logger("access")
+
+
+def current_trace_id() -> str:
+    """Return the trace id of the request that is being answered, or "" outside of one."""
+    return _trace_id.get()
+
+
+class TracingMiddleware:
+    """Outermost layer: trace id, access log and request metrics."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: GatewayMetrics,
+        unexpected: Callable[[Exception], Response],
+    ) -> None:
+        """Store the application below, where to count, and what answers an unexpected error."""
+        self._app = app
+        self._metrics = metrics
+        self._unexpected = unexpected
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        trace_id = trace_id_of(Headers(scope=scope).get("traceparent")) or new_trace_id()
+        token = _trace_id.set(trace_id)
+        started = time.perf_counter()
+        status = 0
+
+        async def send_traced(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["x-request-id"] = trace_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_traced)
+        except Exception as error:
+            response = self._unexpected(error)
+            if status:
+                raise
+            await response(scope, receive, send_traced)
+        finally:
+            elapsed_s = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.observe(scope["method"], route, status, elapsed_s)
+            _log.info(
+                "request",
+                trace_id=trace_id,
+                method=scope["method"],
+                route=route,
+                status=status,
+                ms=round(elapsed_s * 1000, 1),
+            )
+            _trace_id.reset(token)

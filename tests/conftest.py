@@ -1,0 +1,139 @@
+"""Real servers for tests: an embedded PostgreSQL and Redis, started once where a test asks."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+
+from planes.shared.stores import migrations
+from services.embedded.accounts import identity, unprivileged_account
+from services.embedded.postgres import OWNER, SERVICE_ROLES, Postgres
+from services.embedded.redis import Redis
+from services.embedded.schema import allow_login, owner_connection
+
+_PASSWORD = "test-password"
+
+
+def free_port() -> int:
+    """Return a port on loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_ready(
+    process: subprocess.Popen[bytes], is_ready: Callable[[], Awaitable[bool]]
+) -> None:
+    async def poll() -> None:
+        async with asyncio.timeout(30):
+            while not await is_ready():
+                assert process.poll() is None, f"{process.args} ended with {process.returncode}"
+                await asyncio.sleep(0.05)
+
+    asyncio.run(poll())
+
+
+def _stop(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    process.send_signal(number)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """A folder that `nobody` can reach, which pytest's own are not."""
+    folder = Path(tempfile.mkdtemp(prefix="polyplane-test-"))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_folder: Path) -> Iterator[Postgres]:
+    """A running PostgreSQL with a migrated template database."""
+    server = Postgres(server_folder / "postgres", port=free_port(), owner_password=_PASSWORD)
+    server.prepare()
+    with (server_folder / "postgres.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*server.command(), "-c", "fsync=off"],
+            cwd=server.folder,
+            env=server.environment(),
+            **identity(unprivileged_account()),
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        _wait_until_ready(process, server.is_ready)
+        _make_template(server)
+        yield server
+    finally:
+        _stop(process, signal.SIGINT)
+
+
+def _make_template(server: Postgres) -> None:
+    with owner_connection(server.url("postgres")) as connection:
+        connection.execute(text("CREATE DATABASE migrated"))
+    migrations.upgrade(server.url("migrated"))
+    with owner_connection(server.url("migrated")) as connection:
+        for role in SERVICE_ROLES:
+            allow_login(connection, role, _PASSWORD)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres: Postgres) -> str:
+    """The superuser's URL of a running PostgreSQL."""
+    return postgres.url("postgres")
+
+
+@pytest.fixture
+def database_urls(postgres: Postgres) -> Iterator[dict[str, str]]:
+    """URLs of a fresh migrated database, by who logs in: admin, gateway, serving, data."""
+    name = f"test_{uuid4().hex}"
+    with owner_connection(postgres.url("postgres")) as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE migrated"))
+    urls = {
+        role.removeprefix("polyplane_"): postgres.url(name, role=role) for role in SERVICE_ROLES
+    }
+    yield {"admin": postgres.url(name, role=OWNER), **urls}
+    with owner_connection(postgres.url("postgres")) as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture(scope="session")
+def redis_server(server_folder: Path) -> Iterator[Redis]:
+    """A running Redis."""
+    server = Redis(
+        server_folder / "redis", port=free_port(), password=_PASSWORD, serving_password=_PASSWORD
+    )
+    server.prepare()
+    with (server_folder / "redis.log").open("wb") as log:
+        process = subprocess.Popen(
+            server.command(),
+            cwd=server.folder,
+            env={**os.environ, **server.environment()},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        _wait_until_ready(process, server.is_ready)
+        yield server
+    finally:
+        _stop(process, signal.SIGTERM)
+
+
+@pytest.fixture(scope="session")
+def redis_url(redis_server: Redis) -> str:
+    """The URL of a running Redis, with its password."""
+    return redis_server.url()

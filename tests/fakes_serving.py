@@ -1,0 +1,176 @@
+"""What the serving plane's tests stand on: indexed documents, a model that says what it is told."""
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+import asyncpg
+import numpy as np
+from numpy.typing import NDArray
+
+from planes.shared.domain import Chunk, FinishReason, Passage, chunk_id, new_id
+from planes.shared.embedding import MiniLMEmbedder
+from planes.shared.ports import Generated, Prompt
+from planes.shared.stores.postgres import Database
+from planes.shared.stores.postgres_chunks import PostgresChunks, indexed_terms
+
+TOKEN_SECRET = "a secret of the tests, long enough for HS256"
+Vectors = NDArray[np.float32]
+
+
+def chunk(
+    text: str,
+    *,
+    tenant_id: UUID | None = None,
+    document_id: UUID | None = None,
+    version_id: UUID | None = None,
+    ordinal: int = 0,
+    start: int = 0,
+    page: int | None = None,
+) -> Chunk:
+    """A chunk of English text that starts at `start` of its document."""
+    version = version_id or new_id()
+    return Chunk(
+        id=chunk_id(version, ordinal),
+        tenant_id=tenant_id or new_id(),
+        document_id=document_id or new_id(),
+        version_id=version,
+        ordinal=ordinal,
+        start=start,
+        end=start + len(text),
+        page=page,
+        heading="",
+        text=text,
+        language="en",
+    )
+
+
+def passage(text: str, *, score: float = 1.0, start: int = 0) -> Passage:
+    """A passage of a document called guide.txt, version 1."""
+    return Passage(chunk(text, start=start), "guide.txt", 1, score)
+
+
+def embedding_in_process(embedder: MiniLMEmbedder) -> Callable[[Sequence[str]], Awaitable[Vectors]]:
+    """The embedder deployment's answer, without the deployment."""
+
+    async def embed(texts: Sequence[str]) -> Vectors:
+        return embedder.embed(texts)
+
+    return embed
+
+
+@dataclass
+class ScriptedGenerator:
+    """A generator that yields the pieces it was given, a token each, and remembers its prompts."""
+
+    pieces: Sequence[str]
+    finish_reason: FinishReason | None = FinishReason.STOP
+    error: Exception | None = None
+    model: str = "scripted"
+    prompts: list[Prompt] = field(default_factory=list)
+    is_closed: bool = False
+
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[Generated, None]:
+        self.prompts.append(prompt)
+        try:
+            for count, piece in enumerate(self.pieces, start=1):
+                yield Generated(piece, 7, count)
+            if self.error is not None:
+                raise self.error
+            if self.finish_reason is not None:
+                yield Generated("", 7, len(self.pieces), self.finish_reason)
+        finally:
+            self.is_closed = True
+
+
+@dataclass
+class Library:
+    """Documents of tenants in a real database, indexed and published as the data plane does."""
+
+    urls: Mapping[str, str]
+    embedder: MiniLMEmbedder
+
+    async def add_tenant(self) -> UUID:
+        """A tenant with one user who owns its documents; the user's id is the tenant's."""
+        tenant = new_id()
+        owner = await asyncpg.connect(self.urls["admin"])
+        await owner.execute("INSERT INTO tenants (id, name) VALUES ($1, 'acme')", tenant)
+        await owner.execute(
+            "INSERT INTO users (id, email, email_key, password_hash, display_name) "
+            "VALUES ($1, $2, $2, 'x', 'x')",
+            tenant,
+            f"{tenant}@example.org",
+        )
+        await owner.close()
+        return tenant
+
+    async def add_document(
+        self, tenant_id: UUID, name: str, paragraphs: Sequence[str]
+    ) -> tuple[UUID, UUID]:
+        """Publish a document of one chunk a paragraph; return its id and its version's."""
+        document, version = new_id(), new_id()
+        chunks, start = [], 0
+        for ordinal, text in enumerate(paragraphs):
+            chunks.append(
+                chunk(
+                    text,
+                    tenant_id=tenant_id,
+                    document_id=document,
+                    version_id=version,
+                    ordinal=ordinal,
+                    start=start,
+                )
+            )
+            start += len(text) + 2
+        await self._register(tenant_id, document, version, name)
+        await self._publish(version, chunks)
+        return document, version
+
+    async def tombstone(self, document_id: UUID) -> None:
+        """Delete a document as the gateway does, before its chunks are gone."""
+        owner = await asyncpg.connect(self.urls["admin"])
+        await owner.execute("UPDATE documents SET deleted_at = now() WHERE id = $1", document_id)
+        await owner.close()
+
+    async def _register(self, tenant: UUID, document: UUID, version: UUID, name: str) -> None:
+        owner = await asyncpg.connect(self.urls["admin"])
+        digest = uuid4().bytes
+        await owner.execute(
+            "INSERT INTO documents (id, tenant_id, owner_id, name, sha256, newest_version_id) "
+            "VALUES ($1, $2, $2, $3, $4, $5)",
+            document,
+            tenant,
+            name,
+            digest,
+            version,
+        )
+        await owner.execute(
+            "INSERT INTO document_versions (id, tenant_id, document_id, number, sha256, size_bytes,"
+            " media_type, status, lease_owner) "
+            "VALUES ($1, $2, $3, 1, $4, 1, 'text/plain', 'embedding', 'test')",
+            version,
+            tenant,
+            document,
+            digest,
+        )
+        await owner.close()
+
+    async def _publish(self, version: UUID, chunks: Sequence[Chunk]) -> None:
+        database = Database(self.urls["data"], service="test")
+        await database.open()
+        vectors = self.embedder.embed([item.text for item in chunks])
+        await PostgresChunks(database).replace_version(version, chunks, vectors, generation=1)
+        counts = Counter(term for item in chunks for term in set(indexed_terms(item)))
+        async with database.tenant(chunks[0].tenant_id) as connection:
+            await connection.execute(
+                "INSERT INTO version_terms (version_id, tenant_id, generation, language, chunks, "
+                "terms, term_chunks) VALUES ($1, $2, 1, 'en', $3, $4, $5)",
+                version,
+                chunks[0].tenant_id,
+                len(chunks),
+                list(counts),
+                list(counts.values()),
+            )
+            assert await connection.fetchval("SELECT publish_version($1, 'test')", version)
+        await database.close()

@@ -1,0 +1,48 @@
+"""The embedded servers, started for real."""
+
+import asyncpg
+import pytest
+import redis.asyncio
+
+from services.embedded.postgres import Postgres
+from services.embedded.redis import Redis
+from services.embedded.schema import bootstrap
+
+pytestmark = pytest.mark.integration
+
+
+async def test_every_role_logs_in_to_a_migrated_database(database_urls: dict[str, str]) -> None:
+    for role in ("admin", "gateway", "serving", "data"):
+        connection = await asyncpg.connect(database_urls[role])
+        assert await connection.fetchval("SELECT version_num FROM alembic_version")
+        await connection.close()
+
+
+async def test_words_are_folded_by_unicode_rules(postgres_server: str) -> None:
+    connection = await asyncpg.connect(postgres_server)
+    assert await connection.fetchval("SELECT lower('ÄÖÜ')") == "äöü"
+    assert await connection.fetchval("SELECT to_tsvector('simple', 'ÉCOLE')::text") == "'école':1"
+    await connection.close()
+
+
+async def test_a_wrong_password_is_refused(postgres: Postgres) -> None:
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(postgres.url("postgres", password="wrong"))
+
+
+def test_bootstrap_can_be_repeated(postgres: Postgres) -> None:
+    passwords = dict.fromkeys(
+        ("polyplane_gateway", "polyplane_serving", "polyplane_data", "polyplane_dagster"),
+        "test-password",
+    )
+    bootstrap(postgres, passwords)
+    bootstrap(postgres, passwords)
+
+
+async def test_the_serving_plane_reaches_caches_alone(redis_server: Redis) -> None:
+    client = redis.asyncio.from_url(redis_server.serving_url())
+    await client.set("cache:tenant:key", "value", ex=5)
+    assert await client.get("cache:tenant:key") == b"value"
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        await client.get("session:key")
+    await client.aclose()

@@ -1,0 +1,119 @@
+"""A gateway over real stores, and a serving plane that the test scripts; both speak real HTTP."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+import uvicorn
+from starlette.types import ASGIApp
+
+from services.gateway.app import create_app
+from services.gateway.settings import GatewaySettings
+from tests.integration.gateway.plane import TOKEN_SECRET, FakePlane
+
+PASSWORD = "seven herons near a quiet lake"
+
+
+@asynccontextmanager
+async def served(app: ASGIApp) -> AsyncIterator[str]:
+    """Serve an application on a free port of loopback and yield its address."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started:
+        assert not task.done(), task.exception()
+        await asyncio.sleep(0.01)
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server.should_exit = True
+    await task
+
+
+@dataclass
+class Person:
+    """Somebody who is signed in."""
+
+    http: httpx.AsyncClient
+    user_id: str
+    tenant_id: str
+
+
+@dataclass
+class Gateway:
+    """A running gateway."""
+
+    url: str
+    objects_dir: Path
+
+    async def register(self) -> Person:
+        """Sign up somebody new, with a tenant of their own."""
+        http = httpx.AsyncClient(base_url=self.url, timeout=20)
+        email = f"{uuid4().hex}@example.com"
+        answer = await http.post("/auth/register", json={"email": email, "password": PASSWORD})
+        if answer.status_code != 201:
+            await http.aclose()
+            pytest.fail(answer.text)
+        body = answer.json()
+        http.headers["authorization"] = f"Bearer {body['access_token']}"
+        return Person(http, body["user"]["id"], body["tenant"]["id"])
+
+
+@pytest.fixture
+async def plane() -> FakePlane:
+    """The plane's script."""
+    return FakePlane()
+
+
+@pytest.fixture
+def overrides() -> dict[str, object]:
+    """Settings that a test module wants to be different."""
+    return {}
+
+
+@pytest.fixture
+async def gateway(
+    plane: FakePlane,
+    database_urls: dict[str, str],
+    redis_url: str,
+    tmp_path: Path,
+    overrides: dict[str, object],
+) -> AsyncIterator[Gateway]:
+    """A gateway on a fresh database."""
+    async with served(plane.app()) as plane_url:
+        settings = GatewaySettings(
+            database_url=database_urls["gateway"],
+            redis_url=redis_url,
+            objects_dir=tmp_path / "objects",
+            serving_token_secret=TOKEN_SECRET,
+            refresh_secret="r" * 32,
+            keys_dir=tmp_path / "keys",
+            serving_url=plane_url,
+            dagster_url="http://127.0.0.1:9",
+            registrations_per_minute=1000,
+            **overrides,
+        )
+        async with served(create_app(settings)) as url:
+            yield Gateway(url, tmp_path / "objects")
+
+
+@pytest.fixture
+async def person(gateway: Gateway) -> AsyncIterator[Person]:
+    """Somebody who is signed in."""
+    person = await gateway.register()
+    yield person
+    await person.http.aclose()
+
+
+@pytest.fixture
+async def stranger(gateway: Gateway) -> AsyncIterator[Person]:
+    """Somebody of another tenant."""
+    person = await gateway.register()
+    yield person
+    await person.http.aclose()

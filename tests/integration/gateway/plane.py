@@ -1,0 +1,118 @@
+"""A serving plane for tests: real HTTP and the real wire, with answers that the test scripts."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from planes.shared.domain import FinishReason
+from planes.shared.wire import (
+    WIRE_VERSION,
+    AnswerRequest,
+    CitationOut,
+    Done,
+    GeneratorStatus,
+    Meta,
+    Problem,
+    SearchResponse,
+    ServingHealth,
+    ServingTokens,
+    Usage,
+    encode_event,
+)
+
+TOKEN_SECRET = "a-secret-between-gateway-and-plane-0123456789"
+
+
+@dataclass
+class FakePlane:
+    """What the plane says; `asked` keeps the requests that it got."""
+
+    words: list[str] = field(default_factory=lambda: ["Two", " years", " [1]."])
+    citations: list[CitationOut] = field(default_factory=list)
+    kind: str = "openai"
+    model: str = "test-model"
+    prompt_tokens: int = 40
+    pause_s: float = 0.0
+    ends_with: str = "done"
+    hold: asyncio.Event | None = None
+    asked: list[AnswerRequest] = field(default_factory=list)
+    hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def app(self) -> Starlette:
+        """Return the plane as an ASGI application."""
+        return Starlette(
+            routes=[
+                Route("/v1/health", self._health),
+                Route("/v1/answer", self._answer, methods=["POST"]),
+                Route("/v1/search", self._search, methods=["POST"]),
+            ]
+        )
+
+    async def _health(self, _: Request) -> Response:
+        generator = GeneratorStatus(kind=self.kind, model=self.model, reason="the test says so")  # type: ignore[arg-type]
+        parts = {"generator": "ok", "embedder": "ok", "database": "ok"}
+        health = ServingHealth(wire=WIRE_VERSION, status="ok", generator=generator, parts=parts)
+        return JSONResponse(health.model_dump(mode="json"))
+
+    async def _search(self, request: Request) -> Response:
+        self._claims(request)
+        return JSONResponse(SearchResponse(passages=()).model_dump(mode="json"))
+
+    async def _answer(self, request: Request) -> Response:
+        self._claims(request)
+        asked = AnswerRequest.model_validate_json(await request.body())
+        self.asked.append(asked)
+        return StreamingResponse(self._events(asked), media_type="text/event-stream")
+
+    def _claims(self, request: Request) -> None:
+        token = request.headers["authorization"].removeprefix("Bearer ")
+        ServingTokens(TOKEN_SECRET).verify(token)
+
+    async def _events(self, asked: AnswerRequest) -> AsyncIterator[bytes]:
+        number = 1
+        meta = Meta(
+            id=asked.answer_id,
+            conversation_id=asked.conversation_id,
+            model=self.model,
+            mode=asked.mode,
+        )
+        try:
+            yield encode_event("meta", meta, event_id=number)
+            for count, word in enumerate(self.words, start=1):
+                await asyncio.sleep(self.pause_s)
+                number += 2
+                yield encode_event("delta", {"text": word}, event_id=number - 1)
+                usage = Usage(prompt_tokens=self.prompt_tokens, completion_tokens=count)
+                yield encode_event("usage", usage, event_id=number)
+            if self.hold is not None:
+                await self.hold.wait()
+            for citation in self.citations:
+                number += 1
+                yield encode_event("citation", citation, event_id=number)
+            yield self._last(number + 1)
+        except (asyncio.CancelledError, GeneratorExit):
+            self.hung_up.set()
+            raise
+
+    def _last(self, number: int) -> bytes:
+        if self.ends_with == "error":
+            problem = Problem(
+                code="unavailable", title="Service unavailable", status=503, detail="No model."
+            )
+            return encode_event("error", problem, event_id=number)
+        if self.ends_with == "silence":
+            return b""
+        done = Done(
+            content="".join(self.words),
+            citations=tuple(self.citations),
+            grounded=bool(self.citations),
+            finish_reason=FinishReason.STOP,
+            model=self.model,
+            usage=Usage(prompt_tokens=self.prompt_tokens, completion_tokens=len(self.words)),
+        )
+        return encode_event("done", done, event_id=number)

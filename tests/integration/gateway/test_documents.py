@@ -1,0 +1,223 @@
+"""Documents through the gateway: accepted whole, refused without a trace, nobody else's."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.integration.gateway.conftest import Gateway, Person
+
+
+@pytest.fixture
+def overrides() -> dict[str, object]:
+    return {"max_file_bytes": 1_000_000}
+
+
+@pytest.fixture
+async def admin(database_urls: dict[str, str]) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(database_urls["admin"])
+    yield connection
+    await connection.close()
+
+
+async def upload(person: Person, name: str, content: bytes, **fields: object) -> httpx.Response:
+    return await person.http.post("/documents", files={"file": (name, content)}, data=fields)
+
+
+def files_of(gateway: Gateway) -> list[str]:
+    return [path.name for path in gateway.objects_dir.rglob("*") if path.is_file()]
+
+
+async def test_an_upload_is_accepted_with_a_job(person: Person, gateway: Gateway) -> None:
+    response = await upload(
+        person, "a/b/Räte & Co.txt", b"hello", tags=["x", "y", "x"], metadata='{"n": 1}'
+    )
+    assert response.status_code == 202, response.text
+    document = response.json()["document"]
+    assert document["name"] == "Räte & Co.txt"
+    assert document["status"] == "received"
+    assert document["tags"] == ["x", "y"]
+    assert document["metadata"] == {"n": 1}
+    assert document["version"] is None
+    assert files_of(gateway) == ["original"]
+
+    job = (await person.http.get(f"/jobs/{response.json()['job_id']}")).json()
+    assert job["status"] == "queued"
+    assert job["progress"] == {"total": 1, "ready": 0, "failed": 0}
+    content = await person.http.get(f"/documents/{document['id']}/content")
+    assert content.content == b"hello"
+    assert "attachment" in content.headers["content-disposition"]
+    text = await person.http.get(f"/documents/{document['id']}/text")
+    assert text.status_code == 409
+
+
+async def test_the_same_bytes_are_the_same_document(person: Person, gateway: Gateway) -> None:
+    answers = await asyncio.gather(
+        *(upload(person, f"{n}.txt", b"the same bytes") for n in range(6))
+    )
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["document"]["id"] for answer in answers}) == 1
+    assert len({answer.json()["job_id"] for answer in answers}) == 1
+    assert files_of(gateway) == ["original"]
+    assert len((await person.http.get("/documents")).json()["items"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "status"),
+    [
+        ("empty.txt", b"", 422),
+        ("program.exe", b"MZ\x90\x00" + bytes(100), 415),
+        ("no-suffix", b"hello", 415),
+        ("picture.txt", b"\x89PNG\r\n\x1a\n" + bytes(100), 415),
+        ("not-a.pdf", b"hello", 415),
+        ("not-a.docx", b"hello", 415),
+        ("large.txt", b"x" * 1_000_001, 413),
+        ("huge.txt", b"x" * 3_000_000, 413),
+        ("..", b"hello", 422),
+    ],
+)
+async def test_a_refused_upload_leaves_nothing_behind(
+    person: Person,
+    gateway: Gateway,
+    admin: asyncpg.Connection,
+    name: str,
+    content: bytes,
+    status: int,
+) -> None:
+    response = await upload(person, name, content)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert files_of(gateway) == []
+    for table in ("documents", "document_versions", "jobs", "uploads"):
+        assert await admin.fetchval(f"SELECT count(*) FROM {table}") == 0
+
+
+async def test_forms_with_wrong_fields_are_refused(person: Person) -> None:
+    file = {"file": ("a.txt", b"hello")}
+    wrong = [
+        {"data": {"tenant_id": "x"}, "files": file},
+        {"data": {"metadata": "[1]"}, "files": file},
+        {"data": {"metadata": "{"}, "files": file},
+        {"data": {"tags": "x" * 65}, "files": file},
+        {"files": {"document": ("a.txt", b"hello")}},
+        {"data": {"file": "hello"}},
+        {"json": {"file": "hello"}},
+        {"content": b"--x", "headers": {"content-type": "multipart/form-data; boundary=x"}},
+        {"content": b"--x", "headers": {"content-type": "multipart/form-data"}},
+    ]
+    for request in wrong:
+        response = await person.http.post("/documents", **request)
+        assert response.status_code in (400, 422), request
+        assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_nobody_uploads_without_signing_in(gateway: Gateway) -> None:
+    async with httpx.AsyncClient(base_url=gateway.url) as http:
+        response = await http.post("/documents", files={"file": ("a.txt", b"hello")})
+    assert response.status_code == 401
+    assert files_of(gateway) == []
+
+
+async def test_a_deleted_document_is_gone_at_once(
+    person: Person, admin: asyncpg.Connection
+) -> None:
+    document = (await upload(person, "a.txt", b"hello")).json()["document"]
+    path = f"/documents/{document['id']}"
+    deleted = await person.http.delete(path)
+    assert deleted.status_code == 202
+    assert deleted.json()["document_id"] == document["id"]
+    assert (await person.http.get(path)).status_code == 404
+    assert (await person.http.get(f"{path}/content")).status_code == 404
+    assert (await person.http.delete(path)).status_code == 404
+    assert (await person.http.get("/documents")).json()["items"] == []
+    receipt = (await person.http.get(f"{path}/receipt")).json()
+    assert receipt["status"] == "deleting"
+    assert await admin.fetchval("SELECT name FROM documents") == "", "its name is gone too"
+    used = await admin.fetchrow(
+        "SELECT documents_used, storage_bytes_used FROM tenants WHERE id = $1", person.tenant_id
+    )
+    assert tuple(used) == (0, 0)
+    again = await upload(person, "a.txt", b"hello")
+    assert again.json()["document"]["id"] != document["id"]
+
+
+async def test_another_tenants_document_is_absent(person: Person, stranger: Person) -> None:
+    answer = (await upload(person, "a.txt", b"hello")).json()
+    document_id, job_id = answer["document"]["id"], answer["job_id"]
+    for path in (
+        f"/documents/{document_id}",
+        f"/documents/{document_id}/text",
+        f"/documents/{document_id}/content",
+        f"/documents/{document_id}/receipt",
+        f"/jobs/{job_id}",
+    ):
+        foreign = await stranger.http.get(path)
+        absent = await stranger.http.get(
+            path.replace(document_id, str(uuid4())).replace(job_id, str(uuid4()))
+        )
+        assert foreign.status_code == absent.status_code == 404
+        assert foreign.json()["detail"] == absent.json()["detail"]
+    assert (await stranger.http.delete(f"/documents/{document_id}")).status_code == 404
+    assert (await stranger.http.get("/documents")).json()["items"] == []
+    same_bytes = await upload(stranger, "a.txt", b"hello")
+    assert same_bytes.json()["document"]["id"] != document_id
+
+
+async def test_lists_come_in_pages_newest_first(person: Person) -> None:
+    for number in range(5):
+        await upload(person, f"{number}.txt", f"text {number}".encode(), tags=[f"t{number % 2}"])
+    first = (await person.http.get("/documents", params={"limit": 3})).json()
+    rest = (await person.http.get("/documents", params={"cursor": first["next_cursor"]})).json()
+    names = [document["name"] for document in first["items"] + rest["items"]]
+    assert names == ["4.txt", "3.txt", "2.txt", "1.txt", "0.txt"]
+    assert rest["next_cursor"] is None
+    tagged = (await person.http.get("/documents/list", params={"tag": "t1"})).json()["items"]
+    assert [document["name"] for document in tagged] == ["3.txt", "1.txt"]
+    ready = (await person.http.get("/documents", params={"status": "ready"})).json()["items"]
+    assert ready == []
+    for wrong in ({"cursor": "nonsense"}, {"limit": 0}, {"status": "lost"}, {"tag": "a\x00"}):
+        assert (await person.http.get("/documents", params=wrong)).status_code == 422
+
+
+async def test_a_quota_of_documents_lets_exactly_so_many_in(
+    person: Person, gateway: Gateway, admin: asyncpg.Connection
+) -> None:
+    await admin.execute("UPDATE plans SET documents = 3 WHERE name = 'free'")
+    answers = await asyncio.gather(
+        *(upload(person, f"{n}.txt", f"text {n}".encode()) for n in range(8))
+    )
+    assert sorted(answer.status_code for answer in answers) == [202] * 3 + [402] * 5
+    assert len(files_of(gateway)) == 3
+    usage = (await person.http.get("/billing/usage")).json()
+    assert usage["quotas"]["documents"]["remaining"] == 0
+
+
+async def test_a_file_whose_gateway_died_is_swept(
+    person: Person, gateway: Gateway, admin: asyncpg.Connection
+) -> None:
+    version_id, document_id = uuid4(), uuid4()
+    folder = gateway.objects_dir / person.tenant_id / "documents" / str(document_id)
+    (folder / str(version_id)).mkdir(parents=True)
+    (folder / str(version_id) / "original").write_bytes(b"half a fi")
+    await admin.execute(
+        "INSERT INTO uploads VALUES ($1, $2, $3, now() - interval '1 second')",
+        version_id,
+        person.tenant_id,
+        document_id,
+    )
+    async with asyncio.timeout(30):
+        while await admin.fetchval("SELECT count(*) FROM uploads"):
+            await asyncio.sleep(0.2)
+    assert files_of(gateway) == []
+
+
+async def test_every_path_also_answers_under_api_v1(person: Person) -> None:
+    made = await person.http.post("/api/v1/documents/upload", files={"file": ("a.txt", b"hello")})
+    assert made.status_code == 202
+    document_id = made.json()["document"]["id"]
+    assert (await person.http.get(f"/api/v1/documents/{document_id}")).status_code == 200
+    job = await person.http.get(f"/api/v1/jobs/{made.json()['job_id']}/status")
+    assert job.status_code == 200

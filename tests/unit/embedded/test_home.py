@@ -1,0 +1,101 @@
+"""The folder of one platform, its secrets, logs and state."""
+
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.embedded.files import write_atomically
+from services.embedded.home import Home, locate
+from services.embedded.logs import RotatingLog, tail
+from services.embedded.state import (
+    AlreadyRunning,
+    PlatformState,
+    read_state,
+    supervisor_lock,
+    supervisor_pid,
+    write_state,
+)
+
+
+def test_secrets_are_made_once_and_are_private(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    first = home.secrets()
+    assert home.secrets() == first
+    assert len(set(first.values())) == len(first)
+    assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600
+
+
+def test_a_new_secret_leaves_the_old_ones_alone(tmp_path: Path) -> None:
+    (tmp_path / "secrets.json").write_text(json.dumps({"redis": "kept"}), "utf-8")
+    assert Home(tmp_path).secrets()["redis"] == "kept"
+
+
+def test_the_named_home_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYPLANE_HOME", str(tmp_path / "named"))
+    assert locate().root == tmp_path / "named"
+
+
+def test_the_project_around_the_present_folder_has_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("POLYPLANE_HOME", raising=False)
+    (tmp_path / "pyproject.toml").touch()
+    inner = tmp_path / "docs" / "deep"
+    inner.mkdir(parents=True)
+    monkeypatch.chdir(inner)
+    assert locate().root == tmp_path / ".polyplane"
+
+
+def test_two_homes_are_two_instances(tmp_path: Path) -> None:
+    assert Home(tmp_path / "a").instance != Home(tmp_path / "b").instance
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "\ud800")
+    assert path.read_text("utf-8") == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_log_begins_anew_and_the_oldest_goes(tmp_path: Path) -> None:
+    log = RotatingLog(tmp_path / "part.log", max_bytes=10, kept=3)
+    for number in range(6):
+        log.write(f"line {number}...\n".encode())
+    log.write(b"last\n")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["part.log", "part.log.1", "part.log.2"]
+    assert tail(tmp_path / "part.log", 5) == ["last"]
+    assert tail(tmp_path / "absent.log", 5) == []
+
+
+def test_a_state_without_its_supervisor_is_not_running(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    write_state(home, PlatformState(pid=1, started_at=0, phase="running"))
+    assert supervisor_pid(home) is None
+    assert read_state(home) is None
+
+
+def test_only_one_supervisor_holds_a_home(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from services.embedded.state import supervisor_lock\n"
+        "with supervisor_lock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(home.lock_file)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        assert supervisor_pid(home) == holder.pid
+        with pytest.raises(AlreadyRunning), supervisor_lock(home.lock_file):
+            pass
+        holder.kill()
+    assert supervisor_pid(home) is None

@@ -1,0 +1,55 @@
+"""Which ports the parts get."""
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from services.embedded.ports import PortTaken, choose, is_free, url
+from tests.conftest import free_port
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield int(listener.getsockname()[1])
+
+
+def test_free_ports_are_taken_as_wanted() -> None:
+    wanted = {"gateway": free_port(), "redis": free_port()}
+    choice = choose(wanted, host="127.0.0.1", strict=True)
+    assert choice.ports == wanted
+    assert choice.notes == []
+
+
+def test_another_port_is_taken_and_said(taken: int) -> None:
+    choice = choose({"gateway": taken}, host="127.0.0.1", strict=False)
+    assert choice.ports["gateway"] != taken
+    assert is_free("127.0.0.1", choice.ports["gateway"])
+    assert str(taken) in choice.notes[0]
+    assert str(choice.ports["gateway"]) in choice.notes[0]
+
+
+def test_strict_ports_fail(taken: int) -> None:
+    with pytest.raises(PortTaken, match=str(taken)):
+        choose({"gateway": taken}, host="127.0.0.1", strict=True)
+
+
+def test_zero_asks_for_any_port_and_is_no_surprise() -> None:
+    choice = choose({"gateway": 0, "redis": 0}, host="127.0.0.1", strict=True)
+    assert len(set(choice.ports.values())) == 2
+    assert choice.notes == []
+
+
+def test_two_parts_never_share_a_port() -> None:
+    port = free_port()
+    choice = choose({"gateway": port, "redis": port}, host="127.0.0.1", strict=False)
+    assert len(set(choice.ports.values())) == 2
+
+
+def test_a_server_on_every_address_is_reached_on_loopback() -> None:
+    assert url("0.0.0.0", 8000) == "http://127.0.0.1:8000"  # noqa: S104
+    assert url("::", 8000, tls=True) == "https://[::1]:8000"
+    assert url("10.0.0.1", 8000) == "http://10.0.0.1:8000"
