@@ -1,31 +1,29 @@
-"""Puts a run's parts together. Imports the model's runtime, so only runs import this module."""
+"""Puts a run's parts together. Imports much, so only runs import this module."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from planes.data.pipeline.batch import BatchFiles
-from planes.data.pipeline.chunk import Chunker
-from planes.data.pipeline.embed import ChunkEmbedder
 from planes.data.pipeline.ingestion import Ingestion, Tools
 from planes.data.pipeline.lease import LeaseKeeper
+from planes.data.pipeline.model import BackgroundModel
 from planes.data.pipeline.parse import Parser
 from planes.data.pipeline.registry import Registry
 from planes.data.pipeline.remove import Remover
 from planes.data.settings import DataSettings
-from planes.shared.embedding import load_tokenizer
 from planes.shared.stores.objects import FolderObjects
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
 
 
 @asynccontextmanager
-async def open_ingestion(settings: DataSettings, run_id: str) -> AsyncIterator[Ingestion]:
-    """Open the stores and the parser for one run; at the end, give back and clean up.
+async def open_ingestion(
+    settings: DataSettings, run_id: str, parser: Parser
+) -> AsyncIterator[Ingestion]:
+    """Open the stores for one run; at the end, give back and clean up.
 
     Raises:
         Unavailable: The database does not answer.
-        WeightsError: The embedding model is not installed.
     """
     database = Database(
         settings.database_url.get_secret_value(),
@@ -36,7 +34,6 @@ async def open_ingestion(settings: DataSettings, run_id: str) -> AsyncIterator[I
     registry = Registry(database, worker=run_id)
     files = BatchFiles(objects, run_id)
     async with AsyncExitStack() as stack:
-        parser = stack.enter_context(Parser(settings.parse_limits()))
         await database.open()
         stack.push_async_callback(database.close)
         stack.push_async_callback(files.remove)
@@ -47,7 +44,6 @@ async def open_ingestion(settings: DataSettings, run_id: str) -> AsyncIterator[I
             keeper=await stack.enter_async_context(LeaseKeeper(registry)),
             remover=Remover(database, store, objects, worker=run_id),
             parser=parser,
-            chunker=Chunker(await asyncio.to_thread(load_tokenizer)),
-            embedder=ChunkEmbedder(threads=settings.embedding_threads),
+            model=BackgroundModel(threads=settings.embedding_threads),
         )
         yield Ingestion(tools, files)

@@ -59,7 +59,7 @@ QUESTIONS = (
 def files() -> Iterator[tuple[str, bytes]]:
     """Yield name and content: this project's documentation and three files made here."""
     for path in (_PROJECT / "README.md", *sorted((_PROJECT / "docs").glob("*.md"))):
-        if path.exists():
+        if path.exists() and path.stat().st_size:
             yield path.name, path.read_bytes()
     yield "crew-handbook.txt", _LEAVE.encode()
     yield "winter-timetable.html", _TIMETABLE.encode()

@@ -23,7 +23,7 @@ def status() -> None:
     if state is None:
         console.print("Polyplane is not running. Start it with `polyplane up`.")
         raise typer.Exit(NOT_RUNNING)
-    console.print(f"Polyplane is {state.phase}: {state.gateway_url}")
+    console.print(f"Polyplane is {state.phase}: {state.gateway_url if state.ports else ''}")
     console.print(_table(state))
     if any(part.condition not in ("ready", "done") for part in state.parts):
         raise typer.Exit(1)

@@ -43,8 +43,6 @@ class Progress:
         if console.is_terminal:
             self._live = Live(console=console, transient=True, refresh_per_second=8)
             self._live.__enter__()
-        else:
-            console.print(f"{self._verb} Polyplane")
         return self
 
     def __exit__(
@@ -68,6 +66,8 @@ class Progress:
             self._live.update(self._table(parts))
             return
         for part in parts:
+            if not self._said:
+                console.print(f"{self._verb} Polyplane")
             if self._said.get(part.name) != part.condition:
                 self._said[part.name] = part.condition
                 detail = f" ({part.detail})" if part.detail else ""

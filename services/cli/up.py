@@ -1,6 +1,7 @@
 """`polyplane up`: start the platform, or say where it runs."""
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,8 @@ from services.embedded.launch import StartFailed, follow_start, start, stop
 from services.embedded.state import PlatformState, read_state
 
 app = typer.Typer()
+
+_GENERATOR_S = 5.0
 
 
 @app.command()
@@ -85,11 +88,16 @@ def _print_end(home: Home, state: PlatformState) -> None:
 
 
 def _generator(state: PlatformState) -> str | None:
-    """Ask the gateway which generator answers, and why; None where it does not say."""
-    try:
-        health = httpx.get(f"{state.admin_url}/health/ready", timeout=5, trust_env=False).json()
-        generator = health["parts"]["generator"]
-    except (httpx.HTTPError, ValueError, KeyError, TypeError):
-        return None
-    model, reason = generator.get("model"), generator.get("reason")
-    return f"{model}: {reason}" if reason else str(model)
+    """Ask the gateway which generator answers, and why; None where it does not say in time."""
+    deadline = time.monotonic() + _GENERATOR_S
+    while time.monotonic() < deadline:
+        try:
+            health = httpx.get(f"{state.admin_url}/health/ready", timeout=3, trust_env=False).json()
+            generator = health["parts"]["generator"]
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            generator = {}
+        if generator.get("model"):
+            reason = generator.get("reason")
+            return f"{generator['model']}: {reason}" if reason else str(generator["model"])
+        time.sleep(0.2)  # the gateway looks at the serving plane about once a second
+    return None

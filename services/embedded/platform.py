@@ -131,10 +131,14 @@ def _serving(installation: Installation) -> Part:
     }
     if "SERVING_MODELS_DIR" not in installation.environment:
         values["SERVING_MODELS_DIR"] = str(home.models)
+    if "SERVING_RAY_DIR" not in installation.environment:
+        values["SERVING_RAY_DIR"] = str(home.serving / "ray")
     return Part(
         name="serving",
         command=python_module("planes.serving.app"),
-        environment=installation.variables("serving", "SERVING_", "RAY_", "CUDA_", **values),
+        environment=installation.variables(
+            "serving", "SERVING_", "HF_", "CUDA_", "NVIDIA_", **values
+        ),
         folder=home.run,
         needs=("migrations",),
         is_ready=http_answers(f"http://127.0.0.1:{ports['serving']}/v1/health"),

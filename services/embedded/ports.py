@@ -5,22 +5,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-DEFAULTS: dict[str, int] = {
-    "gateway": 8000,
-    "admin": 8001,
-    "dagster_ui": 3000,
-    "serving": 8100,
-    "dagster": 3001,
-    "dagster_code": 4266,
-    "postgres": 5433,
-    "redis": 6380,
-    "serving_stats": 8404,
-    "serving_metrics": 9101,
-}
-"""Ports by purpose. `dagster_ui` is people's read-only webserver, `dagster` the gateway's."""
-
 _NEARBY = 50
-_OPEN_TO_ALL = ("serving_stats", "serving_metrics")  # Ray's HAProxy binds them to every address
 
 
 class PortTaken(RuntimeError):
@@ -49,7 +34,7 @@ def choose(wanted: Mapping[str, int], *, host: str, strict: bool) -> PortChoice:
     ports: dict[str, int] = {}
     taken: dict[str, int] = {}
     for purpose, port in wanted.items():
-        address = _address(purpose, host)
+        address = host if purpose == "gateway" else "127.0.0.1"
         if port and port not in ports.values() and is_free(address, port):
             ports[purpose] = port
             continue
@@ -85,12 +70,6 @@ def url(host: str, port: int, *, tls: bool = False) -> str:
     """Return the address under which a server that listens on `host` is reached from here."""
     local = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - not bound here
     return f"{'https' if tls else 'http'}://{local}:{port}"
-
-
-def _address(purpose: str, host: str) -> str:
-    if purpose == "gateway":
-        return host
-    return "0.0.0.0" if purpose in _OPEN_TO_ALL else "127.0.0.1"  # noqa: S104 - probed only
 
 
 def _free_port(address: str, near: int, *, exclude: set[int]) -> int:

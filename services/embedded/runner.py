@@ -22,6 +22,7 @@ _LONGEST_BACKOFF_S = 30.0
 _STEADY_S = 60.0
 _STARTING_POLL_S = 0.1
 _READY_POLL_S = 10.0
+_TROUBLED_POLL_S = 1.0
 
 
 class PartRunner:
@@ -147,7 +148,8 @@ class PartRunner:
             return
         await self._until_ready(self.part.is_ready)
         while True:
-            await asyncio.sleep(_READY_POLL_S)
+            is_well = self.state.condition == "ready"
+            await asyncio.sleep(_READY_POLL_S if is_well else _TROUBLED_POLL_S)
             answers = await self.part.is_ready()
             if self._stopping:
                 return

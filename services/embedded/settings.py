@@ -17,6 +17,7 @@ class EmbeddedSettings(SharedSettings):
     gateway_port: int = Field(default=8000, validation_alias="GATEWAY_PORT")
     admin_port: int = Field(default=8001, validation_alias="GATEWAY_ADMIN_PORT")
     serving_port: int = Field(default=8100, validation_alias="SERVING_PORT")
+    # People's read-only webserver, and the gateway's.
     dagster_ui_port: int = Field(default=3000, validation_alias="POLYPLANE_DAGSTER_UI_PORT")
     dagster_port: int = Field(default=3001, validation_alias="POLYPLANE_DAGSTER_PORT")
     dagster_code_port: int = Field(default=4266, validation_alias="DATA_CODE_PORT")

@@ -17,7 +17,7 @@ Run = dg.ResourceParam[IngestionRun]
 Result = dg.MaterializeResult[None]
 
 
-@dg.asset(group_name="ingestion", kinds={"postgres"}, retry_policy=RETRY)
+@dg.asset(group_name="ingestion", kinds={"postgres"})
 def source_documents(context: dg.AssetExecutionContext, ingestion_run: Run) -> Result:
     """Uploaded documents that this run has claimed from the registry, round robin over tenants."""
     started, settings = time.monotonic(), ingestion_run.settings

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
+from planes.data.pipeline.parse import Parser
 from planes.data.settings import DataSettings
 from planes.shared.telemetry import configure_logging
 
@@ -62,13 +63,13 @@ class IngestionRun:
 @dg.resource(description="The stores, the parser and the embedding model of one run.")
 def ingestion_run(context: dg.InitResourceContext) -> Iterator[IngestionRun]:
     """Open everything at a run's start; at its end, give unfinished documents back and clean up."""
-    # the embedding runtime is loaded by runs alone, not by the code server that lists assets
-    from planes.data.composition import open_ingestion
-
     settings, loop = DataSettings(), EventLoopThread()
     configure_logging("data", settings.log_level)
-    with loop.running(), _ending_with_parent():
-        opened = open_ingestion(settings, context.run_id or "")
+    with Parser(settings.parse_limits()) as parser, loop.running(), _ending_with_parent():
+        # imported by runs alone, not by the code server, and while the parser's process starts
+        from planes.data.composition import open_ingestion
+
+        opened = open_ingestion(settings, context.run_id or "", parser)
         pipeline = loop.call(opened.__aenter__())
         try:
             yield IngestionRun(pipeline, settings, loop)

@@ -8,10 +8,11 @@ import structlog
 
 from planes.data.pipeline.batch import BatchFiles
 from planes.data.pipeline.chunk import Chunker
-from planes.data.pipeline.embed import ChunkEmbedder
+from planes.data.pipeline.embed import embed_chunks
 from planes.data.pipeline.index import domain_chunks, index_version
 from planes.data.pipeline.lease import LeaseKeeper
 from planes.data.pipeline.load import claim_batch, load_original
+from planes.data.pipeline.model import BackgroundModel
 from planes.data.pipeline.parse import Parser
 from planes.data.pipeline.registry import Progress, Registry
 from planes.data.pipeline.remove import Removed, Remover
@@ -52,8 +53,7 @@ class Tools:
     keeper: LeaseKeeper
     remover: Remover
     parser: Parser
-    chunker: Chunker
-    embedder: ChunkEmbedder
+    model: BackgroundModel
 
 
 class Ingestion:
@@ -67,6 +67,7 @@ class Ingestion:
         """Store the tools and the place of the intermediates."""
         self._tools = tools
         self._files = files
+        self._detector_loaded: asyncio.Future[str] | None = None
 
     async def claim(self, *, seconds: float, documents: int, attempts: int) -> list[Work]:
         """Claim a batch, see `claim_batch`."""
@@ -75,6 +76,8 @@ class Ingestion:
         )
         self._tools.keeper.hold(works)
         await self._files.put_works(CLAIMED, works)
+        if works:
+            self._warm_up()
         return works
 
     async def parse(self) -> list[Work]:
@@ -87,9 +90,6 @@ class Ingestion:
 
     async def embed(self) -> list[Work]:
         """Make a vector of every chunk."""
-        works = await self._files.works(CHUNKED)
-        if works:
-            await asyncio.to_thread(self._tools.embedder.load)
         return await self._each(CHUNKED, EMBEDDED, self._embed)
 
     async def index(self) -> list[Work]:
@@ -132,6 +132,12 @@ class Ingestion:
                 await self._tools.registry.fail(work, _AT_FAULT)
         return findings
 
+    def _warm_up(self) -> None:
+        """Load what later steps need, beside the parser's process: a second and a half saved."""
+        self._tools.model.start()
+        loop = asyncio.get_running_loop()
+        self._detector_loaded = loop.run_in_executor(None, detect_language, "words")
+
     async def _each(
         self, source: str, target: str, step: Callable[[Work], Awaitable[Work | None]]
     ) -> list[Work]:
@@ -155,6 +161,8 @@ class Ingestion:
     async def _parse(self, work: Work) -> Work:
         content = await load_original(self._tools.objects, work)
         extracted = await asyncio.to_thread(self._tools.parser.parse, content, work.media_type)
+        if self._detector_loaded is not None:
+            await self._detector_loaded
         work = replace(work, language=detect_language(extracted.text))
         await self._files.put_extracted(work, extracted)
         await self._tools.registry.describe(
@@ -165,7 +173,8 @@ class Ingestion:
 
     async def _chunk(self, work: Work) -> Work:
         extracted = await self._files.extracted(work)
-        chunks = await asyncio.to_thread(lambda: list(self._tools.chunker.chunk(extracted)))
+        chunker = Chunker((await self._tools.model.start()).tokenizer)
+        chunks = await asyncio.to_thread(lambda: list(chunker.chunk(extracted)))
         await self._files.put_chunks(work, chunks)
         self._note(work, _CHUNKED_PERCENT)
         return replace(work, chunk_count=len(chunks))
@@ -176,7 +185,8 @@ class Ingestion:
         def note(share: float) -> None:
             self._note(work, _CHUNKED_PERCENT + int(width * share))
 
-        vectors = await self._tools.embedder.embed(await self._files.chunks(work), on_share=note)
+        embedder = (await self._tools.model.start()).embedder
+        vectors = await embed_chunks(embedder, await self._files.chunks(work), on_share=note)
         await self._files.put_vectors(work, vectors)
         return work
 

@@ -62,7 +62,8 @@ _FAIL = """
 WITH failed AS (
     UPDATE document_versions v
     SET status = 'failed', error = $3, lease_owner = NULL, lease_until = NULL, updated_at = now()
-    WHERE v.id = $2 AND v.lease_owner = $1 AND v.status IN ('parsing', 'embedding') RETURNING v.document_id
+    WHERE v.id = $2 AND v.lease_owner = $1 AND v.status IN ('parsing', 'embedding')
+    RETURNING v.document_id
 )
 UPDATE documents SET updated_at = now() WHERE id IN (SELECT document_id FROM failed)
 """

@@ -42,7 +42,8 @@ class Work:
 
 def encode(works: Iterable[Work]) -> bytes:
     """Return JSON Lines."""
-    return b"".join(orjson.dumps(work, option=orjson.OPT_APPEND_NEWLINE) for work in works)
+    option = orjson.OPT_APPEND_NEWLINE
+    return b"".join(orjson.dumps(work, default=str, option=option) for work in works)
 
 
 def decode(lines: bytes) -> list[Work]:

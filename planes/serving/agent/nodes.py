@@ -53,7 +53,7 @@ def standalone_question(message: str, history: tuple[ChatTurn, ...]) -> str:
     own = set(terms(message, "en" if language == "simple" else language))
     if not earlier or not (_REFERS_BACK.search(message) or len(own) <= _FEW_TERMS):
         return message
-    words = re.findall(r"\w[\w'’-]*", earlier[-1])
+    words = re.findall(r"\w[\w'\u2019-]*", earlier[-1])
     carried = [word for word in words if (term := terms(word, "en")) and not own & set(term)]
     return f"{message} ({' '.join(dict.fromkeys(carried))})" if carried else message
 

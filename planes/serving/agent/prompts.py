@@ -54,4 +54,4 @@ def _attribute(name: str) -> str:
 
 def _harmless(text: str) -> str:
     """Keep quoted text from closing its own delimiter."""
-    return text.replace("<passage", "‹passage").replace("</passage", "‹/passage")
+    return text.replace("<passage", "< passage").replace("</passage", "< /passage")

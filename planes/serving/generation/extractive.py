@@ -34,8 +34,8 @@ _PIECE = re.compile(rf"(?:\S+\s*){{1,{_WORDS_A_PIECE}}}")
 
 NO_LANGUAGE_MODEL = (
     "Open chat needs a language model, and this platform runs without one. Set "
-    "SERVING_OPENAI_BASE_URL to an OpenAI-compatible server, or run `polyplane models pull` and set "
-    "SERVING_GENERATOR=qwen."
+    "SERVING_OPENAI_BASE_URL to an OpenAI-compatible server, or run `polyplane models pull` and "
+    "set SERVING_GENERATOR=qwen."
 )
 
 

@@ -81,14 +81,16 @@ class OpenAIGenerator:
                     async for data in events:
                         if (piece := completion.read(data)) is not None:
                             yield piece
-                yield completion.finish()
-                return
+                last = completion.finish()
             except (_AttemptFailed, BrokenAnswer, httpx.TransportError, TimeoutError) as error:
                 _log.warning("language model failed", attempt=attempt, error=repr(error))
                 late = asyncio.get_running_loop().time() >= first_token_at
                 if completion.has_started or late or attempt == _ATTEMPTS:
                     raise Unavailable(_DOWN) from error
-            await asyncio.sleep(_FIRST_BACKOFF_S * 2 ** (attempt - 1) * (0.5 + random.random()))  # noqa: S311 - jitter
+            else:
+                yield last
+                return
+            await asyncio.sleep(_backoff_s(attempt))
 
     async def _attempt(
         self, body: dict[str, object], first_token_at: float
@@ -122,6 +124,11 @@ class OpenAIGenerator:
 
     def _count(self, messages: list[dict[str, str]]) -> int:
         return sum(self._tokens.count(m["content"]) + _TOKENS_A_MESSAGE for m in messages)
+
+
+def _backoff_s(attempt: int) -> float:
+    jitter = 0.5 + random.random()  # noqa: S311 - not a secret
+    return float(_FIRST_BACKOFF_S * 2 ** (attempt - 1) * jitter)
 
 
 async def _check(response: httpx.Response) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from services.gateway.app import create_app
 from services.gateway.settings import GatewaySettings
 from tests.integration.gateway.plane import TOKEN_SECRET, FakePlane
 
+NOBODY = "http://127.0.0.1:9"  # the discard port: nobody listens
 PASSWORD = "seven herons near a quiet lake"
 
 
@@ -34,6 +35,13 @@ async def served(app: ASGIApp) -> AsyncIterator[str]:
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     server.should_exit = True
     await task
+
+
+async def until(condition: Callable[[], Awaitable[object]], *, seconds: float = 15) -> None:
+    """Wait until a condition of a server holds."""
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.05)
 
 
 @dataclass
@@ -87,19 +95,18 @@ async def gateway(
 ) -> AsyncIterator[Gateway]:
     """A gateway on a fresh database."""
     async with served(plane.app()) as plane_url:
-        settings = GatewaySettings(
-            database_url=database_urls["gateway"],
-            redis_url=redis_url,
-            objects_dir=tmp_path / "objects",
-            serving_token_secret=TOKEN_SECRET,
-            refresh_secret="r" * 32,
-            keys_dir=tmp_path / "keys",
-            serving_url=plane_url,
-            dagster_url="http://127.0.0.1:9",
-            registrations_per_minute=1000,
-            **overrides,
-        )
-        async with served(create_app(settings)) as url:
+        values: dict[str, object] = {
+            "database_url": database_urls["gateway"],
+            "redis_url": redis_url,
+            "objects_dir": tmp_path / "objects",
+            "serving_token_secret": TOKEN_SECRET,
+            "refresh_secret": "r" * 32,
+            "keys_dir": tmp_path / "keys",
+            "serving_url": plane_url,
+            "dagster_url": NOBODY,
+            "registrations_per_minute": 1000,
+        }
+        async with served(create_app(GatewaySettings(**values | overrides))) as url:
             yield Gateway(url, tmp_path / "objects")
 
 

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
+import asyncpg
 import httpx
 import orjson
 import pytest
 
-from tests.integration.gateway.conftest import Gateway, Person
+from tests.integration.gateway.conftest import Person, until
 from tests.integration.gateway.plane import FakePlane
 
 
@@ -22,13 +23,6 @@ async def events_of(response: httpx.Response) -> AsyncIterator[tuple[int, str, d
         elif fields:
             yield int(fields["id"]), fields["event"], orjson.loads(fields["data"])
             fields = {}
-
-
-async def until(condition: Any, *, seconds: float = 10) -> Any:
-    async with asyncio.timeout(seconds):
-        while not (result := await condition()):
-            await asyncio.sleep(0.05)
-    return result
 
 
 async def usage_of(person: Person) -> dict[str, Any]:
@@ -163,17 +157,6 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_and_is_billed(
     assert (await usage_of(person))["totals"]["total_tokens"] == 43
 
 
-async def test_a_plane_that_is_away_answers_503_within_two_seconds(
-    person: Person, plane: FakePlane, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    del gateway
-    monkeypatch.setattr(FakePlane, "_claims", lambda *_: asyncio.get_running_loop().stop)
-    plane.words, plane.ends_with = [], "silence"
-    response = await person.http.post("/chat", json={"message": "How long?"})
-    assert response.status_code == 503
-    assert response.headers["retry-after"]
-
-
 async def test_a_second_question_in_a_running_conversation_answers_409(
     person: Person, plane: FakePlane
 ) -> None:
@@ -211,8 +194,6 @@ async def test_open_chat_without_a_language_model_names_the_setting(
 async def test_a_quota_of_messages_serves_exactly_so_many(
     person: Person, plane: FakePlane, database_urls: dict[str, str]
 ) -> None:
-    import asyncpg
-
     connection = await asyncpg.connect(database_urls["admin"])
     await connection.execute("UPDATE plans SET messages_per_month = 5 WHERE name = 'free'")
     await connection.close()
@@ -246,8 +227,6 @@ async def test_another_tenants_conversation_is_absent(
 async def test_a_deleted_conversation_is_gone_with_its_messages(
     person: Person, database_urls: dict[str, str]
 ) -> None:
-    import asyncpg
-
     answer = (await person.http.post("/chat", json={"message": "How long?"})).json()
     path = f"/conversations/{answer['conversation_id']}"
     assert (await person.http.delete(path)).status_code == 204

@@ -8,7 +8,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.integration.gateway.conftest import Gateway, Person
+from tests.integration.gateway.conftest import Gateway, Person, until
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ async def test_the_same_bytes_are_the_same_document(person: Person, gateway: Gat
         ("..", b"hello", 422),
     ],
 )
-async def test_a_refused_upload_leaves_nothing_behind(
+async def test_a_refused_upload_leaves_nothing_behind(  # noqa: PLR0917
     person: Person,
     gateway: Gateway,
     admin: asyncpg.Connection,
@@ -92,7 +92,7 @@ async def test_a_refused_upload_leaves_nothing_behind(
     assert response.headers["content-type"] == "application/problem+json"
     assert files_of(gateway) == []
     for table in ("documents", "document_versions", "jobs", "uploads"):
-        assert await admin.fetchval(f"SELECT count(*) FROM {table}") == 0
+        assert await admin.fetchval(f"SELECT count(*) FROM {table}") == 0  # noqa: S608
 
 
 async def test_forms_with_wrong_fields_are_refused(person: Person) -> None:
@@ -208,9 +208,11 @@ async def test_a_file_whose_gateway_died_is_swept(
         person.tenant_id,
         document_id,
     )
-    async with asyncio.timeout(30):
-        while await admin.fetchval("SELECT count(*) FROM uploads"):
-            await asyncio.sleep(0.2)
+
+    async def swept() -> bool:
+        return await admin.fetchval("SELECT count(*) FROM uploads") == 0
+
+    await until(swept, seconds=30)
     assert files_of(gateway) == []
 
 

@@ -8,7 +8,6 @@ from services.embedded.home import SECRETS, Home
 from services.embedded.installation import Installation
 from services.embedded.parts import Part
 from services.embedded.platform import platform_parts
-from services.embedded.ports import DEFAULTS
 from services.embedded.processes import INSTANCE_VARIABLE, PART_VARIABLE
 from services.embedded.settings import EmbeddedSettings
 
@@ -29,7 +28,7 @@ _MAY_KNOW = {
 def parts(tmp_path: Path) -> dict[str, Part]:
     installation = Installation(
         home=Home(tmp_path),
-        ports=DEFAULTS,
+        ports=EmbeddedSettings().ports(),
         secrets={name: f"<{name}>" for name in SECRETS},
         environment={
             "PATH": "/bin",
@@ -71,10 +70,3 @@ def test_parts_need_only_parts_before_them(parts: dict[str, Part]) -> None:
     names = list(parts)
     for position, name in enumerate(names):
         assert set(parts[name].needs) <= set(names[:position])
-
-
-def test_every_port_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, field in EmbeddedSettings.model_fields.items():
-        if name.endswith("_port"):
-            monkeypatch.delenv(str(field.validation_alias), raising=False)
-    assert EmbeddedSettings().ports() == DEFAULTS

@@ -1,0 +1,44 @@
+"""The embedding model of one process, loaded while other work goes on."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tokenizers import Tokenizer
+
+if TYPE_CHECKING:
+    from planes.shared.embedding import MiniLMEmbedder
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingModel:
+    """A tokenizer that neither truncates nor pads, and the embedder that it belongs to."""
+
+    tokenizer: Tokenizer
+    embedder: "MiniLMEmbedder"
+
+
+class BackgroundModel:
+    """Loads the model in a thread, once, at the first wish for it."""
+
+    def __init__(self, *, threads: int = 1) -> None:
+        """Store how many CPU threads one inference takes."""
+        self._threads = threads
+        self._loading: asyncio.Future[EmbeddingModel] | None = None
+
+    def start(self) -> "asyncio.Future[EmbeddingModel]":
+        """Start loading, unless that was done, and return what to wait for.
+
+        The future raises `WeightsError` where the model is absent or not the published one.
+        """
+        if self._loading is None:
+            loop = asyncio.get_running_loop()
+            self._loading = loop.run_in_executor(None, _load, self._threads)
+        return self._loading
+
+
+def _load(threads: int) -> EmbeddingModel:
+    # the runtime takes half a second to import: here it does so beside the parsing
+    from planes.shared.embedding import MiniLMEmbedder, load_tokenizer
+
+    return EmbeddingModel(load_tokenizer(), MiniLMEmbedder(threads=threads))

@@ -1,0 +1,92 @@
+"""A Ray of one node inside this process: its processes die with it."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import serve
+from ray._private.node import Node
+from ray._private.parameter import RayParams
+from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+
+_CPUS = 2
+_POLL_S = 0.02
+_LOGGING = {"encoding": "JSON", "log_level": "WARNING", "enable_access_log": False}
+
+
+class LocalCluster:
+    """A head node without the parts that one machine has no use for.
+
+    `ray.init()` would also start an autoscaler, a dashboard and a log monitor: 190 MB and 4 s of
+    CPU time at every start. It has no switch for them, so the node is made as `ray.init()` makes
+    it, of Ray's own parts; the version of Ray is pinned.
+    """
+
+    def __init__(self, folder: Path, *, object_store_bytes: int) -> None:
+        """Store where Ray may write; `start` starts it."""
+        self._folder = folder
+        self._object_store_bytes = object_store_bytes
+        self._node: Any = None
+
+    def start(self) -> None:
+        """Start Ray's processes. Call it in the main thread: they die with the calling thread."""
+        parameters = RayParams(
+            node_ip_address="127.0.0.1",
+            num_cpus=_CPUS,
+            num_gpus=0,
+            object_store_memory=self._object_store_bytes,
+            temp_dir=str(self._folder),
+            include_dashboard=False,
+            include_log_monitor=False,
+            no_monitor=True,
+            dashboard_agent_listen_port=0,
+        )
+        self._node = _BareNode(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True)
+
+    def connect(self) -> None:
+        """Make this process the cluster's driver."""
+        ray.init(address=self._node.address, log_to_driver=False, configure_logging=False)
+
+    def run(self, application: Any, *, host: str, port: int) -> None:
+        """Serve an application on an address; return once it answers.
+
+        Proxies and replicas start at the same time: `serve.run` needs the controller alone.
+        """
+        with ThreadPoolExecutor(max_workers=1) as thread:
+            starting = thread.submit(_start_serve, host, port)
+            while not starting.done() and not _has_controller():
+                time.sleep(_POLL_S)
+            if starting.done():
+                starting.result()
+            serve.run(application, name="serving", logging_config=_LOGGING)
+            starting.result()
+
+    def dead_processes(self) -> list[str]:
+        """Return the names of Ray's processes that have ended by themselves."""
+        return [str(name) for name, _ in self._node.dead_processes()]
+
+    def stop(self) -> None:
+        """Disconnect and end Ray's processes at once."""
+        ray.shutdown()
+        if self._node is not None:
+            self._node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+
+
+def _start_serve(host: str, port: int) -> None:
+    serve.start(http_options={"host": host, "port": port}, logging_config=_LOGGING)
+
+
+def _has_controller() -> bool:
+    try:
+        ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    except ValueError:
+        return False
+    return True
+
+
+class _BareNode(Node):  # type: ignore[misc]  # Ray is not typed
+    def start_api_server(self, **_: object) -> None:
+        """Start no dashboard."""
+        self._webui_url = ""

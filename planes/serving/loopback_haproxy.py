@@ -1,0 +1,36 @@
+"""Started by Ray in HAProxy's place: ties it to loopback and to its parent, then becomes it.
+
+Ray's configuration binds the statistics and the metrics to all interfaces, and HAProxy outlives a
+Ray that is killed. Runs as a script without site packages, so it imports the standard library only.
+"""
+
+import ctypes
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+_EVERYWHERE = re.compile(r"^(\s*bind\s+)\*?:(\d+)", re.MULTILINE)
+_PR_SET_PDEATHSIG = 1
+
+
+def loopback_only(configuration: str) -> str:
+    """Return a configuration whose listeners on all interfaces listen on 127.0.0.1."""
+    return _EVERYWHERE.sub(r"\g<1>127.0.0.1:\2", configuration)
+
+
+def main() -> None:
+    """Become HAProxy: arguments are its program and its own arguments, `-f` among them."""
+    program, *arguments = sys.argv[1:]
+    path = Path(arguments[arguments.index("-f") + 1])
+    path.write_text(loopback_only(path.read_text("utf-8")), "utf-8")
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit("the parent has gone")
+    os.execv(program, [program, *arguments])  # noqa: S606 - no shell is wanted
+
+
+if __name__ == "__main__":
+    main()

