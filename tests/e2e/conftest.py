@@ -72,9 +72,12 @@ def new_platform(home: Path) -> RunningPlatform:
     return RunningPlatform(home, {**os.environ, **ports, **own})
 
 
-def _print_logs(home: Path) -> None:
-    for name, path in log_files(home / "logs").items():
-        print(f"\n==== {name} ====", *tail(path, 60), sep="\n")  # noqa: T201 - shown on failure
+def _print_logs(config: pytest.Config, home: Path) -> None:
+    capture = config.pluginmanager.getplugin("capturemanager")
+    assert capture is not None
+    with capture.global_and_fixture_disabled():  # it is not the last test's own output
+        for name, path in log_files(home / "logs").items():
+            print(f"\n==== {name} ====", *tail(path, 40), sep="\n")  # noqa: T201 - shown on failure
 
 
 @pytest.fixture(scope="session")
@@ -87,5 +90,5 @@ def platform(request: pytest.FixtureRequest) -> Iterator[RunningPlatform]:
             yield running
         finally:
             if request.session.testsfailed:
-                _print_logs(running.home)
+                _print_logs(request.config, running.home)
             running.command("reset", "--yes")

@@ -9,7 +9,7 @@ import numpy as np
 from planes.data.pipeline.batch import Vectors
 from planes.data.pipeline.chunk import TextChunk, embedded_text
 
-_SLICE = 128
+_SLICE = 32
 
 
 class Embedder(Protocol):
@@ -28,7 +28,7 @@ async def embed_chunks(
     Args:
         embedder: Reads heading and text of a chunk together.
         chunks: At least one.
-        on_share: Told the share that is done, above 0 and up to 1, after every 128 chunks.
+        on_share: Told the share that is done, above 0 and up to 1, after every 32 chunks.
     """
     slices = []
     for first in range(0, len(chunks), _SLICE):

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import orjson
 
-_CHARS_A_SECOND = 60_000  # chunked and embedded by one core
+_CHARS_A_SECOND = 30_000  # chunked and embedded by one core
 _TEXT_SHARE = {  # characters of text in a byte of a file, as real files show
     "text/plain": 1.0,
     "text/markdown": 1.0,

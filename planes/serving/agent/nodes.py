@@ -95,7 +95,8 @@ async def generate(state: AgentState, runtime: Runtime[AgentTools]) -> AgentStat
             usage = Usage(
                 prompt_tokens=piece.prompt_tokens, completion_tokens=piece.completion_tokens
             )
-            if usage.completion_tokens - told >= _USAGE_EVERY_TOKENS:
+            is_last = piece.finish_reason is not None
+            if usage.completion_tokens - told >= _USAGE_EVERY_TOKENS and not is_last:
                 told = usage.completion_tokens
                 runtime.stream_writer(TokensSpent(usage))
             finish_reason = piece.finish_reason or finish_reason

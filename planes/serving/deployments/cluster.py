@@ -1,5 +1,6 @@
 """A Ray of one node inside this process: its processes die with it."""
 
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +33,7 @@ class LocalCluster:
 
     def start(self) -> None:
         """Start Ray's processes. Call it in the main thread: they die with the calling thread."""
+        options: dict[str, Any] = {"include_log_monitor": False, "no_monitor": True}
         parameters = RayParams(
             node_ip_address="127.0.0.1",
             num_cpus=_CPUS,
@@ -39,9 +41,8 @@ class LocalCluster:
             object_store_memory=self._object_store_bytes,
             temp_dir=str(self._folder),
             include_dashboard=False,
-            include_log_monitor=False,
-            no_monitor=True,
             dashboard_agent_listen_port=0,
+            **options,
         )
         self._node = _BareNode(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True)
 
@@ -60,6 +61,7 @@ class LocalCluster:
                 time.sleep(_POLL_S)
             if starting.done():
                 starting.result()
+            _log_through_root("ray.serve")
             serve.run(application, name="serving", logging_config=_LOGGING)
             starting.result()
 
@@ -78,6 +80,13 @@ def _start_serve(host: str, port: int) -> None:
     serve.start(http_options={"host": host, "port": port}, logging_config=_LOGGING)
 
 
+def _log_through_root(name: str) -> None:
+    """Let a library's lines have the format that this process has chosen."""
+    logger = logging.getLogger(name)
+    logger.handlers.clear()
+    logger.propagate = True
+
+
 def _has_controller() -> bool:
     try:
         ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
@@ -86,7 +95,7 @@ def _has_controller() -> bool:
     return True
 
 
-class _BareNode(Node):  # type: ignore[misc]  # Ray is not typed
+class _BareNode(Node):
     def start_api_server(self, **_: object) -> None:
         """Start no dashboard."""
         self._webui_url = ""

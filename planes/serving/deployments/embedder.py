@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from planes.shared.embedding import MiniLMEmbedder, Vectors
 
 
-@serve.deployment(max_ongoing_requests=256)
+@serve.deployment(max_ongoing_requests=256, ray_actor_options={"num_cpus": 0})
 class Embedder:
     """Texts to vectors, in a thread, so that the replica's event loop stays free."""
 

@@ -11,7 +11,7 @@ from planes.shared.errors import PlatformError, Unavailable
 from planes.shared.ports import Generated, Prompt
 
 
-@serve.deployment(max_ongoing_requests=16)
+@serve.deployment(max_ongoing_requests=16, ray_actor_options={"num_cpus": 0})
 class LanguageModel:
     """One model in one replica."""
 

@@ -1,13 +1,18 @@
 """The only deployment that speaks HTTP; agent, retrieval and the light generators run inside it."""
 
 import asyncio
+import contextlib
+import os
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
+from planes.serving.ray_environment import LOG_VARIABLE
 from planes.shared.errors import Unavailable
 from planes.shared.telemetry import configure_logging
 
@@ -20,7 +25,7 @@ if TYPE_CHECKING:
 _EMBED_S = 10.0
 
 
-@serve.deployment(max_ongoing_requests=512)
+@serve.deployment(max_ongoing_requests=512, ray_actor_options={"num_cpus": 0})
 @serve.ingress()
 class Ingress:
     """One replica of the plane's HTTP application."""
@@ -39,6 +44,7 @@ class Ingress:
         from planes.serving.http import create_app
         from planes.serving.plane import build_plane
 
+        _log_where_the_driver_logs()
         configure_logging("serving", self._settings.log_level)
         return create_app(
             build_plane(
@@ -54,6 +60,13 @@ class Ingress:
         from planes.serving.deployments.generator import RemoteGenerator
 
         return RemoteGenerator(self._language_model, model=self._settings.qwen_model)
+
+
+def _log_where_the_driver_logs() -> None:
+    """Write log lines to the driver's standard error, not to a file in Ray's session folder."""
+    with contextlib.suppress(OSError, KeyError):  # a socket cannot be opened so; then the file
+        path = Path(os.environ[LOG_VARIABLE])
+        sys.stderr = path.open("a", buffering=1, encoding="utf-8")
 
 
 def embedding_by(handle: Any) -> "Embed":

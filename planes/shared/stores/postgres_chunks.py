@@ -15,6 +15,7 @@ from planes.shared.stores.postgres import Connection, Database
 Vectors = NDArray[np.float32]
 _MAX_POSITION = 16_383
 _RAREST_TERMS = 3
+_ROWS = 1000  # in a statement, so that the largest document stays within its deadline
 
 _SEARCH = """
 WITH weights AS MATERIALIZED (
@@ -72,7 +73,10 @@ class PostgresChunks:
         table = _table(generation)
         async with self._database.tenant(chunks[0].tenant_id) as connection:
             await connection.execute(f"DELETE FROM {table} WHERE version_id = $1", version_id)  # noqa: S608
-            await connection.execute(_INSERT.format(table=table), *_columns(chunks, vectors))
+            for first in range(0, len(chunks), _ROWS):
+                rows = slice(first, first + _ROWS)
+                columns = _columns(chunks[rows], vectors[rows])
+                await connection.execute(_INSERT.format(table=table), *columns)
 
     async def count_version(self, tenant_id: UUID, version_id: UUID, *, generation: int) -> int:
         """Return how many chunks of a version the store shows."""

@@ -70,7 +70,7 @@ async def run(home: Home) -> AsyncIterator[Callable[..., Awaitable[PartRunner]]]
 
 async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(15):
-        while not condition():  # noqa: ASYNC110 - it is another process that changes
+        while not condition():
             await asyncio.sleep(0.02)
 
 

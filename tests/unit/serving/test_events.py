@@ -1,0 +1,147 @@
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import pytest
+
+from planes.serving.agent.graph import Agent, build_graph
+from planes.serving.agent.prompts import DECLINED
+from planes.serving.agent.state import AgentTools
+from planes.serving.events import answer_events
+from planes.serving.retrieval.hybrid import Retrieved
+from planes.shared.domain import ChatMode, FinishReason, SearchScope, TenantContext, new_id
+from planes.shared.errors import NoLanguageModel
+from planes.shared.wire import AnswerRequest, ChatTurn, Done, Problem, Scope
+from tests.fakes_serving import ScriptedGenerator, events_of, passage
+
+HARBOUR = passage("The harbour opened in 1901.")
+CONTEXT = TenantContext(new_id(), new_id())
+
+
+@dataclass
+class Shelf:
+    """A retriever that always finds the same."""
+
+    found: Retrieved = field(default_factory=lambda: Retrieved((HARBOUR,), 0.9))
+    asked: list[tuple[str, SearchScope]] = field(default_factory=list)
+
+    async def retrieve(self, question: str, *, scope: SearchScope, k: int) -> Retrieved:
+        self.asked.append((question, scope))
+        return Retrieved(self.found.passages[:k], self.found.closeness)
+
+
+def request(**changes: object) -> AnswerRequest:
+    values = {
+        "answer_id": uuid4(),
+        "message_id": uuid4(),
+        "conversation_id": uuid4(),
+        "message": "When did the old harbour of the town open?",
+        "scope": Scope(generation=1),
+        "max_prompt_tokens": 1000,
+        "max_tokens": 100,
+    }
+    return AnswerRequest.model_validate(values | changes)
+
+
+async def events(
+    generator: ScriptedGenerator, shelf: Shelf | None = None, **changes: object
+) -> list[tuple[int, str, dict[str, object]]]:
+    agent = Agent(build_graph(), AgentTools(shelf or Shelf(), generator))
+    frames = [frame async for frame in answer_events(agent, request(**changes), CONTEXT)]
+    return events_of(b"".join(frames).decode())
+
+
+async def test_an_answer_begins_with_meta_and_ends_with_done() -> None:
+    told = await events(ScriptedGenerator(["It opened ", "in 1901 [1]", "."]))
+    assert [name for _, name, _ in told] == [
+        *("meta", "step", "delta", "delta", "citation", "delta", "usage", "done"),
+    ]
+    assert [number for number, _, _ in told] == list(range(1, len(told) + 1))
+    done = Done.model_validate(told[-1][2])
+    assert done.content == "It opened in 1901 [1]."
+    assert done.grounded
+    assert done.finish_reason is FinishReason.STOP
+    assert [citation.quote for citation in done.citations] == ["The harbour opened in 1901."]
+
+
+async def test_usage_is_told_at_least_every_32_tokens() -> None:
+    told = await events(ScriptedGenerator(["word "] * 100))
+    since = 0
+    for _, name, _ in told:
+        since = 0 if name == "usage" else since + (name == "delta")
+        assert since <= 32
+    assert told[-2][1] == "usage"
+
+
+async def test_an_answer_without_valid_citations_is_not_grounded() -> None:
+    told = await events(ScriptedGenerator(["It opened in 1901 [7]."]))
+    done = Done.model_validate(told[-1][2])
+    assert (done.grounded, done.citations) == (False, ())
+
+
+async def test_a_models_own_refusal_counts_as_declined() -> None:
+    done = Done.model_validate((await events(ScriptedGenerator([DECLINED])))[-1][2])
+    assert (done.grounded, done.finish_reason) == (False, FinishReason.DECLINED)
+
+
+@pytest.mark.parametrize("found", [Retrieved((), 0.0), Retrieved((HARBOUR,), 0.1)])
+async def test_nothing_near_the_question_is_declined_without_a_token(found: Retrieved) -> None:
+    generator = ScriptedGenerator(["never"])
+    told = await events(generator, Shelf(found))
+    done = Done.model_validate(told[-1][2])
+    assert (done.content, done.finish_reason) == (DECLINED, FinishReason.DECLINED)
+    assert done.usage.completion_tokens == 0
+    assert generator.prompts == []
+
+
+async def test_a_failure_ends_the_stream_with_its_problem() -> None:
+    told = await events(ScriptedGenerator(["It "], error=NoLanguageModel("none here")))
+    assert [name for _, name, _ in told].count("done") == 0
+    assert told[-1][1] == "error"
+    problem = Problem.model_validate(told[-1][2])
+    assert (problem.code, problem.status, problem.detail) == (
+        *("no-language-model", 503, "none here"),
+    )
+
+
+async def test_an_unexpected_failure_is_opaque() -> None:
+    told = await events(ScriptedGenerator([], error=RuntimeError("secret path")))
+    assert told[-1][1] == "error"
+    assert Problem.model_validate(told[-1][2]).code == "internal"
+    assert "secret" not in str(told[-1])
+
+
+async def test_a_generator_that_ends_without_a_reason_is_a_failure() -> None:
+    told = await events(ScriptedGenerator(["It opened"], finish_reason=None))
+    assert told[-1][1] == "error"
+
+
+async def test_open_chat_retrieves_nothing() -> None:
+    shelf = Shelf()
+    told = await events(ScriptedGenerator(["Hello."]), shelf, mode=ChatMode.OPEN)
+    assert [name for _, name, _ in told] == ["meta", "delta", "usage", "done"]
+    assert shelf.asked == []
+
+
+async def test_a_follow_up_is_retrieved_with_the_words_of_the_question_before() -> None:
+    shelf, generator = Shelf(), ScriptedGenerator(["Yes [1]."])
+    history = (ChatTurn(role="user", content="When did the harbour open?"),)
+    await events(generator, shelf, message="Who built it?", history=history)
+    assert "harbour" in shelf.asked[0][0]
+    assert generator.prompts[0].history == history
+
+
+async def test_the_tenant_comes_from_the_token() -> None:
+    shelf = Shelf()
+    await events(ScriptedGenerator(["Yes."]), shelf)
+    assert shelf.asked[0][1].tenant_id == CONTEXT.tenant_id
+
+
+async def test_hanging_up_stops_the_generator() -> None:
+    generator = ScriptedGenerator(["word "] * 1000)
+    agent = Agent(build_graph(), AgentTools(Shelf(), generator))
+    frames = answer_events(agent, request(), CONTEXT)
+    async for frame in frames:
+        if b"event: delta" in frame:
+            break
+    await frames.aclose()
+    assert generator.is_closed

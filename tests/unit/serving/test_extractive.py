@@ -1,0 +1,97 @@
+from collections.abc import Sequence
+
+import pytest
+
+from planes.serving.agent.citations import CitationTracker
+from planes.serving.agent.prompts import DECLINED
+from planes.serving.generation.extractive import ExtractiveGenerator
+from planes.serving.generation.tokens import TokenCounter
+from planes.shared.domain import ChatMode, FinishReason, Passage
+from planes.shared.embedding import MiniLMEmbedder, load_tokenizer
+from planes.shared.errors import NoLanguageModel
+from planes.shared.ports import Generated, Prompt
+from tests.fakes_serving import embedding_in_process, passage
+
+TOWN = [
+    passage(
+        "Leith is a port town. The old harbour of Leith was opened in 1901 by the queen.[3] Its "
+        "cranes were removed after the war. Ferries leave every hour.",
+        start=100,
+    ),
+    passage("The town hall keeps a café. The library closes at six in the evening.", score=0.2),
+]
+
+
+@pytest.fixture(scope="module")
+def generator() -> ExtractiveGenerator:
+    tokens = TokenCounter(load_tokenizer())
+    return ExtractiveGenerator(embedding_in_process(MiniLMEmbedder()), tokens)
+
+
+def prompt(
+    question: str,
+    passages: Sequence[Passage] = TOWN,
+    *,
+    mode: ChatMode = ChatMode.RAG,
+    max_tokens: int = 256,
+    max_prompt_tokens: int = 4096,
+) -> Prompt:
+    return Prompt(question, mode, passages, (), max_prompt_tokens, max_tokens)
+
+
+async def answer(generator: ExtractiveGenerator, asked: Prompt) -> tuple[str, list[Generated]]:
+    pieces = [piece async for piece in generator.generate(asked)]
+    return "".join(piece.text for piece in pieces), pieces
+
+
+async def test_the_answer_is_the_sentence_that_answers_with_its_marker(
+    generator: ExtractiveGenerator,
+) -> None:
+    text, pieces = await answer(generator, prompt("When was the old harbour of Leith opened?"))
+    assert text == "The old harbour of Leith was opened in 1901 by the queen. [1]"
+    assert pieces[-1].finish_reason is FinishReason.STOP
+
+
+async def test_its_citation_quotes_the_passage_as_it_stands(generator: ExtractiveGenerator) -> None:
+    text, _ = await answer(generator, prompt("When was the old harbour of Leith opened?"))
+    (citation,) = CitationTracker(TOWN).feed(text)
+    source = TOWN[0].chunk
+    quoted = source.text[citation.start - 100 : citation.end - 100]
+    assert quoted == citation.quote
+    assert quoted.startswith("The old harbour of Leith was opened in 1901 by the queen.")
+
+
+@pytest.mark.parametrize(
+    "question", ["What is the boiling point of helium?", "Who won the 1966 world cup?"]
+)
+async def test_what_the_passages_do_not_answer_is_declined(
+    generator: ExtractiveGenerator, question: str
+) -> None:
+    text, pieces = await answer(generator, prompt(question))
+    assert text == DECLINED
+    assert pieces[-1].finish_reason is FinishReason.DECLINED
+
+
+async def test_without_passages_it_declines(generator: ExtractiveGenerator) -> None:
+    text, _ = await answer(generator, prompt("When did the harbour open?", []))
+    assert text == DECLINED
+
+
+async def test_tokens_rise_piece_by_piece_and_stay_in_their_limits(
+    generator: ExtractiveGenerator,
+) -> None:
+    asked = prompt("When was the old harbour of Leith opened?", max_tokens=9, max_prompt_tokens=60)
+    text, pieces = await answer(generator, asked)
+    counts = [piece.completion_tokens for piece in pieces]
+    assert counts == sorted(counts)
+    assert counts[-1] <= 9
+    assert pieces[-1].prompt_tokens <= 60
+    assert pieces[-1].finish_reason is FinishReason.LENGTH
+    assert text.startswith("The old harbour")
+
+
+async def test_open_chat_needs_a_language_model(generator: ExtractiveGenerator) -> None:
+    with pytest.raises(NoLanguageModel, match="SERVING_OPENAI_BASE_URL") as refusal:
+        await answer(generator, prompt("Hello?", mode=ChatMode.OPEN))
+    assert (refusal.value.status, refusal.value.code) == (503, "no-language-model")
+    assert "polyplane models pull" in refusal.value.detail

@@ -1,0 +1,122 @@
+import asyncio
+
+import httpx
+import pytest
+
+from planes.serving.generation.openai import Deadlines, OpenAIGenerator
+from planes.serving.generation.tokens import TokenCounter
+from planes.shared.domain import ChatMode, FinishReason
+from planes.shared.embedding import load_tokenizer
+from planes.shared.errors import Unavailable
+from planes.shared.ports import Generated, Prompt
+from tests.fakes_serving import ModelServer, Reply, completion_chunk, passage, usage_chunk
+
+PROMPT = Prompt("When?", ChatMode.RAG, [passage("It opened in 1901.")], (), 1000, 50)
+TOKENS = TokenCounter(load_tokenizer())
+WHOLE = Reply(
+    [
+        completion_chunk("It opened "),
+        completion_chunk("in 1901 [1]."),
+        completion_chunk(finish_reason="stop"),
+        usage_chunk(123, 9),
+        "[DONE]",
+    ]
+)
+
+
+async def ask(server: ModelServer, deadlines: Deadlines | None = None) -> list[Generated]:
+    async with server.running() as address, httpx.AsyncClient(base_url=address) as client:
+        generator = OpenAIGenerator(client, "llama", TOKENS, deadlines=deadlines)
+        return [piece async for piece in generator.generate(PROMPT)]
+
+
+def text(pieces: list[Generated]) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+async def test_an_answer_is_streamed_with_the_servers_own_token_counts() -> None:
+    server = ModelServer([WHOLE])
+    pieces = await ask(server)
+    assert text(pieces) == "It opened in 1901 [1]."
+    assert (pieces[-1].prompt_tokens, pieces[-1].completion_tokens) == (123, 9)
+    assert pieces[-1].finish_reason is FinishReason.STOP
+    (body,) = server.bodies
+    assert body["stream_options"] == {"include_usage": True}
+    assert body["max_tokens"] == 50
+    assert "It opened in 1901." in body["messages"][-1]["content"]
+
+
+async def test_tokens_are_estimated_where_the_server_does_not_count() -> None:
+    pieces = await ask(ModelServer([Reply(WHOLE.events[:3])]))
+    assert pieces[-1].completion_tokens == TOKENS.count("It opened in 1901 [1].")
+    assert 0 < pieces[-1].prompt_tokens <= 1000
+
+
+async def test_counts_above_the_limits_are_not_charged() -> None:
+    events = [completion_chunk("Hi", finish_reason="length"), usage_chunk(5000, 80)]
+    last = (await ask(ModelServer([Reply(events)])))[-1]
+    assert (last.prompt_tokens, last.completion_tokens) == (1000, 50)
+    assert last.finish_reason is FinishReason.LENGTH
+
+
+async def test_reasoning_is_never_shown() -> None:
+    events = [completion_chunk("<thi"), completion_chunk("nk>1901?</think>In "), *WHOLE.events[1:]]
+    assert text(await ask(ModelServer([Reply(events)]))) == "In in 1901 [1]."
+
+
+@pytest.mark.parametrize("bad", [Reply(status=503), Reply(status=429), Reply(breaks_off=True)])
+async def test_a_failure_before_the_first_token_is_tried_again(bad: Reply) -> None:
+    server = ModelServer([bad, bad, WHOLE])
+    assert text(await ask(server)) == "It opened in 1901 [1]."
+    assert len(server.bodies) == 3
+
+
+async def test_three_attempts_are_all() -> None:
+    server = ModelServer([Reply(status=500)] * 4)
+    with pytest.raises(Unavailable, match="does not answer"):
+        await ask(server)
+    assert len(server.bodies) == 3
+
+
+async def test_a_refusal_is_not_repeated() -> None:
+    server = ModelServer([Reply(status=401)] * 2)
+    with pytest.raises(Unavailable, match="HTTP 401"):
+        await ask(server)
+    assert len(server.bodies) == 1
+
+
+async def test_an_answer_that_breaks_off_is_not_begun_again() -> None:
+    server = ModelServer([Reply(WHOLE.events[:1], breaks_off=True), WHOLE])
+    with pytest.raises(Unavailable):
+        await ask(server)
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    "deadlines",
+    [Deadlines(first_token_s=0.2), Deadlines(first_token_s=9, between_tokens_s=0.2)],
+    ids=["first token", "next token"],
+)
+async def test_a_silent_server_is_given_up(deadlines: Deadlines) -> None:
+    first = deadlines.first_token_s > 1
+    server = ModelServer([Reply(WHOLE.events, pause_s=0.4 if first else 5)] * 3)
+    with pytest.raises(Unavailable):
+        async with asyncio.timeout(4):
+            await ask(server, deadlines)
+
+
+async def test_an_unreachable_server_is_unavailable() -> None:
+    async with httpx.AsyncClient(base_url="http://127.0.0.1:9/v1/") as client:
+        generator = OpenAIGenerator(client, "llama", TOKENS)
+        with pytest.raises(Unavailable):
+            _ = [piece async for piece in generator.generate(PROMPT)]
+
+
+async def test_closing_the_answer_hangs_up_on_the_server() -> None:
+    server = ModelServer([Reply([completion_chunk("word ")] * 200, pause_s=0.02)])
+    async with server.running() as address, httpx.AsyncClient(base_url=address) as client:
+        answer = OpenAIGenerator(client, "llama", TOKENS).generate(PROMPT)
+        await anext(answer)
+        await answer.aclose()
+        async with asyncio.timeout(2):
+            await server.hung_up.wait()
