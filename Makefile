@@ -1,12 +1,14 @@
 # Everything a newcomer and a developer do. `make help` lists it.
 PYTHON ?= python3
 EXTRAS ?=
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
+export VENV
 INSTALL := $(PYTHON) infra/locks/install.py --extras "$(EXTRAS)"
 SOURCES := services planes tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs doctor demo test unit fmt lint types e2e lock migrate clean
+.PHONY: help setup up down status logs doctor demo test test-qwen unit fmt lint types e2e lock migrate clean
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +39,10 @@ demo: ## Upload documents, ask three questions, check the citations
 test: lint types ## Check and test everything
 	$(BIN)/pytest tests/unit tests/contract tests/integration tests/architecture tests/e2e
 
+test-qwen: ## Test the local language model, in an environment of its own (PyTorch: 3 GB to download)
+	@VENV=.venv-qwen $(INSTALL) --dev --extras qwen
+	.venv-qwen/bin/pytest tests/unit/serving/test_qwen.py
+
 unit: setup ## Run the fast tests
 	$(BIN)/pytest tests/unit
 
@@ -62,4 +68,4 @@ migrate: ## Bring the running database to this version's schema
 	@$(BIN)/polyplane migrate
 
 clean: ## Remove .venv and caches; data in .polyplane stays (polyplane reset deletes it)
-	rm -rf .venv .venv-tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf .venv .venv-tools .venv-qwen .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

@@ -1,4 +1,4 @@
-"""Make `.venv` from the hashed locks; needs nothing but Python and a package registry.
+"""Make `.venv`, or $VENV, from the hashed locks; needs only Python and a package registry.
 
     python3 infra/locks/install.py [--dev] [--extras qwen]
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ROOT / "infra" / "locks"
-VENV = ROOT / ".venv"
+VENV = ROOT / os.environ.get("VENV", ".venv")
 TOOLS = ROOT / ".venv-tools"
 STAMP = VENV / ".installed.json"
 PYTHONS = ((3, 11), (3, 12))

@@ -4,7 +4,6 @@ import dagster as dg
 
 from planes.data.defs import assets, checks
 from planes.data.defs.jobs import ingestion
-from planes.data.defs.logs import warnings_to_log
 from planes.data.defs.resources import ingestion_run
 from planes.data.defs.sensors import waiting_documents
 
@@ -14,5 +13,4 @@ definitions = dg.Definitions(
     jobs=[ingestion],
     sensors=[waiting_documents],
     resources={"ingestion_run": ingestion_run},
-    loggers={"console": warnings_to_log},
 )

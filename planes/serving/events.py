@@ -62,8 +62,8 @@ def _event(told: Progress, model: str) -> tuple[str, BaseModel | dict[str, objec
     match told:
         case StepTaken(name, detail):
             return "step", {"name": name} if detail is None else {"name": name, "detail": detail}
-        case TextAdded(text):
-            return "delta", {"text": text}
+        case TextAdded(text, completion_tokens):
+            return "delta", {"text": text, "completion_tokens": completion_tokens}
         case Cited(citation):
             return "citation", citation
         case TokensSpent(usage):

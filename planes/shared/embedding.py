@@ -75,7 +75,7 @@ class MiniLMEmbedder:
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.enable_padding()
         model = _build_encoder(_checked_weights(folder / "model.safetensors"))
-        options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "bf16"}
+        options = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": _precision()}
         self._encoder = ov.Core().compile_model(model, "CPU", options)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
@@ -101,6 +101,12 @@ class MiniLMEmbedder:
         pooled: Vectors = (hidden * mask[:, :, None]).sum(axis=1) / mask.sum(axis=1, keepdims=True)
         normalised: Vectors = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
         return normalised
+
+
+def _precision() -> str:
+    """Return bf16 where the CPU has matrix units for it (AMX), else f32, which is faster there."""
+    cpu = Path("/proc/cpuinfo")
+    return "bf16" if cpu.exists() and " amx_bf16" in cpu.read_text("utf-8") else "f32"
 
 
 def _checked_weights(path: Path) -> dict[str, NDArray[Any]]:

@@ -10,9 +10,13 @@ from planes.shared.wire import ChatTurn
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What a generator answers: the question on its own, its passages best first, the history."""
+    """What a generator answers: the question, its passages best first, the history.
+
+    `question` is the user's message; `standalone` is the same, understandable without the history.
+    """
 
     question: str
+    standalone: str
     mode: ChatMode
     passages: Sequence[Passage]
     history: Sequence[ChatTurn]

@@ -103,8 +103,6 @@ def _gateway(installation: Installation) -> Part:
         "GATEWAY_SERVING_URL": f"http://127.0.0.1:{ports['serving']}",
         "GATEWAY_DAGSTER_URL": f"http://127.0.0.1:{ports['dagster']}",
     }
-    if "GATEWAY_PUBLIC_URL" not in installation.environment:
-        values["GATEWAY_PUBLIC_URL"] = installation.gateway_url()
     return Part(
         name="gateway",
         command=python_module("services.gateway"),

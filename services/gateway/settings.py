@@ -24,7 +24,6 @@ class GatewaySettings(SharedSettings):
     admin_port: int = 8001
     serving_url: str = "http://127.0.0.1:8100"
     dagster_url: str = "http://127.0.0.1:3001"
-    public_url: str = "http://127.0.0.1:8000"
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     tls_certificate: AbsolutePath | None = None
     tls_key: AbsolutePath | None = None

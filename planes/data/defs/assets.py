@@ -28,7 +28,7 @@ def source_documents(context: dg.AssetExecutionContext, ingestion_run: Run) -> R
             attempts=settings.max_attempts,
         )
     )
-    context.instance.add_run_tags(context.run_id, _tags(works))
+    context.instance.add_run_tags(context.run.run_id, _tags(works))
     sizes = sum(work.size_bytes for work in works)
     formats = dict(Counter(work.media_type for work in works))
     return _result(works, started, size_bytes=sizes, formats=dg.MetadataValue.json(formats))

@@ -63,13 +63,15 @@ class IngestionRun:
 @dg.resource(description="The stores, the parser and the embedding model of one run.")
 def ingestion_run(context: dg.InitResourceContext) -> Iterator[IngestionRun]:
     """Open everything at a run's start; at its end, give unfinished documents back and clean up."""
+    if context.run is None:
+        raise dg.DagsterInvariantViolationError("The resource `ingestion_run` belongs to a run.")
     settings, loop = DataSettings(), EventLoopThread()
     configure_logging("data", settings.log_level)
     with Parser(settings.parse_limits()) as parser, loop.running(), _ending_with_parent():
         # imported by runs alone, not by the code server, and while the parser's process starts
         from planes.data.composition import open_ingestion
 
-        opened = open_ingestion(settings, context.run_id or "", parser)
+        opened = open_ingestion(settings, context.run.run_id, parser)
         pipeline = loop.call(opened.__aenter__())
         try:
             yield IngestionRun(pipeline, settings, loop)

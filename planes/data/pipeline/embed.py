@@ -2,26 +2,21 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from planes.data.pipeline.batch import Vectors
 from planes.data.pipeline.chunk import TextChunk, embedded_text
 
+if TYPE_CHECKING:  # the runtime is imported by `model`, in a thread
+    from planes.shared.embedding import MiniLMEmbedder
+
 _SLICE = 32
 
 
-class Embedder(Protocol):
-    """Turns texts into unit vectors, one thread at a time."""
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """Return one vector a text."""
-        ...
-
-
 async def embed_chunks(
-    embedder: Embedder, chunks: Sequence[TextChunk], *, on_share: Callable[[float], None]
+    embedder: "MiniLMEmbedder", chunks: Sequence[TextChunk], *, on_share: Callable[[float], None]
 ) -> Vectors:
     """Return one unit vector a chunk, in order.
 

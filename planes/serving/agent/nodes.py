@@ -49,12 +49,14 @@ async def condense(state: AgentState) -> AgentState:
 def standalone_question(message: str, history: tuple[ChatTurn, ...]) -> str:
     """Return `message`, joined with the previous question's content words where it refers to it."""
     earlier = [turn.content for turn in history if turn.role == "user"]
-    language = detect_language(message)
-    own = set(terms(message, "en" if language == "simple" else language))
-    if not earlier or not (_REFERS_BACK.search(message) or len(own) <= _FEW_TERMS):
+    if not earlier:
+        return message
+    language = detect_language(f"{earlier[-1]}\n{message}")
+    own = set(terms(message, language))
+    if not (_REFERS_BACK.search(message) or len(own) <= _FEW_TERMS):
         return message
     words = re.findall(r"\w[\w'\u2019-]*", earlier[-1])
-    carried = [word for word in words if (term := terms(word, "en")) and not own & set(term)]
+    carried = [word for word in words if (term := terms(word, language)) and not own & set(term)]
     return f"{message} ({' '.join(dict.fromkeys(carried))})" if carried else message
 
 
@@ -75,7 +77,7 @@ def judge(state: AgentState) -> Literal["generate", "decline"]:
 async def decline(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
     """Write the `answer` that nothing was found."""
     del state
-    runtime.stream_writer(TextAdded(DECLINED))
+    runtime.stream_writer(TextAdded(DECLINED, completion_tokens=0))
     usage = Usage(prompt_tokens=0, completion_tokens=0)
     return {"answer": Answer(DECLINED, (), FinishReason.DECLINED, usage)}
 
@@ -89,7 +91,7 @@ async def generate(state: AgentState, runtime: Runtime[AgentTools]) -> AgentStat
         async for piece in generated:
             if piece.text:
                 pieces.append(piece.text)
-                runtime.stream_writer(TextAdded(piece.text))
+                runtime.stream_writer(TextAdded(piece.text, piece.completion_tokens))
                 for citation in tracker.feed(piece.text):
                     runtime.stream_writer(Cited(citation))
             usage = Usage(
@@ -126,7 +128,8 @@ async def verify(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
 
 def _prompt(state: AgentState) -> Prompt:
     return Prompt(
-        question=state.get("question", state["message"]),
+        question=state["message"],
+        standalone=state.get("question", state["message"]),
         mode=state["mode"],
         passages=state.get("passages", ()),
         history=state["history"],

@@ -55,9 +55,10 @@ class StepTaken:
 
 @dataclass(frozen=True, slots=True)
 class TextAdded:
-    """A further piece of the answer."""
+    """A further piece of the answer, and the tokens of all pieces so far."""
 
     text: str
+    completion_tokens: int
 
 
 @dataclass(frozen=True, slots=True)

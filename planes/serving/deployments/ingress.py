@@ -58,8 +58,9 @@ class Ingress:
         if self._language_model is None:
             return None
         from planes.serving.deployments.generator import RemoteGenerator
+        from planes.serving.generation.choose import choose
 
-        return RemoteGenerator(self._language_model, model=self._settings.qwen_model)
+        return RemoteGenerator(self._language_model, model=choose(self._settings).status.model)
 
 
 def _log_where_the_driver_logs() -> None:

@@ -39,7 +39,7 @@ def choose(settings: ServingSettings) -> Choice:
         return Choice(_status("extractive", "extractive", "SERVING_GENERATOR=extractive"))
     weights = _weights(settings)
     if weights is not None and qwen.is_installed():
-        return Choice(_status("qwen", settings.qwen_model, f"weights at {weights}"), str(weights))
+        return Choice(_status("qwen", _qwen_name(settings), f"weights at {weights}"), str(weights))
     missing = "the extra qwen is not installed" if weights else "no weights on disk"
     reason = f"SERVING_OPENAI_BASE_URL is not set, {missing}"
     return Choice(_status("extractive", "extractive", reason))
@@ -57,7 +57,7 @@ def _asked_for_qwen(settings: ServingSettings) -> Choice:
             f"There are no weights of {settings.qwen_model} on disk: run `polyplane models pull`, "
             "or set SERVING_QWEN_MODEL to the folder of a model."
         )
-    return Choice(_status("qwen", settings.qwen_model, "SERVING_GENERATOR=qwen"), str(weights))
+    return Choice(_status("qwen", _qwen_name(settings), "SERVING_GENERATOR=qwen"), str(weights))
 
 
 def _weights(settings: ServingSettings) -> Path | None:
@@ -69,6 +69,12 @@ def _weights(settings: ServingSettings) -> Path | None:
         if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
             return folder
     return None
+
+
+def _qwen_name(settings: ServingSettings) -> str:
+    """Return the hub's name, or a folder's own name: callers need not know our paths."""
+    folder = Path(settings.qwen_model).expanduser()
+    return folder.name if folder.is_dir() else settings.qwen_model
 
 
 def _status(kind: str, model: str, reason: str) -> GeneratorStatus:

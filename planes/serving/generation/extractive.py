@@ -2,8 +2,8 @@
 
 A sentence is supported by meaning (cosine of its embedding with the question's) and by words (share
 of the question's terms that it holds, weighted by their rarity among the sentences at hand). The
-thresholds were tuned on SQuAD 2.0 questions: 95 of 100 answerable ones are answered, 93 of 100
-about absent subjects are declined.
+thresholds were tuned on SQuAD 2.0 questions: 93 of 100 answerable ones are answered, and as
+many of those about absent subjects declined.
 """
 
 import heapq
@@ -29,6 +29,7 @@ _MAX_QUOTED = 3
 _MAX_EMBEDDED = 7  # with the question one batch of the embedder; more change no answer
 _WORDS_A_PIECE = 12
 _MARKER_LIKE = re.compile(r"\s*\[\d{1,3}\]")
+_HEADING = re.compile(r"#{1,6}\s")
 _PIECE = re.compile(rf"(?:\S+\s*){{1,{_WORDS_A_PIECE}}}")
 
 NO_LANGUAGE_MODEL = (
@@ -74,7 +75,7 @@ class ExtractiveGenerator:
         if prompt.mode is not ChatMode.RAG:
             raise NoLanguageModel(NO_LANGUAGE_MODEL)
         passages, prompt_tokens = self._considered(prompt)
-        chosen = await self._choose(prompt.question, passages)
+        chosen = await self._choose(prompt, passages)
         text, finish_reason = self._within(compose(chosen), prompt.max_tokens)
         if not chosen:
             finish_reason = FinishReason.DECLINED
@@ -100,17 +101,22 @@ class ExtractiveGenerator:
             return text, FinishReason.STOP
         return self._tokens.cut(text, max_tokens), FinishReason.LENGTH
 
-    async def _choose(self, question: str, passages: Sequence[Passage]) -> list[Sentence]:
-        """Score all sentences by words, the most promising ones by meaning too."""
+    async def _choose(self, prompt: Prompt, passages: Sequence[Passage]) -> list[Sentence]:
+        """Score all sentences by words, the most promising ones by meaning too.
+
+        Of a follow-up only its own words count, for the words that it carries on from the question
+        before are those of the answer before; its meaning needs both.
+        """
         sentences = split(passages)
-        words = coverage(question, sentences, passages)
+        words = coverage(prompt.question, sentences, passages)
         priors = [_PASSAGE_WEIGHT * passages[s.number - 1].score for s in sentences]
         promising = heapq.nlargest(
             _MAX_EMBEDDED, range(len(sentences)), key=lambda i: words[i] + priors[i]
         )
         if not promising:
             return []
-        vectors = await self._embed([question, *(sentences[i].text for i in promising)])
+        texts = [prompt.standalone, *(sentences[i].text for i in promising)]
+        vectors = await self._embed(texts)
         cosines = (vectors[1:] @ vectors[0]).tolist()
         return best(
             replace(sentences[i], support=words[i] + cosine, score=words[i] + cosine + priors[i])
@@ -119,11 +125,12 @@ class ExtractiveGenerator:
 
 
 def split(passages: Sequence[Passage]) -> list[Sentence]:
-    """Return the sentences of all passages, in order."""
+    """Return the sentences of all passages, in order, without Markdown headings."""
     return [
         Sentence(number, start, passage.chunk.text[start:end])
         for number, passage in enumerate(passages, start=1)
         for start, end in sentence_spans(passage.chunk.text)
+        if not _HEADING.match(passage.chunk.text, start)
     ]
 
 

@@ -50,6 +50,14 @@ def test_auto_takes_qwen_where_weights_and_extra_are_there(
     assert (choice.status.kind, choice.weights) == ("qwen", str(model))
 
 
+def test_a_model_in_a_folder_is_called_by_the_folders_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    chosen = settings(monkeypatch, SERVING_QWEN_MODEL=str(weights(tmp_path)))
+    monkeypatch.setattr(qwen, "is_installed", lambda: True)
+    assert choose(chosen).status.model == "Qwen3-1.7B"
+
+
 def test_qwen_without_its_extra_is_refused_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -36,7 +36,7 @@ def prompt(
     max_tokens: int = 256,
     max_prompt_tokens: int = 4096,
 ) -> Prompt:
-    return Prompt(question, mode, passages, (), max_prompt_tokens, max_tokens)
+    return Prompt(question, question, mode, passages, (), max_prompt_tokens, max_tokens)
 
 
 async def answer(generator: ExtractiveGenerator, asked: Prompt) -> tuple[str, list[Generated]]:

@@ -11,7 +11,7 @@ from planes.shared.errors import Unavailable
 from planes.shared.ports import Generated, Prompt
 from tests.fakes_serving import ModelServer, Reply, completion_chunk, passage, usage_chunk
 
-PROMPT = Prompt("When?", ChatMode.RAG, [passage("It opened in 1901.")], (), 1000, 50)
+PROMPT = Prompt("When?", "When?", ChatMode.RAG, [passage("It opened in 1901.")], (), 1000, 50)
 TOKENS = TokenCounter(load_tokenizer())
 WHOLE = Reply(
     [

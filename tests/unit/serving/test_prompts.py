@@ -18,7 +18,7 @@ HISTORY = tuple(
 
 
 def prompt(*, max_prompt_tokens: int = 4096, mode: ChatMode = ChatMode.RAG) -> Prompt:
-    return Prompt("What is it?", mode, PASSAGES, HISTORY, max_prompt_tokens, 64)
+    return Prompt("What is it?", "What is it?", mode, PASSAGES, HISTORY, max_prompt_tokens, 64)
 
 
 def words(messages: list[dict[str, str]]) -> int:

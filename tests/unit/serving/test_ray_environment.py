@@ -28,13 +28,12 @@ def test_a_folder_too_deep_for_sockets_gets_a_short_name(
     folder.rmdir()
 
 
-def test_only_the_newest_earlier_session_is_kept(settings: ServingSettings) -> None:
-    folder = ray_environment.prepare_folder(
-        settings.model_copy(update={"ray_dir": Path("/tmp/pt")})
-    )
+def test_only_the_newest_earlier_session_is_kept(settings: ServingSettings, tmp_path: Path) -> None:
+    own = settings.model_copy(update={"ray_dir": tmp_path / ("y" * 60)})
+    folder = ray_environment.prepare_folder(own)
     for day in (1, 2, 3):
         (folder / f"session_2026-01-0{day}").mkdir()
-    ray_environment.prepare_folder(settings.model_copy(update={"ray_dir": folder}))
+    ray_environment.prepare_folder(own)
     assert [path.name for path in folder.iterdir()] == ["session_2026-01-03"]
     (folder / "session_2026-01-03").rmdir()
     folder.rmdir()

@@ -20,6 +20,7 @@ _MATH_TEXT = "{http://schemas.openxmlformats.org/officeDocument/2006/math}t"
 _COMPATIBILITY = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 _COMPOUND_FILE = bytes.fromhex("d0cf11e0a1b11ae1")  # how an encrypted document is wrapped
 _UNPACKED_BYTES = 256 << 20
+_OUT_OF_BOUNDS = {etree.ErrorTypes.ERR_NO_MEMORY, etree.ErrorTypes.ERR_RESOURCE_LIMIT}
 _BLANKS = {
     f"{_WORD}tab": "\t",
     f"{_WORD}br": "\n",
@@ -69,6 +70,8 @@ def _opened(content: bytes) -> Any:
             raise DocumentRejected("too-complex", detail)
         return docx.Document(io.BytesIO(content))
     except (zipfile.BadZipFile, etree.XMLSyntaxError, OpcError, KeyError, ValueError) as error:
+        if getattr(error, "code", None) in _OUT_OF_BOUNDS:
+            raise MemoryError(str(error)) from error
         detail = "The file is damaged or is not a Word document, so it cannot be read."
         raise DocumentRejected("corrupt", detail) from error
 

@@ -1,0 +1,93 @@
+"""What deletion and replacement leave behind: receipts, and nothing else."""
+
+import pytest
+
+from tests.integration.data.conftest import Platform, ingest
+
+pytestmark = pytest.mark.integration
+TEXT = b"The Rhine rises in the Alps. " * 60
+OTHER = b"Turbines turn steam into motion. " * 60
+
+
+async def test_deletion_removes_chunks_files_and_word_counts(platform: Platform) -> None:
+    gone, kept = await platform.upload(TEXT), await platform.upload(OTHER)
+    async with platform.run("run") as pipeline:
+        await ingest(pipeline)
+    chunk_count = len(await platform.chunks(gone))
+    await platform.delete(gone)
+    async with platform.run("other run") as pipeline:
+        removed = await pipeline.remove()
+    assert (removed.documents, removed.chunks, removed.files) == (1, chunk_count, 2)
+    receipt = await platform.admin.fetchrow("SELECT * FROM deletions")
+    assert receipt["completed_at"] is not None
+    assert (receipt["chunks"], receipt["files"]) == (chunk_count, 2)
+    assert await platform.chunks(gone) == []
+    assert (await platform.version(gone))["visibility"] == "gone"
+    assert len(await platform.chunks(kept)) > 0
+    assert all(str(gone.document_id) not in name for name in platform.files())
+    left = "SELECT count(*) FROM term_frequencies WHERE tenant_id = $1"
+    assert await platform.admin.fetchval(left, gone.tenant_id) == 0
+    assert await platform.admin.fetchval(left, kept.tenant_id) > 0
+
+
+async def test_deletion_waits_for_the_run_that_holds_the_document(platform: Platform) -> None:
+    upload = await platform.upload(TEXT)
+    async with platform.run("run") as pipeline:
+        await pipeline.claim(seconds=10, documents=100, attempts=3)
+        await platform.delete(upload)
+        assert (await pipeline.remove()).documents == 0
+        await pipeline.parse()
+        await pipeline.chunk()
+        await pipeline.embed()
+        await pipeline.index()
+        assert await pipeline.publish() == []
+    await platform.admin.execute("UPDATE deletions SET lease_until = now()")
+    async with platform.run("other run") as pipeline:
+        assert (await pipeline.remove()).documents == 1
+    assert await platform.chunks(upload) == []
+    assert platform.files() == []
+
+
+async def test_a_new_version_replaces_the_old_one(platform: Platform) -> None:
+    old = await platform.upload(TEXT)
+    async with platform.run("run") as pipeline:
+        await ingest(pipeline)
+    new = await platform.upload(OTHER, replaces=old)
+    async with platform.run("other run") as pipeline:
+        await ingest(pipeline)
+    assert (await platform.version(new))["visibility"] == "live"
+    assert (await platform.version(old))["visibility"] == "gone"
+    assert await platform.chunks(old) == []
+    terms = "SELECT count(*) FROM term_frequencies WHERE term = 'alp'"
+    assert await platform.admin.fetchval(terms) == 0
+
+
+async def test_an_old_version_that_comes_late_does_not_replace_the_newest(
+    platform: Platform,
+) -> None:
+    old = await platform.upload(TEXT)
+    async with platform.run("late") as late:
+        await late.claim(seconds=10, documents=1, attempts=3)
+        new = await platform.upload(OTHER, replaces=old)
+        async with platform.run("early") as early:
+            await ingest(early)
+        await late.parse()
+        await late.chunk()
+        await late.embed()
+        await late.index()
+        assert await late.publish() == []
+    assert (await platform.version(old))["status"] == "cancelled"
+    assert (await platform.version(new))["visibility"] == "live"
+    assert await platform.chunks(old) == []
+    assert len(await platform.chunks(new)) > 0
+
+
+async def test_the_same_content_in_two_tenants_stays_apart(platform: Platform) -> None:
+    one, two = await platform.upload(TEXT), await platform.upload(TEXT)
+    async with platform.run("run") as pipeline:
+        await ingest(pipeline)
+    await platform.delete(one)
+    async with platform.run("other run") as pipeline:
+        await pipeline.remove()
+    assert await platform.chunks(one) == []
+    assert {chunk["tenant_id"] for chunk in await platform.chunks(two)} == {two.tenant_id}

@@ -1,0 +1,103 @@
+"""The real thing: Ray, HAProxy and replicas, started as the platform starts them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import free_port
+from tests.fakes_serving import TOKEN_SECRET
+
+pytestmark = pytest.mark.integration
+
+
+@contextmanager
+def plane(database_url: str, folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+    port = free_port()
+    environment = {
+        **os.environ,
+        "DATABASE_URL": database_url,
+        "SERVING_TOKEN_SECRET": TOKEN_SECRET,
+        "SERVING_PORT": str(port),
+        "SERVING_HAPROXY_STATS_PORT": str(free_port()),
+        "SERVING_HAPROXY_METRICS_PORT": str(free_port()),
+        "SERVING_RAY_DIR": str(folder / "ray"),
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "planes.serving.app"], env=environment, start_new_session=True
+    )
+    try:
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until_healthy(process: "subprocess.Popen[bytes]", address: str) -> dict[str, object]:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        assert process.poll() is None
+        try:
+            response = httpx.get(f"{address}/v1/health")
+            if response.status_code == 200:
+                health: dict[str, object] = response.json()
+                return health
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("the plane did not become healthy")
+
+
+def session_members(leader: int) -> list[int]:
+    """Live processes of the session that `leader` opened, whatever became of their parents."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (folder / "stat").read_text().rpartition(") ")[2].split()
+        except OSError:
+            continue
+        if fields[3] == str(leader) and fields[0] != "Z":
+            found.append(int(folder.name))
+    return found
+
+
+def wait_until_nobody_is_left(leader: int) -> list[int]:
+    deadline = time.monotonic() + 10
+    while (left := session_members(leader)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+@pytest.mark.timeout(180)
+def test_the_plane_serves_and_leaves_nobody_behind_when_it_is_killed(
+    database_urls: Mapping[str, str], tmp_path: Path
+) -> None:
+    with plane(database_urls["serving"], tmp_path) as (process, address):
+        assert wait_until_healthy(process, address)["status"] == "ok"
+        assert len(session_members(process.pid)) > 5
+        process.kill()
+        process.wait()
+        assert wait_until_nobody_is_left(process.pid) == []
+
+
+@pytest.mark.timeout(180)
+def test_the_plane_ends_within_seconds_when_it_is_told_to(
+    database_urls: Mapping[str, str], tmp_path: Path
+) -> None:
+    with plane(database_urls["serving"], tmp_path) as (process, address):
+        wait_until_healthy(process, address)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+        assert wait_until_nobody_is_left(process.pid) == []
+
+
+def test_the_plane_refuses_to_start_without_its_database(tmp_path: Path) -> None:
+    with plane("postgresql://nobody@127.0.0.1:9/none", tmp_path) as (process, _):
+        assert process.wait(30) == 1

@@ -1,0 +1,40 @@
+"""The ingress as Serve builds it, in Serve's local testing mode: no cluster, no sockets."""
+
+from collections.abc import Mapping, Sequence
+
+import pytest
+from ray import serve
+from ray.serve.exceptions import RayServeException
+
+from planes.serving.deployments.ingress import embedding_by
+from planes.shared.embedding import MiniLMEmbedder, Vectors
+from planes.shared.errors import Unavailable
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore::ResourceWarning:ray"),
+]
+
+
+@serve.deployment
+class UnbatchedEmbedder:
+    """The embedder without `serve.batch`, which needs a replica."""
+
+    def __init__(self) -> None:
+        self._embedder = MiniLMEmbedder()
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        if not texts:
+            raise RayServeException("no replica")
+        return self._embedder.embed(texts)
+
+
+async def test_the_ingress_embeds_through_a_handle_and_translates_its_failures(
+    database_urls: Mapping[str, str],
+) -> None:
+    del database_urls
+    handle = serve.run(UnbatchedEmbedder.bind(), _local_testing_mode=True)
+    embed = embedding_by(handle)
+    assert (await embed(["a harbour", "a bridge"])).shape == (2, 384)
+    with pytest.raises(Unavailable, match="embedder"):
+        await embed([])
