@@ -1,0 +1,55 @@
+"""What every object store does: objects appear whole or not at all."""
+
+import asyncio
+
+import pytest
+
+from planes.shared.stores.objects import FolderObjects
+
+KEY = "tenant/documents/document/version/original"
+
+
+async def test_an_object_comes_back_as_written(objects: FolderObjects) -> None:
+    content = bytes(range(256)) * 10_000
+    await objects.put(KEY, content)
+    assert await objects.get(KEY) == content
+    assert b"".join([block async for block in objects.stream(KEY)]) == content
+    await objects.put(KEY, b"new")
+    assert await objects.get(KEY) == b"new"
+
+
+async def test_an_absent_object_is_an_error(objects: FolderObjects) -> None:
+    with pytest.raises(FileNotFoundError):
+        await objects.get(KEY)
+    with pytest.raises(FileNotFoundError):
+        _ = [block async for block in objects.stream(KEY)]
+    await objects.remove(KEY)
+    assert await objects.remove_prefix("tenant/") == 0
+
+
+async def test_a_broken_write_leaves_nothing_behind(objects: FolderObjects) -> None:
+    async def break_off() -> None:
+        async with objects.writer(KEY) as writer:
+            await writer.write(b"half a fi")
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await break_off()
+    with pytest.raises(FileNotFoundError):
+        await objects.get(KEY)
+    assert await objects.remove_prefix("tenant/") == 0
+
+
+async def test_a_prefix_is_removed_with_all_below_and_nothing_beside(
+    objects: FolderObjects,
+) -> None:
+    await asyncio.gather(*(objects.put(f"a/b/{n}/text.txt", b"x") for n in range(5)))
+    await objects.put("a/bc/text.txt", b"x")
+    assert await objects.remove_prefix("a/b/") == 5
+    assert await objects.get("a/bc/text.txt") == b"x"
+
+
+async def test_a_key_does_not_leave_the_store(objects: FolderObjects) -> None:
+    for key in ("../outside", "a/../../outside"):
+        with pytest.raises(ValueError, match="not an object key"):
+            await objects.put(key, b"x")
