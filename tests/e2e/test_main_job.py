@@ -1,12 +1,9 @@
 """The main job on the real platform, by HTTP alone: register, upload, ask, check, pay, delete."""
 
 import json
-import secrets
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from io import BytesIO
-from typing import Any
 
 import docx
 import httpx
@@ -14,6 +11,9 @@ import pytest
 from httpx_sse import connect_sse
 
 from tests.e2e.conftest import RunningPlatform
+from tests.e2e.person import Person, until
+
+pytestmark = pytest.mark.e2e
 
 HERON = """# Field guide
 
@@ -34,61 +34,6 @@ WARRANTY = (
 PAGE = """<html><head><title>Ferry times</title></head><body><h1>Ferry times</h1>
 <p>The ferry to Norwick island leaves the harbour at 06:45 and at 17:20 every day.</p>
 <p>Bicycles travel free of charge on the ferry.</p></body></html>"""
-
-
-class Person:
-    """Somebody with an account."""
-
-    def __init__(self, base_url: str) -> None:
-        self.http = httpx.Client(base_url=base_url, timeout=60)
-        self.email = f"{secrets.token_hex(8)}@example.com"
-        self.password = secrets.token_urlsafe(18)
-        body = {"email": self.email, "password": self.password, "tenant_name": "Birds"}
-        answer = self.http.post("/auth/register", json=body)
-        assert answer.status_code == 201, answer.text
-        self.tokens = answer.json()
-        self.http.headers["authorization"] = f"Bearer {self.tokens['access_token']}"
-
-    def get(self, path: str, **query: object) -> dict[str, Any]:
-        answer = self.http.get(path, params=query)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    def upload(self, name: str, content: bytes) -> tuple[str, str]:
-        answer = self.http.post("/documents", files={"file": (name, content)})
-        assert answer.status_code == 202, answer.text
-        return answer.json()["document"]["id"], answer.json()["job_id"]
-
-    def finished(self, document_id: str) -> dict[str, Any]:
-        document: dict[str, Any] = {}
-
-        def is_finished() -> bool:
-            document.update(self.get(f"/documents/{document_id}"))
-            return document["status"] in ("ready", "failed")
-
-        until(is_finished, seconds=120)
-        return document
-
-    def ask(self, question: str, **options: object) -> dict[str, Any]:
-        answer = self.http.post("/chat", json={"message": question, **options})
-        assert answer.status_code == 200, answer.text
-        return answer.json()
-
-    def check(self, citations: list[dict[str, Any]]) -> None:
-        """Each quote is really there."""
-        for citation in citations:
-            path = f"/documents/{citation['document_id']}/text"
-            answer = self.http.get(path, params={"version": citation["version"]})
-            text = answer.content.decode()
-            assert text[citation["start"] : citation["end"]] == citation["quote"]
-            assert citation["quote"].strip()
-
-
-def until(condition: Callable[[], object], *, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.3)
 
 
 def word_document() -> bytes:
