@@ -1,10 +1,10 @@
 # Everything a newcomer and a developer do. `make help` lists it.
 PYTHON ?= python3
 EXTRAS ?=
-VENV ?= .venv
+# Not `?=`: a VENV of the shell is somebody else's. `make VENV=folder` chooses another.
+VENV := .venv
 BIN := $(VENV)/bin
-export VENV
-INSTALL := $(PYTHON) infra/locks/install.py --extras "$(EXTRAS)"
+INSTALL = POLYPLANE_VENV=$(VENV) $(PYTHON) infra/locks/install.py --extras "$(EXTRAS)"
 SOURCES := services planes tests
 
 .DEFAULT_GOAL := help
@@ -40,7 +40,7 @@ test: lint types ## Check and test everything
 	$(BIN)/pytest tests/unit tests/contract tests/integration tests/architecture tests/e2e
 
 test-qwen: ## Test the local language model, in an environment of its own (PyTorch: 3 GB to download)
-	@VENV=.venv-qwen $(INSTALL) --dev --extras qwen
+	@$(MAKE) --no-print-directory VENV=.venv-qwen EXTRAS=qwen setup
 	.venv-qwen/bin/pytest tests/unit/serving/test_qwen.py
 
 unit: setup ## Run the fast tests

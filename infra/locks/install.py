@@ -1,4 +1,4 @@
-"""Make `.venv`, or $VENV, from the hashed locks; needs only Python and a package registry.
+"""Make `.venv`, or $POLYPLANE_VENV, from the hashed locks; needs Python and a package registry.
 
     python3 infra/locks/install.py [--dev] [--extras qwen]
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ROOT / "infra" / "locks"
-VENV = ROOT / os.environ.get("VENV", ".venv")
+VENV = ROOT / os.environ.get("POLYPLANE_VENV", ".venv")
 TOOLS = ROOT / ".venv-tools"
 STAMP = VENV / ".installed.json"
 PYTHONS = ((3, 11), (3, 12))
@@ -56,9 +56,12 @@ def install(names: list[str]) -> None:
     if not missing and done.get("project") == project:
         return
     began = time.monotonic()
+    if not done:
+        refuse_foreign()
     uv = find_uv(python)
     if not done:
         run(uv, "venv", "--quiet", "--clear", "--python", python, str(VENV))
+        remember({}, done)
     for name in missing:
         say(f"Installing {name} (downloads up to {SIZES[name]})")
         install_torch(uv) if name == "torch" else install_lock(uv, name)
@@ -68,6 +71,15 @@ def install(names: list[str]) -> None:
     pip_install(uv, "--no-deps", *build, "--editable", str(ROOT))
     remember({**done, "project": project, "python": version_of(python)}, done)
     say(f"Installed in {time.monotonic() - began:.0f} s.")
+
+
+def refuse_foreign() -> None:
+    """End rather than clear a folder that this program did not make."""
+    if VENV.exists() and any(VENV.iterdir()) and not STAMP.exists():
+        raise SystemExit(
+            f"{VENV} was not made by this program, and is left alone. "
+            "Delete it, or choose another folder: `make up VENV=folder`."
+        )
 
 
 def install_lock(uv: str, name: str) -> None:

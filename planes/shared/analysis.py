@@ -6,7 +6,6 @@ language that the tenant's documents use.
 """
 
 import re
-from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -52,11 +51,6 @@ def terms(text: str, language: str) -> list[str]:
     analyse = _analyser(language)
     found = (analyse(word) for word in _WORD.findall(text.lower()) if len(word) <= _MAX_TERM_CHARS)
     return [term for term in found if term]
-
-
-def term_counts(text: str, language: str) -> Counter[str]:
-    """Return how often each index term occurs."""
-    return Counter(terms(text, language))
 
 
 class _Analyser(dict[str, str]):

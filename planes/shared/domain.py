@@ -47,7 +47,6 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     DECLINED = "declined"
     CANCELLED = "cancelled"
-    ERROR = "error"
 
 
 @dataclass(frozen=True, slots=True)

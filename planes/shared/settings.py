@@ -29,7 +29,9 @@ class SharedSettings(BaseSettings):
         pydantic.ValidationError: A required value is missing or malformed; it names the variable.
     """
 
-    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        extra="ignore", populate_by_name=True, hide_input_in_errors=True
+    )
 
     @classmethod
     def settings_customise_sources(

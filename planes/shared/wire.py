@@ -27,7 +27,7 @@ _LIFETIME = timedelta(seconds=60)
 class WireModel(BaseModel):
     """Tolerates fields that a newer peer adds."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
 class ChatTurn(WireModel):

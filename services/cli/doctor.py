@@ -5,7 +5,6 @@ import typer
 from services.cli.terminal import console
 from services.embedded.diagnosis import diagnose
 from services.embedded.home import locate
-from services.embedded.settings import EmbeddedSettings
 
 app = typer.Typer()
 
@@ -16,9 +15,10 @@ _MARKS = {"good": "[green]ok[/]     ", "warning": "[yellow]careful[/]", "bad": "
 def doctor() -> None:
     """Say in plain words what is missing or broken, and how to mend it; exit 1 if anything is."""
     worst = 0
-    for finding in diagnose(locate(), EmbeddedSettings()):
-        console.print(f"{_MARKS[finding.verdict]} {finding.subject:<16} {finding.found}")
+    for finding in diagnose(locate()):
+        console.print(_MARKS[finding.verdict], end=" ")
+        console.print(f"{finding.subject:<16} {finding.found}", markup=False)
         if finding.remedy:
-            console.print(f"{'':>24} [bold]{finding.remedy}[/]")
+            console.print(f"{'':>24} {finding.remedy}", style="bold", markup=False)
         worst |= finding.verdict == "bad"
     raise typer.Exit(worst)

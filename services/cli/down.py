@@ -2,9 +2,9 @@
 
 import typer
 
-from services.cli.terminal import Progress, console
+from services.cli.terminal import Progress, console, errors
 from services.embedded.home import Home, locate
-from services.embedded.launch import stop
+from services.embedded.launch import StopFailed, stop
 from services.embedded.state import supervisor_pid
 
 app = typer.Typer()
@@ -24,8 +24,12 @@ def down() -> None:
 
 def stop_platform(home: Home) -> float:
     """Stop the platform with progress on the terminal; return the seconds it took."""
-    with Progress("Stopping") as progress:
-        for state in stop(home):
-            if state is not None:
-                progress.show(state.parts)
+    try:
+        with Progress("Stopping") as progress:
+            for state in stop(home):
+                if state is not None:
+                    progress.show(state.parts)
+    except StopFailed as error:
+        errors.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from error
     return progress.elapsed_s

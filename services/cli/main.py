@@ -9,6 +9,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from services.embedded.marks import HomeRefused
+
 _COMMANDS = (
     "up", "down", "status", "logs", "doctor", "demo", "reset", "migrate", "models", "admin",
 )  # fmt: skip
@@ -28,6 +30,13 @@ class _LazyGroup(TyperGroup):
         command = typer.main.get_command(import_module(f"services.cli.{cmd_name}").app)
         command.name = cmd_name
         return command
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HomeRefused as error:
+            typer.secho(str(error), fg="red", err=True)
+            raise typer.Exit(1) from error
 
 
 app = typer.Typer(

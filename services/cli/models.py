@@ -46,5 +46,4 @@ def pull(
 
 
 def _can_run_models() -> bool:
-
     return find_spec("transformers") is not None and find_spec("torch") is not None

@@ -17,11 +17,14 @@ def reset(
 ) -> None:
     """Stop the platform and delete all its data: accounts, documents, conversations, logs."""
     home = locate()
+    home.check()
     if not home.root.exists():
         console.print(f"There is nothing in {home.root}.")
         return
     if not yes:
         typer.confirm(f"Delete everything in {home.root}? This cannot be undone.", abort=True)
     stop_platform(home)
-    home.delete()
-    console.print(f"Deleted {home.root}.")
+    if home.delete():
+        console.print(f"Deleted {home.root}.")
+    else:
+        console.print(f"Deleted the platform in {home.root}; what else is in it stays.")

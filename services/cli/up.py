@@ -9,9 +9,10 @@ from typing import Annotated
 import httpx
 import typer
 
+from services.cli.down import stop_platform
 from services.cli.terminal import Progress, console, errors, print_addresses, print_notes
 from services.embedded.home import Home, locate
-from services.embedded.launch import StartFailed, follow_start, start, stop
+from services.embedded.launch import StartFailed, follow_start, start
 from services.embedded.state import PlatformState, read_state
 
 app = typer.Typer()
@@ -79,8 +80,7 @@ def _show(progress: Progress, states: Iterator[PlatformState]) -> PlatformState:
 def _undo(home: Home, *, ours: bool) -> None:
     if ours:
         console.print("Stopping what was started.")
-        for _ in stop(home):
-            pass
+        stop_platform(home)
 
 
 def _print_end(home: Home, state: PlatformState) -> None:

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+from pydantic import ValidationError
 
 from services.embedded.accounts import unprivileged_account
 from services.embedded.binaries import BinaryMissing, postgres_packages, redis_server
 from services.embedded.home import Home
+from services.embedded.marks import HomeRefused
 from services.embedded.ports import is_free
 from services.embedded.processes import leftovers
 from services.embedded.settings import EmbeddedSettings
@@ -24,7 +26,6 @@ from services.embedded.supervisor import LEAST_FREE_BYTES
 
 _WANTED_MEMORY_BYTES = 4 * 1000**3
 _WANTED_SHARED_MEMORY_BYTES = 256 * 1000**2
-_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,13 @@ class Finding:
     remedy: str = ""
 
 
-def diagnose(home: Home, settings: EmbeddedSettings) -> Iterator[Finding]:
+def diagnose(home: Home) -> Iterator[Finding]:
     """Look at everything; nothing is changed."""
+    try:
+        home.check()
+    except HomeRefused as error:
+        yield Finding("Folder", "bad", "is not this platform's", str(error))
+        return
     checks: tuple[Callable[[], Finding], ...] = (
         _python,
         _machine,
@@ -57,7 +63,7 @@ def diagnose(home: Home, settings: EmbeddedSettings) -> Iterator[Finding]:
         _redis,
         _weights,
         lambda: _account(home),
-        lambda: _ports(home, settings),
+        lambda: _ports(home),
         lambda: _running(home),
     )
     for check in checks:
@@ -148,7 +154,9 @@ def _weights() -> Finding:
         return Finding("Embedding model", "bad", f"{path} is missing", "Run `make clean setup`.")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest == _WEIGHTS_SHA256:
+    from planes.shared.embedding import WEIGHTS_SHA256  # late: it loads OpenVINO
+
+    if digest == WEIGHTS_SHA256:
         return Finding("Embedding model", "good", "all-MiniLM-L6-v2, the published weights")
     found = f"{path} is not the published file"
     return Finding("Embedding model", "bad", found, "Run `make clean setup`.")
@@ -161,14 +169,24 @@ def _account(home: Home) -> Finding:
     return Finding("Account", "good", f"root; PostgreSQL runs as {name} in {home.postgres}")
 
 
-def _ports(home: Home, settings: EmbeddedSettings) -> Finding:
+def _ports(home: Home) -> Finding:
+    try:
+        settings = EmbeddedSettings()
+    except ValidationError as error:
+        # Without the values, which may be secrets.
+        wrong = "; ".join(f"{flaw['loc'][0]}: {flaw['msg']}" for flaw in error.errors())
+        return Finding("Settings", "bad", wrong, "Correct these environment variables.")
     if read_state(home) is not None:
         return Finding("Ports", "good", "in use by this platform")
-    taken = [
-        f"{port} ({purpose})"
-        for purpose, port in settings.ports().items()
-        if port and not is_free("127.0.0.1", port)
-    ]
+    try:
+        taken = [
+            f"{port} ({purpose})"
+            for purpose, port in settings.ports().items()
+            if port and not is_free(settings.host if purpose == "gateway" else "127.0.0.1", port)
+        ]
+    except (OSError, OverflowError) as error:
+        found = f"{settings.host} cannot be listened on: {error}"
+        return Finding("Ports", "bad", found, "Correct GATEWAY_HOST and the ports.")
     if not taken:
         return Finding("Ports", "good", "all free")
     remedy = "Nothing to do: `up` takes others and prints them, unless POLYPLANE_STRICT_PORTS=1."

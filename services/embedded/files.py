@@ -1,6 +1,7 @@
-"""Files that are never seen half-written."""
+"""Files that are never seen half-written, and their end."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -17,3 +18,11 @@ def write_atomically(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a folder with all in it; nothing where there is none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

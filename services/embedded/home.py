@@ -1,17 +1,28 @@
-"""The folder that holds everything one embedded platform keeps."""
+"""The folder that holds everything one embedded platform keeps.
 
+A marker in it says that it is Polyplane's. Its random identity names the folder outside where
+PostgreSQL's data lies when root runs the platform, and that folder names the home in turn: a home
+that was moved finds its data, and one that was copied does not take the original's.
+"""
+
+import contextlib
 import hashlib
 import json
 import os
 import secrets
-import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.embedded.accounts import unprivileged_account
-from services.embedded.files import write_atomically
+from services.embedded.files import remove, write_atomically
+from services.embedded.marks import HomeRefused, held, read_mark
 
 _ROOT_DATA = Path("/var/lib/polyplane")
+_MARKER = ".polyplane-home"
+_OWNER = "home.json"
+_FOLDERS = ("logs", "objects", "keys", "models", "dagster", "redis", "serving", "run")
+_FILES = ("state.json", "supervisor.lock", "secrets.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +34,7 @@ class Home:
     @property
     def instance(self) -> str:
         """Twelve hexadecimal digits that stand for this folder; every process carries them."""
-        return hashlib.sha256(str(self.root).encode()).hexdigest()[:12]
+        return hashlib.sha256(f"{self.root}{self._identity() or ''}".encode()).hexdigest()[:12]
 
     @property
     def logs(self) -> Path:
@@ -77,27 +88,49 @@ class Home:
 
     @property
     def postgres(self) -> Path:
-        """PostgreSQL's data; as root a link to where `nobody` may go."""
+        """PostgreSQL's data; as root a link to where `nobody` may go.
+
+        Raises:
+            HomeRefused: The link leads to the data of another home.
+        """
         link = self.root / "postgres"
-        return link.resolve() if link.is_symlink() else link
+        if not link.is_symlink():
+            return link
+        target = link.resolve()
+        self._check_owner(target.parent)
+        return target
 
     def create(self) -> None:
-        """Make the folders that are missing, closed to other accounts."""
+        """Make the folders that are missing, closed to other accounts.
+
+        Raises:
+            HomeRefused: The folder holds something else, or points to another home's data.
+        """
         self.root.mkdir(parents=True, exist_ok=True)
-        self.root.chmod(0o700)
-        for folder in (
-            self.logs,
-            self.objects,
-            self.keys,
-            self.models,
-            self.dagster,
-            self.redis,
-            self.serving,
-            self.run,
-        ):
-            folder.mkdir(exist_ok=True, mode=0o700)
-        if unprivileged_account() is not None:
-            self._link_postgres()
+        with held(self.root):  # two `up` at once make one marker
+            self.check()
+            if self._identity() is None:
+                mark = {"identity": secrets.token_hex(8)}
+                write_atomically(self.root / _MARKER, json.dumps(mark))
+            self.root.chmod(0o700)
+            for name in _FOLDERS:
+                (self.root / name).mkdir(exist_ok=True, mode=0o700)
+            if unprivileged_account() is not None:
+                self._link_postgres()
+
+    def check(self) -> None:
+        """Make sure that the folder is absent, empty or a platform's.
+
+        Raises:
+            HomeRefused: It holds something else, or points to another home's data.
+        """
+        is_new = self._identity() is None
+        _ = self.postgres
+        if is_new and any(_foreign(self.root)):
+            raise HomeRefused(
+                f"{self.root} holds files that are not Polyplane's, and is left alone. "
+                "Set POLYPLANE_HOME to a new or empty folder."
+            )
 
     def secrets(self) -> dict[str, str]:
         """Return the secrets by name; those that are missing are made and kept, mode 0600."""
@@ -109,24 +142,65 @@ class Home:
             write_atomically(path, json.dumps(known, indent=2))
         return known
 
-    def delete(self) -> None:
-        """Remove everything, wherever it lies."""
+    def delete(self) -> bool:
+        """Remove what the platform made, wherever it lies; tell whether the folder is gone too.
+
+        Raises:
+            HomeRefused: The folder is not a platform's, or points to another home's data.
+        """
+        self.check()
         postgres = self.postgres
-        shutil.rmtree(self.root)
-        if postgres.exists():
-            shutil.rmtree(postgres)
+        remove(postgres if postgres.parent == self.root else postgres.parent)
+        for name in ("postgres", *_FOLDERS, *_FILES, _MARKER):  # the marker last: so it can go on
+            for unfinished in self.root.glob(f".{name}.*"):
+                remove(unfinished)
+            remove(self.root / name)
+        with contextlib.suppress(OSError):  # files of others in it, or a mounted volume
+            self.root.rmdir()
+        return not self.root.exists()
+
+    def _identity(self) -> str | None:
+        """Return what the marker says, None where there is none.
+
+        Raises:
+            HomeRefused: The marker cannot be understood.
+        """
+        return read_mark(self.root / _MARKER).get("identity")
 
     def _link_postgres(self) -> None:
         link = self.root / "postgres"
-        if link.is_symlink() or link.exists():
+        if link.exists() and not link.is_symlink():
             return
-        folder = _ROOT_DATA / self.instance
-        if folder.exists():
-            # Its home was deleted and its passwords with it; the data is not ours to destroy.
-            folder.rename(_free_name(folder))
-        _ROOT_DATA.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o711)
-        link.symlink_to(folder)
+        folder = _ROOT_DATA / str(self._identity())
+        if link.is_symlink():
+            folder = self.postgres.parent
+        elif (folder / _OWNER).exists():
+            self._check_owner(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o711)  # whatever the umask: `nobody` must pass
+        mark = {"identity": str(self._identity()), "home": str(self.root)}
+        if read_mark(folder / _OWNER) != mark:  # it is new, or the home was moved
+            write_atomically(folder / _OWNER, json.dumps(mark))
+        if not link.is_symlink():
+            link.symlink_to(folder / "postgres")
+
+    def _check_owner(self, folder: Path) -> None:
+        """Make sure that a data folder is absent or names this home as its owner.
+
+        Raises:
+            HomeRefused: It is another's, or this home is a copy of its owner.
+        """
+        if not folder.exists():
+            return
+        mark = read_mark(folder / _OWNER)
+        identity, owner = self._identity(), Path(mark.get("home", "/"))
+        is_copy = owner != self.root and Home(owner)._identity() == identity
+        if identity is None or mark.get("identity") != identity or is_copy:
+            whose = f"belongs to {owner}" if mark else "does not name its owner"
+            raise HomeRefused(
+                f"{self.root}/postgres leads to {folder}, which {whose}: nothing was touched. "
+                f"If {self.root} is a copy, delete it and start with an empty folder."
+            )
 
 
 SECRETS = (
@@ -155,8 +229,7 @@ def locate() -> Home:
     return Home((here / ".polyplane").resolve())
 
 
-def _free_name(folder: Path) -> Path:
-    number = 1
-    while (candidate := folder.with_name(f"{folder.name}.orphan-{number}")).exists():
-        number += 1
-    return candidate
+def _foreign(folder: Path) -> Iterator[Path]:
+    """Yield what is in a folder, except for a marker that was never finished."""
+    if folder.exists():
+        yield from (p for p in folder.iterdir() if not p.name.startswith(f".{_MARKER}."))

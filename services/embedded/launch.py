@@ -6,8 +6,6 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 
-import psutil
-
 from services.embedded.home import Home
 from services.embedded.logs import RotatingLog, tail
 from services.embedded.processes import end, leftovers, python_module
@@ -17,10 +15,15 @@ _POLL_S = 0.1
 _GIVE_UP_AFTER_RESTARTS = 3
 _START_S = 300.0
 _STOP_S = 90.0
+_LEFTOVERS_S = 30.0
 
 
 class StartFailed(RuntimeError):
     """The platform did not start; the message says why and shows the end of a log."""
+
+
+class StopFailed(RuntimeError):
+    """Processes of the platform are left; the message names them."""
 
 
 def start(home: Home, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -63,7 +66,12 @@ def follow_start(home: Home, process: subprocess.Popen[bytes]) -> Iterator[Platf
 
 
 def stop(home: Home) -> Iterator[PlatformState | None]:
-    """Stop the platform, yielding its states meanwhile; afterwards no process of it is left."""
+    """Stop the platform, yielding its states meanwhile; afterwards no process of it is left.
+
+    Raises:
+        StopFailed: Some processes do not end.
+        HomeRefused: The home points to the data of another one.
+    """
     pid = supervisor_pid(home)
     if pid is not None:
         _signal(pid, signal.SIGTERM)
@@ -73,7 +81,11 @@ def stop(home: Home) -> Iterator[PlatformState | None]:
             time.sleep(_POLL_S)
         if supervisor_pid(home) == pid:
             _signal(pid, signal.SIGKILL)
+    deadline = time.monotonic() + _LEFTOVERS_S
     while found := leftovers(home):
+        if time.monotonic() > deadline:
+            pids = ", ".join(str(process.pid) for process in found)
+            raise StopFailed(f"These processes do not end: {pids}.")
         end(found, grace_s=5)
 
 
@@ -99,13 +111,5 @@ def _signal(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         return
-
-
-def uptime_s(pid: int | None) -> float | None:
-    """Return for how long a process has run, None where it does not."""
-    if pid is None:
-        return None
-    try:
-        return time.time() - float(psutil.Process(pid).create_time())
-    except psutil.NoSuchProcess:
-        return None
+    except PermissionError as error:
+        raise StopFailed(f"The supervisor, process {pid}, is another account's.") from error

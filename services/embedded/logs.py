@@ -1,10 +1,13 @@
 """Log files of bounded size, one per part."""
 
 import asyncio
+import logging
 from pathlib import Path
 
 MAX_BYTES = 10 * 1024 * 1024
 KEPT_FILES = 3
+
+_log = logging.getLogger(__name__)
 
 
 class RotatingLog:
@@ -34,9 +37,19 @@ class RotatingLog:
             self._rotate()
 
     async def copy_from(self, stream: asyncio.StreamReader) -> None:
-        """Append what a process writes, until it closes its end."""
+        """Append what a process writes, until it closes its end; lost where the disk is full.
+
+        Reading goes on: a process whose pipe closes or fills up would die or hang of its log.
+        """
+        is_lost = False
         while data := await stream.read(1 << 16):
-            self.write(data)
+            try:
+                self.write(data)
+                is_lost = False
+            except OSError as error:
+                if not is_lost:
+                    _log.warning("%s is not written: %s", self._path, error)
+                is_lost = True
 
     def _rotate(self) -> None:
         for number in range(self._kept - 1, 0, -1):

@@ -68,8 +68,9 @@ def is_free(address: str, port: int) -> bool:
 
 def url(host: str, port: int, *, tls: bool = False) -> str:
     """Return the address under which a server that listens on `host` is reached from here."""
-    local = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - not bound here
-    return f"{'https' if tls else 'http'}://{local}:{port}"
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound here
+    name = f"[{local}]" if ":" in local else local
+    return f"{'https' if tls else 'http'}://{name}:{port}"
 
 
 def _free_port(address: str, near: int, *, exclude: set[int]) -> int:

@@ -32,6 +32,7 @@ _INITDB = (
     "--locale=C.UTF-8",
     "--locale-provider=builtin",
     "--builtin-locale=C.UTF-8",
+    "--text-search-config=simple",
 )
 _CONFIGURATION = {
     "max_connections": "200",
@@ -45,10 +46,10 @@ _CONFIGURATION = {
     "max_parallel_workers_per_gather": "0",  # questions are many and short
     "io_workers": "1",
     "jit": "off",
-    "timezone": "'UTC'",
-    "log_timezone": "'UTC'",
-    "log_line_prefix": "'%m [%p] %q%u@%d '",
-    "client_connection_check_interval": "'5s'",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] %q%u@%d ",
+    "client_connection_check_interval": "5s",
 }
 
 
@@ -78,7 +79,7 @@ class Postgres:
         return self._folder
 
     def prepare(self) -> None:
-        """Make the data directory if there is none, and write the configuration. Repeatable.
+        """Make the data directory if there is none. Repeatable.
 
         Raises:
             BinaryMissing: PostgreSQL is not installed.
@@ -94,15 +95,14 @@ class Postgres:
         found = (self.data / "PG_VERSION").read_text("utf-8").strip()
         if found != _MAJOR:
             raise RuntimeError(f"{self.data} is of PostgreSQL {found}; this version runs {_MAJOR}.")
-        lines = (f"{name} = {value}\n" for name, value in _CONFIGURATION.items())
-        configuration = self.data / "postgresql.conf"
-        configuration.write_text("".join(lines), "utf-8")
-        give_to(unprivileged_account(), configuration)
 
     def command(self) -> list[str]:
         """Return the command line; SIGINT stops it fast and cleanly."""
         postgres = str(self._programs() / "bin" / "postgres")
-        return [postgres, "-D", str(self.data), "-h", "127.0.0.1", "-p", str(self._port), "-k", ""]
+        # Not in postgresql.conf: as root we write nothing where another account may put links.
+        settings = [word for pair in _CONFIGURATION.items() for word in ("-c", "=".join(pair))]
+        address = ["-h", "127.0.0.1", "-p", str(self._port), "-k", ""]
+        return [postgres, "-D", str(self.data), *address, *settings]
 
     def environment(self) -> dict[str, str]:
         """Return all that its environment needs."""
@@ -117,7 +117,12 @@ class Postgres:
         """Tell whether it accepts the owner's connections."""
         try:
             connection = await asyncpg.connect(self.url("postgres"), timeout=2)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except (
+            OSError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+        ):
             return False
         await connection.close(timeout=2)
         return True

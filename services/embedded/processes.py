@@ -39,8 +39,21 @@ def leftovers(home: Home, part: str | None = None) -> list[psutil.Process]:
 
     They carry a variable of the environment. PostgreSQL and Redis write over theirs; they are
     known by their folder.
+
+    Raises:
+        HomeRefused: The home points to the data of another one.
     """
-    return [p for p in psutil.process_iter() if p.pid != os.getpid() and _is_ours(p, home, part)]
+    instance = home.instance
+    folders = {"postgres": home.postgres, "redis": home.redis}
+    wanted = (
+        list(folders.values()) if part is None else [f for n, f in folders.items() if n == part]
+    )
+
+    def is_ours(process: psutil.Process) -> bool:
+        marked = _is_marked(process, instance, part)
+        return any(_serves_from(process, f) for f in wanted) if marked is None else marked
+
+    return [p for p in psutil.process_iter() if p.pid != os.getpid() and is_ours(p)]
 
 
 def end(processes: Iterable[psutil.Process], *, grace_s: float) -> None:
@@ -49,15 +62,17 @@ def end(processes: Iterable[psutil.Process], *, grace_s: float) -> None:
     Args:
         processes: Some may be gone already.
         grace_s: Between SIGTERM (SIGINT for PostgreSQL) and SIGKILL, seconds.
+
+    Those that this account may not signal live on.
     """
     known = list(processes)
     # PostgreSQL's children end with their parent; a signal to each would be a crash to it.
     for process in [p for p in known if not _has_parent_in(p, known)] or known:
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             is_postgres = process.name() == "postgres"
             process.send_signal(signal.SIGINT if is_postgres else signal.SIGTERM)
     for process in _wait(known, grace_s):
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             process.kill()
     _wait(known, 5)
 
@@ -111,16 +126,15 @@ def _pss_bytes(pid: int) -> int | None:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), None)
 
 
-def _is_ours(process: psutil.Process, home: Home, part: str | None) -> bool:
+def _is_marked(process: psutil.Process, instance: str, part: str | None) -> bool | None:
+    """Tell by its environment whether a process is wanted, None where it carries no such mark."""
     try:
         variables = process.environ()
     except psutil.Error:
-        variables = {}
-    if variables.get(INSTANCE_VARIABLE) == home.instance:
-        return part is None or variables.get(PART_VARIABLE) == part
-    folders = {"postgres": home.postgres, "redis": home.redis}
-    wanted = folders.values() if part is None else [folders[part]] if part in folders else []
-    return any(_serves_from(process, folder) for folder in wanted)
+        return None
+    if variables.get(INSTANCE_VARIABLE) != instance:
+        return None
+    return part is None or variables.get(PART_VARIABLE) == part
 
 
 def _serves_from(process: psutil.Process, folder: Path) -> bool:

@@ -97,13 +97,15 @@ class PartRunner:
             process = await self._start()
         except (OSError, TimeoutError, subprocess.SubprocessError) as error:
             return f"cannot be started: {error}"
-        watching = asyncio.create_task(self._watch())
         try:
-            return f"ended with code {await process.wait()}"
+            async with asyncio.TaskGroup() as group:  # watching must not fail unseen
+                watching = group.create_task(self._watch())
+                code = await process.wait()
+                watching.cancel()
         finally:
             self.state.pid = None
             self.is_ready.clear()
-            watching.cancel()
+        return f"ended with code {code}"
 
     async def _start(self) -> asyncio.subprocess.Process:
         self.state.started_at, self.state.ready_after_s = time.time(), None
@@ -150,20 +152,31 @@ class PartRunner:
         while True:
             is_well = self.state.condition == "ready"
             await asyncio.sleep(_READY_POLL_S if is_well else _TROUBLED_POLL_S)
-            answers = await self.part.is_ready()
+            answers = await self._answers(self.part.is_ready)
             if self._stopping:
                 return
             condition: PartCondition = "ready" if answers else "not answering"
             if condition != self.state.condition:
-                self._set(condition)
+                self._set(condition, self.state.detail if condition != "ready" else None)
 
     async def _until_ready(self, is_ready: Readiness) -> None:
         began = time.monotonic()
-        while not await is_ready():  # noqa: ASYNC110 - another process cannot set an event
+        while not await self._answers(is_ready):  # noqa: ASYNC110 - no event of another process
             await asyncio.sleep(_STARTING_POLL_S)
         self.state.ready_after_s = round(time.monotonic() - began, 2)
         self.is_ready.set()
         self._set("ready")
+
+    async def _answers(self, is_ready: Readiness) -> bool:
+        """Ask; whatever goes wrong in asking is no answer, and its reason is shown."""
+        try:
+            return await is_ready()
+        except Exception as error:  # clients of four protocols; a watch that dies sees nothing more
+            detail = f"{type(error).__name__}: {error}"
+            if detail != self.state.detail:
+                _log.warning("asking %s fails: %s", self.part.name, detail)
+                self._set(self.state.condition, detail)
+            return False
 
     def _set(self, condition: PartCondition, detail: str | None = None) -> None:
         self.state.condition, self.state.detail = condition, detail

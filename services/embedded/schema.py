@@ -3,9 +3,14 @@
 from collections.abc import Mapping
 
 from sqlalchemy import Connection, create_engine, pool, text
+from sqlalchemy.exc import DBAPIError
 
 from planes.shared.stores import migrations
 from services.embedded.postgres import DAGSTER_DATABASE, DAGSTER_ROLE, PLATFORM_DATABASE, Postgres
+
+
+class LoginNotAllowed(RuntimeError):
+    """The server refused to let a role log in."""
 
 
 def bootstrap(postgres: Postgres, passwords: Mapping[str, str]) -> None:
@@ -56,8 +61,17 @@ def create_database(connection: Connection, name: str, *, owner: str | None = No
 
 
 def allow_login(connection: Connection, role: str, password: str) -> None:
-    """Let a role log in with a password."""
-    _execute(connection, "ALTER ROLE %I LOGIN PASSWORD %L", role, password)
+    """Let a role log in with a password.
+
+    Raises:
+        LoginNotAllowed: The server refused; the error does not hold the statement.
+    """
+    # Neither the server's log nor our own may show the statement, which holds the password.
+    connection.execute(text("SET log_min_error_statement = panic"))
+    try:
+        _execute(connection, "ALTER ROLE %I LOGIN PASSWORD %L", role, password)
+    except DBAPIError as error:
+        raise LoginNotAllowed(f"{role}: {type(error.orig).__name__}") from None
 
 
 def _execute(connection: Connection, statement: str, *names: str) -> None:

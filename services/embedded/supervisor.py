@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 
 from pydantic import ValidationError
@@ -15,6 +15,7 @@ from planes.shared.telemetry import configure_logging
 from services.embedded.binaries import BinaryMissing
 from services.embedded.home import Home, locate
 from services.embedded.installation import Installation
+from services.embedded.marks import HomeRefused
 from services.embedded.platform import platform_parts, prepare
 from services.embedded.ports import PortTaken, choose
 from services.embedded.processes import end_all
@@ -57,7 +58,8 @@ class Supervisor:
         """Run everything until SIGTERM or SIGINT.
 
         Raises:
-            DiskFull, PortTaken, BinaryMissing, ValidationError: It cannot start.
+            DiskFull, PortTaken, BinaryMissing, HomeRefused, ValidationError: It cannot start.
+            Exception: The watch over a part failed; everything was stopped.
         """
         stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -75,7 +77,7 @@ class Supervisor:
             for runner in self._runners
         ]
         try:
-            await stopped.wait()
+            await until_stopped(stopped, tasks)
         finally:
             await self._stop()
             for task in tasks:
@@ -107,7 +109,10 @@ class Supervisor:
         self._enter("stopping")
         runners = sorted(self._runners, key=lambda runner: runner.part.stop_order)
         for _, group in groupby(runners, key=lambda runner: runner.part.stop_order):
-            await asyncio.gather(*(runner.stop() for runner in group))
+            endings = (runner.stop() for runner in group)
+            for error in await asyncio.gather(*endings, return_exceptions=True):
+                if error is not None:  # the later groups must be stopped all the same
+                    _log.error("a part does not stop", exc_info=error)
         await end_all(self._home)
 
     def _enter(self, phase: Phase) -> None:
@@ -119,7 +124,26 @@ class Supervisor:
         complete = bool(self._runners) and all(runner.is_ready.is_set() for runner in self._runners)
         if self._state.phase == "starting" and complete:
             self._state.phase = "running"
-        write_state(self._home, self._state)
+        try:
+            write_state(self._home, self._state)
+        except OSError as error:  # a full disk must not end the supervision
+            _log.warning("the state is not written: %s", error)
+
+
+async def until_stopped(stopped: asyncio.Event, tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Wait until `stopped` is set; fail as soon as one of the tasks fails."""
+    failures: list[BaseException] = []
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            failures.append(error)
+            stopped.set()
+
+    for task in tasks:
+        task.add_done_callback(ended)
+    await stopped.wait()
+    if failures:
+        raise failures[0]
 
 
 def check_disk(home: Home) -> None:
@@ -157,7 +181,7 @@ def _supervise(home: Home) -> int:
     supervisor = Supervisor(home, dict(os.environ))
     try:
         asyncio.run(supervisor.run())
-    except (DiskFull, PortTaken, BinaryMissing, ValidationError) as error:
+    except (DiskFull, PortTaken, BinaryMissing, HomeRefused, ValidationError) as error:
         supervisor.fail(str(error))
         return 1
     except Exception as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Iterator
 
 import uvicorn
@@ -54,6 +55,8 @@ async def serve(settings: GatewaySettings) -> None:
     await public.serve()
     admin.should_exit = True
     await watching
+    if not public.started:
+        sys.exit("The gateway did not start; the log says why.")
 
 
 def main() -> None:

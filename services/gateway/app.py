@@ -42,7 +42,7 @@ from services.gateway.documents.service import DocumentService
 from services.gateway.documents.uploads import Uploads
 from services.gateway.limits.headers import RateHeadersMiddleware
 from services.gateway.limits.scripts import redis_client
-from services.gateway.maintenance import ChatLogDrain, every, sweep_reservations
+from services.gateway.maintenance import ChatLogDrain, every, sweep_reservation
 from services.gateway.openapi import DESCRIPTION, TAGS, describe
 from services.gateway.settings import GatewaySettings
 from services.gateway.tracing import TracingMiddleware
@@ -72,7 +72,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         async with AsyncExitStack() as stack:
             parts = await _open(stack, settings, metrics)
             _provide_identity(app, parts, stack)
-            maintenance = [*_provide_documents(app, parts), *_provide_chat(app, parts, stack)]
+            maintenance = [*_provide_documents(app, parts), *await _provide_chat(app, parts, stack)]
             for coroutine in maintenance:
                 task = asyncio.create_task(coroutine)
                 stack.callback(task.cancel)
@@ -143,11 +143,12 @@ def _provide_documents(app: FastAPI, parts: _Parts) -> list[Maintenance]:
     return [ingestion.run(), every(20, "expired uploads", uploads.sweep)]
 
 
-def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> list[Maintenance]:
+async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> list[Maintenance]:
     settings, database = parts.settings, parts.database
     chat_log = PostgresChatLog(database)
     history = ChatHistory(database, chat_log)
     prices = Prices(database)
+    await prices.refresh()
     monitor = ServingMonitor(parts.serving)
     chat = ChatService(
         ChatParts(database, parts.serving, monitor, history, prices, parts.metrics),
@@ -163,7 +164,8 @@ def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> list[Ma
     drain = ChatLogDrain(database, chat_log)
 
     async def sweep() -> None:
-        parts.metrics.swept.inc(await sweep_reservations(database))
+        while await sweep_reservation(database):
+            parts.metrics.swept.inc()
 
     return [
         every(60, "prices", prices.refresh),

@@ -5,6 +5,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _FORM_OVERHEAD_BYTES = 256 * 1024
+_FILE_PATHS = frozenset({"/documents", "/documents/upload"})
+
+
+def _takes_files(scope: Scope) -> bool:
+    """The path decides, not what the client says of its body; nobody else may send much."""
+    return scope["method"] == "POST" and scope["path"].removeprefix("/api/v1") in _FILE_PATHS
 
 
 class BodyLimitMiddleware:
@@ -25,10 +31,8 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        is_form = headers.get("content-type", "").startswith("multipart/form-data")
-        limit = self._max_form_bytes if is_form else self._max_body_bytes
-        declared = headers.get("content-length", "0")
+        limit = self._max_form_bytes if _takes_files(scope) else self._max_body_bytes
+        declared = Headers(scope=scope).get("content-length", "0")
         received = 0
 
         async def receive_counted() -> Message:

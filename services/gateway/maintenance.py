@@ -57,10 +57,13 @@ class ChatLogDrain:
         return len(rows)
 
 
-async def sweep_reservations(database: Database) -> int:
-    """End the reservations of answers that nobody carries on, and return how many."""
+async def sweep_reservation(database: Database) -> bool:
+    """End the reservation of an answer that nobody carries on; False when there is none.
+
+    One a transaction: two gateways that sweep at once never wait for each other's tenants.
+    """
     async with database.platform() as connection:
-        return int(await connection.fetchval("SELECT sweep_reservations($1)", _BATCH))
+        return bool(await connection.fetchval("SELECT sweep_reservations(1)"))
 
 
 def every(

@@ -25,6 +25,8 @@ query Waiting {
 }
 """
 _DEADLINE_S = 1.0
+# a webserver that is starting or broken may answer with anything
+_NO_ANSWER = (PyreqwestError, TimeoutError, ValueError, KeyError, TypeError, AttributeError)
 _log = structlog.get_logger(__name__)
 
 
@@ -62,10 +64,10 @@ class DagsterClient:
                 if waiting["runsOrError"].get("results"):
                     return True
                 launched = await self._query(_LAUNCH, {"selector": selector, "tags": tags})
-        except (PyreqwestError, TimeoutError, KeyError, TypeError) as error:
+            kind = launched["launchRun"]["__typename"]
+        except _NO_ANSWER as error:
             _log.warning("dagster did not take the request for a run", error=type(error).__name__)
             return False
-        kind = launched["launchRun"]["__typename"]
         if kind != "LaunchRunSuccess":
             _log.warning("dagster refused the run", reason=kind)
         return bool(kind == "LaunchRunSuccess")
@@ -74,10 +76,9 @@ class DagsterClient:
         """Whether the webserver answers within a second."""
         try:
             async with asyncio.timeout(_DEADLINE_S):
-                await self._query("{ version }", {})
-        except (PyreqwestError, TimeoutError, KeyError, TypeError):
+                return "version" in await self._query("{ version }", {})
+        except _NO_ANSWER:
             return False
-        return True
 
     async def _query(
         self, query: str, variables: dict[str, object]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import orjson
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import PyreqwestError
 from pyreqwest.request import RequestBuilder
@@ -126,9 +126,12 @@ class ServingClient:
                 body = bytes(await response.bytes())
         except (PyreqwestError, TimeoutError) as error:
             raise Unavailable(_NO_ANSWER) from error
-        if response.status >= 500 and not body.startswith(b"{"):
-            raise Unavailable(_NO_ANSWER)
-        health = ServingHealth.model_validate_json(body)
+        try:
+            health = ServingHealth.model_validate_json(body)
+        except ValidationError as error:
+            raise Unavailable(
+                "The serving plane's address is answered by something else."
+            ) from error
         if health.wire != WIRE_VERSION:
             raise Unavailable(f"The serving plane speaks wire {health.wire}, not {WIRE_VERSION}.")
         return health
@@ -154,10 +157,12 @@ class ServingClient:
     async def _frames(self, response: Response) -> AsyncIterator[Frame]:
         """Split the stream into events; the first token has a longer deadline than the rest."""
         buffer = b""
-        wait_s = self._deadlines.first_token_s
+        now = asyncio.get_running_loop().time
+        deadline = now() + self._deadlines.first_token_s
+        has_begun = False
         while True:
             try:
-                async with asyncio.timeout(wait_s):
+                async with asyncio.timeout_at(deadline):
                     block = await response.body_reader.read_chunk()
             except (PyreqwestError, TimeoutError) as error:
                 raise Unavailable("The serving plane broke off the answer.") from error
@@ -167,9 +172,10 @@ class ServingClient:
             for raw in events:
                 frame = _parse(raw)
                 if frame is not None:
-                    if frame.event == "delta":
-                        wait_s = self._deadlines.idle_s
+                    has_begun = has_begun or frame.event == "delta"
                     yield frame
+            if has_begun:
+                deadline = now() + self._deadlines.idle_s
 
 
 def _parse(raw: bytes) -> Frame | None:

@@ -14,7 +14,7 @@ from planes.shared.errors import Unavailable
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 _UNREACHABLE = (
-    OSError,
+    ConnectionError,
     TimeoutError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
@@ -25,6 +25,8 @@ _UNREACHABLE = (
     asyncpg.TooManyConnectionsError,
     asyncpg.QueryCanceledError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.DiskFullError,
 )
 
 
@@ -126,6 +128,8 @@ class Database:
         try:
             async with self._pool.acquire(timeout=5) as connection:
                 yield connection
+        except asyncpg.DataError:  # a subclass of InterfaceError, and our own mistake
+            raise
         except _UNREACHABLE as error:
             raise Unavailable(_NO_ANSWER) from error
 

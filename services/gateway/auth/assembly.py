@@ -29,7 +29,7 @@ class IdentityOptions:
     keys_dir: Path
     refresh_secret: str
     rules: TokenRules = field(default_factory=TokenRules)
-    registrations_per_minute: int = 60
+    registrations_per_minute: int = 30
     password_threads: int = 2
 
 

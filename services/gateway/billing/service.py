@@ -72,9 +72,11 @@ class BillingService:
 
 
 def _utc(value: datetime | None) -> datetime | None:
-    if value is None or value.tzinfo is not None:
-        return value
-    return value.replace(tzinfo=UTC)
+    if value is None:
+        return None
+    if not 2000 <= value.year < 3000:
+        raise InvalidInput("`from` and `to` lie between the years 2000 and 3000.")
+    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
 
 
 def _sums(row: asyncpg.Record) -> dict[str, object]:

@@ -1,7 +1,6 @@
 """An answer under way: events pass through, tokens are counted, and it is settled exactly once."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from datetime import datetime
 
@@ -20,6 +19,7 @@ from services.gateway.chat.schemas import AnswerMessage, ChatAnswer
 from services.gateway.problems import problem_document
 
 _CHECKPOINT_S = 2.0
+_READER_S = 30.0
 _QUEUED_EVENTS = 256
 _BROKEN_OFF = "The serving plane broke off the answer. Try again in a moment."
 _log = structlog.get_logger(__name__)
@@ -33,22 +33,39 @@ class Answer:
     """
 
     def __init__(
-        self, request: AnswerRequest, ledger: AnswerLedger, prices: Prices, metrics: GatewayMetrics
+        self,
+        request: AnswerRequest,
+        ledger: AnswerLedger,
+        prices: Prices,
+        metrics: GatewayMetrics,
+        *,
+        is_stream: bool,
     ) -> None:
-        """Store the parts; `start` begins."""
+        """Store the parts; `start` begins.
+
+        Args:
+            request: What the plane is asked.
+            ledger: Where the answer is billed.
+            prices: For the running figure.
+            metrics: Where answers are counted.
+            is_stream: The client sees events as they come, and so keeps the question of an answer
+                that fails after its first event.
+        """
         self.request = request
         self.whole: ChatAnswer | None = None
         self.problem: PlatformError | None = None
-        self.keeps_question = False
         self._ledger = ledger
         self._prices = prices
         self._metrics = metrics
+        self._is_stream = is_stream
         self._meter = Meter()
         self._model = "*"
         self._last_event_id = 0
         self._is_ending = False
-        self._events: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUED_EVENTS)
+        self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(_QUEUED_EVENTS)
         self._task: asyncio.Task[None] | None = None
+        self._checkpoints: asyncio.Task[None] | None = None
 
     def start(
         self, serving: ServingClient, context: TenantContext, trace_id: str
@@ -63,7 +80,7 @@ class Answer:
         Raises:
             PlatformError: There was none, and the question was taken back.
         """
-        event = await self._events.get()
+        event = await self._next_event()
         if event is None:
             raise self.problem or Unavailable(_BROKEN_OFF)
         return event
@@ -71,10 +88,15 @@ class Answer:
     async def events(self) -> AsyncIterator[bytes]:
         """Yield the remaining events, `done` or `error` last; leaving early stops the answer."""
         try:
-            while (event := await self._events.get()) is not None:
+            while (event := await self._next_event()) is not None:
                 yield event
         finally:
             self.stop()
+
+    async def _next_event(self) -> bytes | None:
+        event = await self._events.get()
+        self._room.release()
+        return event
 
     def stop(self) -> None:
         """End the answer now: hang up on the plane, bill and keep what was produced."""
@@ -82,7 +104,7 @@ class Answer:
             self._task.cancel()
 
     async def _run(self, serving: ServingClient, context: TenantContext, trace_id: str) -> None:
-        checkpoints = asyncio.create_task(self._checkpoint())
+        self._checkpoints = asyncio.create_task(self._checkpoint())
         try:
             async with serving.answer(self.request, context, trace_id) as frames:
                 async for frame in frames:
@@ -97,8 +119,8 @@ class Answer:
             _log.exception("answer failed", answer_id=str(self.request.answer_id))
             await self._fail(PlatformError("The answer failed on our side."))
         finally:
-            checkpoints.cancel()
-            self._close()
+            self._checkpoints.cancel()
+            self._events.put_nowait(None)
 
     async def _pass_on(self, frame: Frame) -> bool:
         """Forward one event, rebuilt where prices are in it; True after the last."""
@@ -110,7 +132,7 @@ class Answer:
                 priced = self._prices.usage(
                     self._model, usage.prompt_tokens, usage.completion_tokens
                 )
-                await self._emit("usage", priced)
+                await self._put(self._encoded("usage", priced))
             case "done":
                 await self._finish(Done.model_validate_json(frame.data))
                 return True
@@ -119,15 +141,15 @@ class Answer:
                 raise remote_problem(problem.code, problem.title, problem.status, problem.detail)
             case "meta":
                 self._model = Meta.model_validate_json(frame.data).model
-                await self._events.put(frame.raw)
+                await self._put(frame.raw)
             case _:
                 self._meter.keep(frame)
-                await self._events.put(frame.raw)
+                await self._put(frame.raw)
         return False
 
     async def _finish(self, done: Done) -> None:
         """Settle a whole answer, then tell the client."""
-        self._is_ending = True
+        self._begin_to_end()
         payload = stored_answer(
             content=done.content,
             citations=[citation.model_dump(mode="json") for citation in done.citations],
@@ -154,46 +176,71 @@ class Answer:
         )
         without_content = self.whole.model_dump(mode="json")
         del without_content["message"]["content"]
-        await self._emit("done", without_content)
+        self._events.put_nowait(self._encoded("done", without_content))
 
     async def _end_early(self) -> None:
         """Bill and keep what was produced before somebody stopped the answer."""
-        self._is_ending = True
-        with contextlib.suppress(Unavailable):
-            if not await self._settle_partly():
-                await self._ledger.release(undo=False)
+        self._begin_to_end()
+        await self._settle_partly(undo=False)
 
     async def _fail(self, error: PlatformError) -> None:
         """Bill what was produced; where nothing was, the question has cost nothing."""
-        self._is_ending = True
+        self._begin_to_end()
         self.problem = error
-        with contextlib.suppress(Unavailable):
-            if not await self._settle_partly():
-                await self._ledger.release(undo=not self.keeps_question)
+        is_kept = self._is_stream and self._last_event_id > 0
+        await self._settle_partly(undo=not is_kept)
         if self._last_event_id:
             self._last_event_id += 1
-            await self._emit("error", problem_document(error))
+            self._events.put_nowait(self._encoded("error", problem_document(error)))
 
-    async def _settle_partly(self) -> bool:
-        produced = self._meter.produced()
-        if produced.completion_tokens == 0:
-            return False
-        tokens = (produced.prompt_tokens, produced.completion_tokens)
-        partial = self._meter.partial_payload()
-        await self._ledger.settle(Settlement(self._model, *tokens, partial))
-        self._metrics.count_answer(FinishReason.CANCELLED, self._model, tokens)
-        return True
+    def _begin_to_end(self) -> None:
+        """From here on nobody stops the answer, and it is noted no more."""
+        self._is_ending = True
+        if self._checkpoints is not None:
+            self._checkpoints.cancel()
+
+    async def _settle_partly(self, *, undo: bool) -> None:
+        """Bill and keep what was produced, or give the reservation back where nothing was.
+
+        What cannot be settled now is left to the sweeper.
+        """
+        try:
+            produced = self._meter.produced()
+            if produced.completion_tokens == 0:
+                await self._ledger.release(undo=undo)
+                return
+            tokens = (produced.prompt_tokens, produced.completion_tokens)
+            partial = self._meter.partial_payload()
+            await self._ledger.settle(Settlement(self._model, *tokens, partial))
+            self._metrics.count_answer(FinishReason.CANCELLED, self._model, tokens)
+        except Exception:
+            _log.exception("answer left to the sweeper", answer_id=str(self.request.answer_id))
 
     async def _checkpoint(self) -> None:
+        """Note every two seconds how far the answer is; stop it when it has been swept."""
         while True:
             await asyncio.sleep(_CHECKPOINT_S)
-            await self._ledger.checkpoint(self._meter.produced())
+            try:
+                is_alive = await self._ledger.checkpoint(self._meter.produced())
+            except Exception:
+                _log.exception("checkpoint failed", answer_id=str(self.request.answer_id))
+                continue
+            if not is_alive:
+                self.stop()
+                return
 
-    async def _emit(self, event: str, data: BaseModel | dict[str, object]) -> None:
-        await self._events.put(encode_event(event, data, event_id=self._last_event_id))
+    def _encoded(self, event: str, data: BaseModel | dict[str, object]) -> bytes:
+        return encode_event(event, data, event_id=self._last_event_id)
 
-    def _close(self) -> None:
-        """Tell the listener that there is no more; one that left does not empty its queue."""
-        if self._events.full():
-            self._events.get_nowait()
-        self._events.put_nowait(None)
+    async def _put(self, event: bytes) -> None:
+        """Hand an event to the client; one that reads nothing for long has hung up.
+
+        Raises:
+            asyncio.CancelledError: It has.
+        """
+        try:
+            async with asyncio.timeout(_READER_S):
+                await self._room.acquire()
+        except TimeoutError:
+            raise asyncio.CancelledError from None
+        self._events.put_nowait(event)

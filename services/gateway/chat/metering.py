@@ -50,7 +50,7 @@ class Meter:
         return Produced(
             prompt_tokens=self._usage.prompt_tokens,
             completion_tokens=max(self._usage.completion_tokens, counted),
-            content="".join(delta["text"] for delta in deltas),
+            content=storable("".join(delta["text"] for delta in deltas)),
         )
 
     def partial_payload(self) -> dict[str, Any]:
@@ -68,12 +68,17 @@ def stored_answer(
 ) -> dict[str, Any]:
     """Return an answer as the chat log keeps it; model, mode and usage are added on settlement."""
     return {
-        "content": content,
+        "content": storable(content),
         "citations": citations,
         "grounded": grounded,
         "finish_reason": finish_reason,
         "created_at": datetime.now(UTC).isoformat(),
     }
+
+
+def storable(text: str) -> str:
+    """Return a model's text without what no database stores: NUL and lone surrogates."""
+    return text.replace("\x00", "").encode("utf-8", "ignore").decode("utf-8")
 
 
 class AnswerLedger:
@@ -85,11 +90,17 @@ class AnswerLedger:
         self._context = context
         self._answer_id = answer_id
 
-    async def checkpoint(self, produced: Produced) -> None:
-        """Note how far the answer has come; a database that is down is tried again later."""
+    async def checkpoint(self, produced: Produced) -> bool:
+        """Note how far the answer has come; False when its reservation was swept.
+
+        A database that is down is tried again later.
+        """
         with contextlib.suppress(Unavailable):
             async with self._database.platform() as connection:
-                await repository.checkpoint(connection, self._context, self._answer_id, produced)
+                return await repository.checkpoint(
+                    connection, self._context, self._answer_id, produced
+                )
+        return True
 
     async def settle(self, settlement: Settlement) -> Decimal:
         """Bill the tokens, store the answer, and return the cost.

@@ -1,6 +1,6 @@
 """Reservations and conversations in SQL; the functions stand in the migrations."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -116,12 +116,16 @@ async def checkpoint(
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What an answer came to; `payload` is what the chat log keeps of it."""
+    """What an answer came to; `payload` is what the chat log keeps of it.
+
+    The ledger row's id makes it known again when the same settlement is tried twice.
+    """
 
     model: str
     prompt_tokens: int
     completion_tokens: int
     payload: dict[str, Any]
+    ledger_id: UUID = field(default_factory=new_id)
 
 
 async def settle(
@@ -132,7 +136,7 @@ async def settle(
         "SELECT settle_answer($1, $2, $3, $4, $5, $6, $7)",
         context.tenant_id,
         answer_id,
-        new_id(),
+        settlement.ledger_id,
         settlement.model,
         settlement.prompt_tokens,
         settlement.completion_tokens,

@@ -54,8 +54,13 @@ class ChatService:
         self._limits = limits
         self._running: dict[asyncio.Task[None], Answer] = {}
 
-    async def begin(
-        self, context: TenantContext, question: Question, conversation_id: UUID | None
+    async def _begin(
+        self,
+        context: TenantContext,
+        question: Question,
+        conversation_id: UUID | None,
+        *,
+        is_stream: bool,
     ) -> Answer:
         """Reserve the worst case and begin to answer, in a new conversation if none is named.
 
@@ -77,7 +82,9 @@ class ChatService:
         except BaseException:
             await asyncio.shield(ledger.release(undo=True))
             raise
-        answer = Answer(request, ledger, self._parts.prices, self._parts.metrics)
+        answer = Answer(
+            request, ledger, self._parts.prices, self._parts.metrics, is_stream=is_stream
+        )
         self._keep(answer, answer.start(self._parts.serving, context, current_trace_id()))
         return answer
 
@@ -87,9 +94,13 @@ class ChatService:
         """Answer and wait for the end; a failure takes the question back.
 
         Raises:
-            PlatformError: As `begin`, or what went wrong on the way.
+            NotFound: The conversation is not the caller's.
+            Conflict: It has an answer under way.
+            QuotaExceeded: Before any work.
+            NoLanguageModel: Open chat without a language model.
+            PlatformError: What went wrong on the way.
         """
-        answer = await self.begin(context, question, conversation_id)
+        answer = await self._begin(context, question, conversation_id, is_stream=False)
         await answer.first_event()
         async for _ in answer.events():
             pass
@@ -103,12 +114,10 @@ class ChatService:
         """Answer and return the first event with the answer, whose `events` are the others.
 
         Raises:
-            PlatformError: As `begin`, or the plane refused before its first event.
+            PlatformError: As `whole`, as long as there was no first event.
         """
-        answer = await self.begin(context, question, conversation_id)
-        first = await answer.first_event()
-        answer.keeps_question = True
-        return first, answer
+        answer = await self._begin(context, question, conversation_id, is_stream=True)
+        return await answer.first_event(), answer
 
     async def close(self) -> None:
         """Stop every answer and wait until all are settled, at most ten seconds."""

@@ -87,4 +87,8 @@ def _metadata(value: UploadFile | str | None) -> dict[str, Any]:
         raise InvalidInput("`metadata` is not JSON.") from error
     if not isinstance(parsed, dict) or "\\u0000" in value:
         raise InvalidInput("`metadata` is a JSON object without NUL characters.")
+    try:
+        orjson.dumps(parsed)
+    except orjson.JSONEncodeError as error:
+        raise InvalidInput("`metadata` is nested too deeply.") from error
     return parsed

@@ -39,8 +39,8 @@ def media_type_of(name: str, head: bytes) -> str:
     """
     suffix = PurePosixPath(name).suffix.lower()
     named = _BY_SUFFIX.get(suffix)
-    if b"%PDF-" in head[:1024]:
-        return PDF
+    if head.startswith(b"%PDF-") or (named == PDF and b"%PDF-" in head[:1024]):
+        return _unless_named_otherwise(PDF, suffix)
     if named == DOCX and head.startswith((_ZIP, _COMPOUND_FILE)):
         return DOCX
     if named in (HTML, MARKDOWN, PLAIN) and _is_text(head):
@@ -51,6 +51,13 @@ def media_type_of(name: str, head: bytes) -> str:
             f"{', '.join(sorted(_BY_SUFFIX))}."
         )
     raise UnsupportedMediaType(f"The file is named *{suffix} but its content is something else.")
+
+
+def _unless_named_otherwise(media_type: str, suffix: str) -> str:
+    """Text suffixes give way to a signature; those of another format contradict it."""
+    if _BY_SUFFIX.get(suffix, media_type) in (media_type, PLAIN):
+        return media_type
+    raise UnsupportedMediaType(f"The file is named *{suffix} but its content is {media_type}.")
 
 
 def _is_text(head: bytes) -> bool:

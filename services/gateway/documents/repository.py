@@ -137,10 +137,15 @@ async def take_document_quota(
         size_bytes,
     )
     if taken is None:
+        is_full = await connection.fetchval(
+            "SELECT documents_used >= p.documents FROM tenants t JOIN plans p ON p.name = t.plan "
+            "WHERE t.id = $1",
+            context.tenant_id,
+        )
         raise QuotaExceeded(
             "The plan's quota of documents or storage is used up. Delete documents or change the "
             "plan.",
-            extensions={"quota": "documents"},
+            extensions={"quota": "documents" if is_full else "storage_bytes"},
         )
 
 

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from planes.shared.domain import DocumentStatus
 from planes.shared.wire import PassageOut
@@ -102,6 +102,13 @@ class SearchInput(InputModel):
     query: Text = Field(min_length=1, max_length=4000, examples=["How long is the warranty?"])
     top_k: int = Field(default=10, ge=1, le=50)
     document_ids: list[UUID] | None = Field(default=None, max_length=1000)
+
+    @field_validator("query")
+    @classmethod
+    def _not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("the query is blank")
+        return value
 
 
 class SearchAnswer(BaseModel):

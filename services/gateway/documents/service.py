@@ -112,7 +112,12 @@ class DocumentService:
         async with self._database.tenant(context.tenant_id) as connection:
             version = await repository.find_version(connection, context, document_id, None)
         key = original_key(context.tenant_id, document_id, version["id"])
-        return Content(version["name"], version["media_type"], self._objects.stream(key))
+        blocks = self._objects.stream(key)
+        try:
+            first = await anext(blocks)
+        except FileNotFoundError as error:
+            raise NotFound("The document's file is gone.") from error
+        return Content(version["name"], version["media_type"], _with_first(first, blocks))
 
     async def delete(self, document_id: UUID, context: TenantContext, role: Role) -> UUID:
         """Take a document out of search at once, queue its removal, and return the receipt's id.
@@ -156,7 +161,7 @@ class DocumentService:
         async with self._database.tenant(context.tenant_id) as connection:
             known = await repository.find_by_content(connection, context, stored.sha256)
             if known is not None:
-                return known, await self._job_of_known(connection, known, context)
+                return known, await self._job_of_known(connection, known, stored, context)
             new = NewVersion(
                 document_id=stored.document_id,
                 version_id=stored.version_id,
@@ -179,15 +184,32 @@ class DocumentService:
             return document, new.job_id
 
     async def _job_of_known(
-        self, connection: Connection, known: asyncpg.Record, context: TenantContext
+        self,
+        connection: Connection,
+        known: asyncpg.Record,
+        stored: StoredFile,
+        context: TenantContext,
     ) -> UUID:
-        """Return the last job of known bytes; a failed document is tried again under a new one."""
+        """Return the last job of known bytes; a failed document is tried again under a new one.
+
+        The bytes that came now take the place of its file, should that have been damaged.
+        """
         version_id = known["newest_version_id"]
         if known["status"] not in ("failed", "cancelled"):
             job_id = await repository.last_job_of(connection, version_id)
             if job_id is not None:
                 return job_id
         job_id = new_id()
+        await self._objects.copy(
+            original_key(context.tenant_id, stored.document_id, stored.version_id),
+            original_key(context.tenant_id, known["id"], version_id),
+        )
         await repository.requeue_version(connection, version_id)
         await repository.insert_job(connection, context, job_id, (known["id"], version_id))
         return job_id
+
+
+async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for block in rest:
+        yield block

@@ -1,6 +1,7 @@
-"""Receiving a file: checked and hashed while it streams into the object store."""
+"""Receiving a file: checked and hashed on its way into the object store, under an intent."""
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,7 +12,7 @@ from uuid import UUID
 from starlette.datastructures import UploadFile
 
 from planes.shared.domain import TenantContext, document_prefix, new_id, original_key
-from planes.shared.errors import ContentTooLarge, InvalidInput
+from planes.shared.errors import ContentTooLarge, InvalidInput, Unavailable
 from planes.shared.stores.objects import FolderObjects
 from planes.shared.stores.postgres import Database
 from services.gateway.documents import repository
@@ -74,10 +75,14 @@ class Uploads:
             renewal.cancel()
 
     async def discard(self, tenant_id: UUID, document_id: UUID, version_id: UUID) -> None:
-        """Remove a file that became no document, then its intent."""
-        await self._objects.remove_prefix(document_prefix(tenant_id, document_id))
+        """Remove a file that became no document, and its intent.
+
+        Whoever deletes the intent decides: where it is gone, the file belongs to a document, and
+        stays. The intent is locked until the file is removed.
+        """
         async with self._database.tenant(tenant_id) as connection:
-            await repository.close_upload(connection, version_id)
+            if await repository.close_upload(connection, version_id):
+                await self._objects.remove_prefix(document_prefix(tenant_id, document_id))
 
     async def sweep(self, limit: int = 100) -> int:
         """Discard uploads whose gateway died; returns how many."""
@@ -105,8 +110,9 @@ class Uploads:
     async def _renew(self, context: TenantContext, version_id: UUID) -> None:
         while True:
             await asyncio.sleep(_INTENT_RENEWAL_S)
-            async with self._database.tenant(context.tenant_id) as connection:
-                await repository.extend_upload(connection, version_id, _INTENT_LIFETIME)
+            with contextlib.suppress(Unavailable):  # the next renewal comes before the expiry
+                async with self._database.tenant(context.tenant_id) as connection:
+                    await repository.extend_upload(connection, version_id, _INTENT_LIFETIME)
 
 
 def clean_name(filename: str | None) -> str:
@@ -122,4 +128,4 @@ def clean_name(filename: str | None) -> str:
     if len(name) <= _MAX_NAME_CHARS:
         return name
     stem, dot, suffix = name.rpartition(".")
-    return stem[: _MAX_NAME_CHARS - len(suffix) - 1] + dot + suffix
+    return (stem[: max(1, _MAX_NAME_CHARS - len(suffix) - 1)] + dot + suffix)[:_MAX_NAME_CHARS]

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from services.embedded.home import Home
-from services.embedded.parts import Part, port_answers
+from services.embedded.parts import Part, Readiness, port_answers
 from services.embedded.processes import (
     INSTANCE_VARIABLE,
     PART_VARIABLE,
@@ -157,3 +157,50 @@ async def test_ending_processes_that_are_gone_does_nothing(home: Home) -> None:
     await process.wait()
     end([handle], grace_s=1)
     assert leftovers(home) == []
+
+
+def _sleeper(home: Home, is_ready: Readiness) -> Part:
+    return Part(
+        name="sleeper",
+        command=["sleep", "100"],
+        environment={
+            "PATH": "/usr/bin:/bin",
+            INSTANCE_VARIABLE: home.instance,
+            PART_VARIABLE: "sleeper",
+        },
+        folder=home.root,
+        is_ready=is_ready,
+    )
+
+
+async def test_a_check_that_raises_is_asked_again(home: Home) -> None:
+    answers = iter([ValueError("no such address"), True])
+
+    async def is_ready() -> bool:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    said: list[str | None] = []
+    runner = PartRunner(_sleeper(home, is_ready), home, lambda: said.append(runner.state.detail))
+    task = asyncio.create_task(runner.run([]))
+    await _until(runner.is_ready.is_set)
+    assert "ValueError: no such address" in said
+    await runner.stop()
+    task.cancel()
+
+
+async def test_a_watch_that_fails_is_not_unseen(home: Home) -> None:
+    async def is_ready() -> bool:
+        return True
+
+    def changed() -> None:
+        if runner.state.condition == "ready":
+            raise LookupError("gone")
+
+    runner = PartRunner(_sleeper(home, is_ready), home, changed)
+    with pytest.raises(ExceptionGroup):
+        async with asyncio.timeout(10):
+            await runner.run([])
+    await runner.stop()

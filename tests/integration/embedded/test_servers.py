@@ -1,12 +1,14 @@
 """The embedded servers, started for real."""
 
+import traceback
+
 import asyncpg
 import pytest
 import redis.asyncio
 
 from services.embedded.postgres import Postgres
 from services.embedded.redis import Redis
-from services.embedded.schema import bootstrap
+from services.embedded.schema import LoginNotAllowed, allow_login, bootstrap, owner_connection
 
 pytestmark = pytest.mark.integration
 
@@ -37,6 +39,25 @@ def test_bootstrap_can_be_repeated(postgres: Postgres) -> None:
     )
     bootstrap(postgres, passwords)
     bootstrap(postgres, passwords)
+
+
+def test_a_refused_password_is_not_in_the_error(postgres: Postgres) -> None:
+    password = "-".join(("do", "not", "show"))  # so that this line is not the match
+    with (
+        owner_connection(postgres.url("postgres")) as connection,
+        pytest.raises(LoginNotAllowed) as refused,
+    ):
+        allow_login(connection, "absent_role", password)
+    shown = "".join(traceback.format_exception(refused.value))
+    assert password not in shown
+
+
+async def test_the_configuration_applies_without_a_file(postgres_server: str) -> None:
+    connection = await asyncpg.connect(postgres_server)
+    assert await connection.fetchval("SHOW max_connections") == "200"
+    assert await connection.fetchval("SHOW log_line_prefix") == "%m [%p] %q%u@%d "
+    assert await connection.fetchval("SHOW default_text_search_config") == "pg_catalog.simple"
+    await connection.close()
 
 
 async def test_the_serving_plane_reaches_caches_alone(redis_server: Redis) -> None:

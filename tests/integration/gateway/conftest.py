@@ -11,6 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from services.gateway.app import create_app
@@ -59,6 +60,7 @@ class Gateway:
 
     url: str
     objects_dir: Path
+    app: FastAPI
 
     async def register(self) -> Person:
         """Sign up somebody new, with a tenant of their own."""
@@ -106,8 +108,9 @@ async def gateway(
             "dagster_url": NOBODY,
             "registrations_per_minute": 1000,
         }
-        async with served(create_app(GatewaySettings(**values | overrides))) as url:
-            yield Gateway(url, tmp_path / "objects")
+        app = create_app(GatewaySettings(**values | overrides))
+        async with served(app) as url:
+            yield Gateway(url, tmp_path / "objects", app)
 
 
 @pytest.fixture

@@ -157,6 +157,42 @@ async def test_a_stream_that_breaks_off_ends_with_an_error_and_is_billed(
     assert (await usage_of(person))["totals"]["total_tokens"] == 43
 
 
+async def test_a_failed_stream_keeps_the_question_that_it_has_announced(
+    person: Person, plane: FakePlane
+) -> None:
+    plane.words, plane.ends_with = [], "error"
+    for _ in range(5):
+        body = {"message": "How long?", "stream": True}
+        async with person.http.stream("POST", "/chat", json=body) as response:
+            events = [event async for event in events_of(response)]
+        assert [name for _, name, _ in events] == ["meta", "error"]
+        (question,) = await messages_of(person, events[0][2]["conversation_id"])
+        assert question["content"] == "How long?"
+
+
+async def test_a_model_that_writes_a_nul_is_answered_and_billed(
+    person: Person, plane: FakePlane
+) -> None:
+    plane.words = ["Two\x00", " years"]
+    answer = (await person.http.post("/chat", json={"message": "How long?"})).json()
+    assert answer["usage"]["completion_tokens"] == 2
+    _, stored = await messages_of(person, answer["conversation_id"])
+    assert stored["content"] == "Two years"
+
+
+async def test_a_long_answer_arrives_whole_however_slowly_it_is_read(
+    person: Person, plane: FakePlane
+) -> None:
+    plane.words = [f"{number} " for number in range(1500)]
+    body = {"message": "Count.", "stream": True}
+    async with person.http.stream("POST", "/chat", json=body) as response:
+        await asyncio.sleep(1)
+        events = [event async for event in events_of(response)]
+    text = "".join(data["text"] for _, name, data in events if name == "delta")
+    assert text == "".join(plane.words)
+    assert events[-1][1] == "done"
+
+
 async def test_a_second_question_in_a_running_conversation_answers_409(
     person: Person, plane: FakePlane
 ) -> None:

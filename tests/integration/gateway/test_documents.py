@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
@@ -74,6 +74,7 @@ async def test_the_same_bytes_are_the_same_document(person: Person, gateway: Gat
         ("picture.txt", b"\x89PNG\r\n\x1a\n" + bytes(100), 415),
         ("not-a.pdf", b"hello", 415),
         ("not-a.docx", b"hello", 415),
+        ("in-truth-a-pdf.docx", b"%PDF-1.7 hello", 415),
         ("large.txt", b"x" * 1_000_001, 413),
         ("huge.txt", b"x" * 3_000_000, 413),
         ("..", b"hello", 422),
@@ -101,6 +102,7 @@ async def test_forms_with_wrong_fields_are_refused(person: Person) -> None:
         {"data": {"tenant_id": "x"}, "files": file},
         {"data": {"metadata": "[1]"}, "files": file},
         {"data": {"metadata": "{"}, "files": file},
+        {"data": {"metadata": '{"a":' * 400 + "1" + "}" * 400}, "files": file},
         {"data": {"tags": "x" * 65}, "files": file},
         {"files": {"document": ("a.txt", b"hello")}},
         {"data": {"file": "hello"}},
@@ -112,6 +114,43 @@ async def test_forms_with_wrong_fields_are_refused(person: Person) -> None:
         response = await person.http.post("/documents", **request)
         assert response.status_code in (400, 422), request
         assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_only_an_upload_may_have_a_large_body(gateway: Gateway) -> None:
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    async with httpx.AsyncClient(base_url=gateway.url) as http:
+        for path in ("/auth/login", "/chat", "/api/v1/search"):
+            answer = await http.post(path, content=b"x" * 1_100_000, headers=headers)
+            assert answer.status_code == 413, path
+
+
+async def test_a_failed_document_is_tried_again_with_the_bytes_that_came_now(
+    person: Person, gateway: Gateway, admin: asyncpg.Connection
+) -> None:
+    first = (await upload(person, "a.txt", b"hello")).json()
+    await admin.execute("UPDATE document_versions SET status = 'failed'")
+    (lost,) = gateway.objects_dir.rglob("original")
+    lost.unlink()
+    again = (await upload(person, "a.txt", b"hello")).json()
+    assert again["document"]["id"] == first["document"]["id"]
+    assert again["job_id"] != first["job_id"]
+    assert lost.read_bytes() == b"hello"
+    assert files_of(gateway) == ["original"]
+
+
+async def test_the_sweep_of_an_intent_that_became_a_document_leaves_its_file(
+    person: Person, gateway: Gateway
+) -> None:
+    document_id = (await upload(person, "a.txt", b"hello")).json()["document"]["id"]
+    (folder,) = (gateway.objects_dir / person.tenant_id / "documents" / document_id).iterdir()
+    uploads = gateway.app.state.documents._uploads
+    await uploads.discard(UUID(person.tenant_id), UUID(document_id), UUID(folder.name))
+    assert files_of(gateway) == ["original"]
+
+
+async def test_text_that_mentions_a_signature_is_text(person: Person) -> None:
+    answer = await upload(person, "note.md", b"A PDF starts with %PDF-1.7, they say.")
+    assert answer.json()["document"]["media_type"] == "text/markdown"
 
 
 async def test_nobody_uploads_without_signing_in(gateway: Gateway) -> None:

@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.cli.main import app
+from services.embedded.home import Home
 
 _COMMANDS = (
     "up",
@@ -68,8 +69,39 @@ def test_doctor_looks_at_everything_and_makes_nothing(home: Path) -> None:
 
 
 def test_reset_asks_first(home: Path) -> None:
-    (home / "objects").mkdir(parents=True)
+    Home(home).create()
     assert CliRunner().invoke(app, ["reset"], input="n\n").exit_code == 1
     assert home.exists()
     assert CliRunner().invoke(app, ["reset", "--yes"]).exit_code == 0
     assert not home.exists()
+
+
+@pytest.mark.parametrize("command", [["reset", "--yes"], ["up"]])
+def test_a_folder_of_others_is_left_alone(home: Path, command: list[str]) -> None:
+    home.mkdir(mode=0o755)
+    (home / "objects").mkdir()
+    (home / "letter").write_text("dear", "utf-8")
+    answer = CliRunner().invoke(app, command)
+    assert answer.exit_code == 1
+    assert "not Polyplane's" in answer.output
+    assert sorted(path.name for path in home.iterdir()) == ["letter", "objects"]
+    assert home.stat().st_mode & 0o777 == 0o755
+
+
+def test_reset_deletes_the_platforms_files_alone(home: Path) -> None:
+    Home(home).create()
+    (home / "letter").write_text("dear", "utf-8")
+    assert CliRunner().invoke(app, ["reset", "--yes"]).exit_code == 0
+    assert [path.name for path in home.iterdir()] == ["letter"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("GATEWAY_PORT", "many"), ("GATEWAY_HOST", "192.0.2.1")]
+)
+def test_doctor_explains_a_wrong_setting(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    answer = CliRunner().invoke(app, ["doctor"])
+    assert answer.exit_code == 1
+    assert name in answer.output

@@ -1,6 +1,9 @@
 """The folder of one platform, its secrets, logs and state."""
 
+import asyncio
 import json
+import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -11,6 +14,8 @@ import pytest
 from services.embedded.files import write_atomically
 from services.embedded.home import Home, locate
 from services.embedded.logs import RotatingLog, tail
+from services.embedded.marks import HomeRefused
+from services.embedded.processes import leftovers
 from services.embedded.state import (
     AlreadyRunning,
     PlatformState,
@@ -99,3 +104,64 @@ def test_only_one_supervisor_holds_a_home(tmp_path: Path) -> None:
             pass
         holder.kill()
     assert supervisor_pid(home) is None
+
+
+@pytest.fixture
+def shared_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where root keeps the data of all platforms."""
+    if os.geteuid() != 0:
+        pytest.skip("only root keeps data outside the home")
+    monkeypatch.setattr("services.embedded.home._ROOT_DATA", tmp_path / "shared")
+    return tmp_path / "shared"
+
+
+def _home_with_data(root: Path) -> Home:
+    home = Home(root)
+    home.create()
+    home.postgres.mkdir()
+    (home.postgres / "row").write_text(str(root), "utf-8")
+    return home
+
+
+def test_a_moved_home_keeps_its_data_and_its_successor_gets_its_own(
+    tmp_path: Path, shared_data: Path
+) -> None:
+    _home_with_data(tmp_path / "project")
+    moved = Home((tmp_path / "project").rename(tmp_path / "old"))
+    new = _home_with_data(tmp_path / "project")
+    moved.create()
+    assert moved.instance != new.instance
+    assert (moved.postgres / "row").exists()
+    assert moved.delete()
+    assert (new.postgres / "row").exists()
+    assert new.delete()
+    assert list(shared_data.iterdir()) == []
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_a_copied_home_does_not_take_the_originals_data(tmp_path: Path) -> None:
+    original = _home_with_data(tmp_path / "project")
+    copy = Home(shutil.copytree(original.root, tmp_path / "copy", symlinks=True))
+    for action in (copy.create, copy.delete, lambda: leftovers(copy)):
+        with pytest.raises(HomeRefused, match="belongs to"):
+            action()
+    assert (original.postgres / "row").exists()
+
+
+@pytest.mark.usefixtures("shared_data")
+def test_a_link_to_the_data_of_another_platform_is_refused(tmp_path: Path) -> None:
+    one, other = _home_with_data(tmp_path / "one"), _home_with_data(tmp_path / "other")
+    (one.root / "postgres").unlink()
+    (one.root / "postgres").symlink_to(other.postgres)
+    with pytest.raises(HomeRefused, match="belongs to"):
+        one.delete()
+    assert (other.postgres / "row").exists()
+    assert one.root.exists()
+
+
+async def test_a_log_that_cannot_be_written_does_not_stop_the_reading(tmp_path: Path) -> None:
+    stream = asyncio.StreamReader()
+    stream.feed_data(b"line\n")
+    stream.feed_eof()
+    await RotatingLog(tmp_path / "absent" / "part.log").copy_from(stream)
+    assert stream.at_eof()

@@ -53,3 +53,4 @@ def test_a_server_on_every_address_is_reached_on_loopback() -> None:
     assert url("0.0.0.0", 8000) == "http://127.0.0.1:8000"  # noqa: S104
     assert url("::", 8000, tls=True) == "https://[::1]:8000"
     assert url("10.0.0.1", 8000) == "http://10.0.0.1:8000"
+    assert url("::1", 8000) == "http://[::1]:8000"

@@ -222,8 +222,8 @@ BEGIN
 END
 $$;
 
--- Turn a reservation into its ledger row and its stored answer. Repeating it changes nothing.
--- Returns the cost, or NULL where the sweeper was faster.
+-- Turn a reservation into its ledger row and its stored answer, and return the cost. Repeating it
+-- changes nothing and returns the same. NULL: the sweeper was faster.
 CREATE FUNCTION settle_answer(
     p_tenant uuid, p_answer uuid, p_ledger uuid, p_model text, p_prompt integer,
     p_completion integer, p_payload jsonb
@@ -234,7 +234,8 @@ DECLARE
 BEGIN
     DELETE FROM reservations r WHERE r.id = p_answer AND r.tenant_id = p_tenant RETURNING * INTO v;
     IF NOT FOUND THEN
-        RETURN NULL;
+        RETURN (SELECT l.cost_usd FROM ledger l
+                WHERE l.request_id = p_answer AND l.kind = 'answer' AND l.id = p_ledger);
     END IF;
     INSERT INTO ledger (id, tenant_id, user_id, request_id, kind, period, model, mode,
         prompt_tokens, completion_tokens, cost_usd)
