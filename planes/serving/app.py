@@ -60,10 +60,10 @@ def main() -> None:
     try:
         choice = choose(settings)
         asyncio.run(check_database(settings))
-    except (RefusedConfiguration, SchemaMismatch, Unavailable) as error:
+        folder = ray_environment.prepare_folder(settings)
+    except (RefusedConfiguration, SchemaMismatch, Unavailable, PermissionError) as error:
         sys.exit(str(error))
     _log.info("generator chosen", **choice.status.model_dump())
-    folder = ray_environment.prepare_folder(settings)
     os.environ.update(ray_environment.ray_environment(settings, folder))
     reaper.lead_process_group()
     remains = reaper.start(ray_environment.RUN_VARIABLE)
@@ -99,7 +99,9 @@ def serve_until_stopped(settings: ServingSettings, folder: Path) -> list[str]:
     from planes.serving.deployments.cluster import LocalCluster
 
     stopping = threading.Event()
-    cluster = LocalCluster(folder, object_store_bytes=settings.object_store_bytes)
+    cluster = LocalCluster(
+        ray_environment.ray_folder(folder), object_store_bytes=settings.object_store_bytes
+    )
     try:
         # Importing Serve takes as long as starting the node, which is waiting for the most part.
         importing = threading.Thread(target=importlib.import_module, args=["ray.serve"])

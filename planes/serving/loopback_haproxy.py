@@ -12,12 +12,23 @@ import sys
 from pathlib import Path
 
 _EVERYWHERE = re.compile(r"^(\s*bind\s+)\*?:(\d+)", re.MULTILINE)
+_BIND = re.compile(r"^\s*bind\s+(\S+)", re.MULTILINE)
+_LOCAL = re.compile(r"127\.0\.0\.1:|localhost:|/|unix@/")
 _PR_SET_PDEATHSIG = 1
 
 
 def loopback_only(configuration: str) -> str:
-    """Return a configuration whose listeners on all interfaces listen on 127.0.0.1."""
-    return _EVERYWHERE.sub(r"\g<1>127.0.0.1:\2", configuration)
+    """Return a configuration whose listeners on all interfaces listen on 127.0.0.1.
+
+    Raises:
+        ValueError: A listener is still neither on loopback nor a Unix socket.
+    """
+    local = _EVERYWHERE.sub(r"\g<1>127.0.0.1:\2", configuration)
+    for bind in _BIND.finditer(local):
+        # HAProxy takes several addresses in one line, with commas between them.
+        if not all(_LOCAL.match(address) for address in bind.group(1).split(",")):
+            raise ValueError(f"HAProxy would listen beyond loopback: {bind.group().strip()}")
+    return local
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import httpx
 
@@ -10,6 +11,7 @@ from planes.serving.agent.graph import Agent, build_graph
 from planes.serving.agent.state import AgentTools
 from planes.serving.generation.choose import Choice, choose
 from planes.serving.generation.extractive import NO_LANGUAGE_MODEL, ExtractiveGenerator
+from planes.serving.generation.model_server import ModelServerProbe
 from planes.serving.generation.openai import OpenAIGenerator
 from planes.serving.generation.tokens import TokenCounter
 from planes.serving.retrieval.hybrid import Embed, HybridRetriever
@@ -37,6 +39,8 @@ class Plane:
     retriever: HybridRetriever
     agent: Agent
     choice: Choice
+    ask_generator: Callable[[], Awaitable[None]] | None
+    """None where answers are written without a model, which needs the embedder alone."""
 
     async def open(self) -> None:
         """Connect to the database and check that its schema is the one that this code needs.
@@ -63,16 +67,23 @@ class Plane:
             raise NoLanguageModel(NO_LANGUAGE_MODEL)
 
     async def health(self) -> ServingHealth:
-        """Ask each part, for at most two seconds."""
-        database, embedder = await asyncio.gather(
-            _state(self._ask_database), _state(self._ask_embedder)
+        """Ask each part, for at most two seconds.
+
+        Without its model's generator the plane is `degraded`: search works.
+        """
+        database, embedder, model = await asyncio.gather(
+            _state(self._ask_database),
+            _state(self._ask_embedder),
+            _state(self.ask_generator or _nobody),
         )
-        is_up = database == embedder == "ok"
+        generator = embedder if self.ask_generator is None else model
+        is_searching = database == embedder == "ok"
+        with_search: Literal["ok", "degraded"] = "ok" if generator == "ok" else "degraded"
         return ServingHealth(
             wire=WIRE_VERSION,
-            status="ok" if is_up else "unavailable",
+            status=with_search if is_searching else "unavailable",
             generator=self.choice.status,
-            parts={"database": database, "embedder": embedder, "generator": "ok"},
+            parts={"database": database, "embedder": embedder, "generator": generator},
         )
 
     async def _ask_database(self) -> None:
@@ -81,6 +92,21 @@ class Plane:
 
     async def _ask_embedder(self) -> None:
         await self.embed(["health"])
+
+
+class RemoteModel(Generator, Protocol):
+    """A generator in another process."""
+
+    async def check(self) -> None:
+        """Return where it answers.
+
+        Raises:
+            Unavailable: It does not.
+        """
+
+
+async def _nobody() -> None:
+    """Ask nobody."""
 
 
 async def _state(ask: Callable[[], Awaitable[None]]) -> str:
@@ -93,7 +119,7 @@ async def _state(ask: Callable[[], Awaitable[None]]) -> str:
 
 
 def build_plane(
-    settings: ServingSettings, embed: Embed, *, language_model: Generator | None = None
+    settings: ServingSettings, embed: Embed, *, language_model: RemoteModel | None = None
 ) -> Plane:
     """Wire the parts of one replica; nothing is connected yet.
 
@@ -119,7 +145,16 @@ def build_plane(
         retriever=retriever,
         agent=Agent(build_graph(), AgentTools(retriever, generator)),
         choice=choice,
+        ask_generator=_generator_check(choice, client, language_model),
     )
+
+
+def _generator_check(
+    choice: Choice, client: httpx.AsyncClient, language_model: RemoteModel | None
+) -> Callable[[], Awaitable[None]] | None:
+    if language_model is not None:
+        return language_model.check
+    return ModelServerProbe(client).check if choice.status.kind == "openai" else None
 
 
 def _generator(choice: Choice, embed: Embed, client: httpx.AsyncClient) -> Generator:

@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import socket
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -22,32 +23,38 @@ LOG_VARIABLE = "POLYPLANE_SERVING_LOG"
 """Where replicas write their log lines: the standard error of the process that started them."""
 
 # Unix sockets have paths of at most 107 bytes; HAProxy's below this folder, which carries the
-# node's id and while it is made a process id, takes 73.
+# node's id and while it is made a process id, takes 73. Ray's take 66 with its own subfolder.
 _MAX_FOLDER_BYTES = 34
 _HAPROXY = "h"
+_RAY = "r"
 _log = structlog.get_logger(__name__)
 
 
 def prepare_folder(settings: ServingSettings) -> Path:
-    """Return the folder for Ray's sockets and logs, made and emptied of earlier runs' files.
+    """Return the private folder of one run, made and emptied of earlier runs' files.
 
-    It is SERVING_RAY_DIR, or a short name for it where sockets would not fit.
+    It is SERVING_RAY_DIR, or a short name for it where sockets would not fit. It holds the program
+    that Ray starts as HAProxy, so nobody else may write in it; Ray works in `ray_folder`.
 
     Raises:
-        PermissionError: The folder belongs to another user.
+        PermissionError: The folder is not a folder of ours that others cannot enter.
     """
     wanted = settings.ray_dir or Path(tempfile.gettempdir()) / f"polyplane-{os.geteuid()}"
     folder = wanted
     if len(os.fsencode(wanted)) > _MAX_FOLDER_BYTES:
         digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:8]
-        folder = Path("/tmp") / f"pp-{digest}"  # noqa: S108 - made 0700, its owner checked
+        folder = Path("/tmp") / f"pp-{digest}"  # noqa: S108 - made 0700, owner and mode checked
         _log.warning("sockets would not fit", wanted=str(wanted), used=str(folder))
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if folder.stat().st_uid != os.geteuid():
-        raise PermissionError(f"{folder} belongs to another user; set SERVING_RAY_DIR to your own.")
-    for old in [*_earlier_sessions(folder)[:-1], folder / _HAPROXY]:
+    _check_private(folder)
+    for old in [*_earlier_sessions(ray_folder(folder))[:-1], folder / _HAPROXY]:
         shutil.rmtree(old, ignore_errors=True)
     return folder
+
+
+def ray_folder(folder: Path) -> Path:
+    """Return the folder for Ray's sockets and logs; Ray opens it to all, its parent is closed."""
+    return folder / _RAY
 
 
 def ray_environment(settings: ServingSettings, folder: Path) -> dict[str, str]:
@@ -78,6 +85,16 @@ def ray_environment(settings: ServingSettings, folder: Path) -> dict[str, str]:
         "RAY_ROTATION_MAX_BYTES": str(8 * 1024 * 1024),
         "RAY_ROTATION_BACKUP_COUNT": "1",
     }
+
+
+def _check_private(folder: Path) -> None:
+    found = folder.lstat()  # a link is not followed: its owner could point it elsewhere
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    if not is_ours or found.st_mode & 0o077:
+        raise PermissionError(
+            f"{folder} must be a folder of your own that nobody else can enter: remove it, or set "
+            "SERVING_RAY_DIR to another."
+        )
 
 
 def _earlier_sessions(folder: Path) -> list[Path]:

@@ -83,6 +83,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         version=version("polyplane"),
         description=DESCRIPTION,
         lifespan=lifespan,
+        redirect_slashes=False,
         openapi_tags=TAGS,
     )
     app.state.settings = settings
@@ -208,7 +209,7 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
-            allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id"],
+            allow_headers=["authorization", "content-type"],
             expose_headers=["x-request-id", "retry-after", "ratelimit", "ratelimit-policy"],
         )
     app.add_middleware(TracingMiddleware, metrics=metrics, unexpected=problems.unexpected_response)

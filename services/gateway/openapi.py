@@ -26,6 +26,22 @@ TAGS = [
 ]
 
 
+_EXAMPLES = {
+    "uuid": "01a1fd26-1267-7285-bf84-61d8d204dc7a",
+    "date-time": "2026-11-21T08:08:13.286Z",
+    "date": "2026-11-21",
+}
+
+
+def _add_examples(schema: Any) -> None:
+    """Give every id and time of a schema an example; the other fields have their own."""
+    for each in schema.values() if isinstance(schema, dict) else schema:
+        if isinstance(each, dict) and each.get("format") in _EXAMPLES:
+            each.setdefault("examples", [_EXAMPLES[each["format"]]])
+        if isinstance(each, dict | list):
+            _add_examples(each)
+
+
 def describe(app: FastAPI) -> None:
     """Make `app` serve the whole document."""
 
@@ -40,6 +56,7 @@ def describe(app: FastAPI) -> None:
                     tags=TAGS,
                 )
             )
+            _add_examples(app.openapi_schema["components"]["schemas"])
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]

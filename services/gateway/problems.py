@@ -61,9 +61,24 @@ def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {
             "description": _by_status[status].title,
-            "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "content": {
+                PROBLEM_JSON: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "example": _example(_by_status[status]),
+                }
+            },
         }
         for status in sorted({*statuses, 422, 429, 503})
+    }
+
+
+def _example(kind: type[PlatformError]) -> dict[str, object]:
+    return {
+        "type": kind("").type,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": f"{kind.title}: this sentence says what is wrong and what to do.",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
     }
 
 
@@ -124,7 +139,7 @@ async def _on_http_exception(_: Request, error: Exception) -> Response:
     problem.status = error.status_code
     kind = _by_status.get(error.status_code)
     problem.title = kind.title if kind else error.detail
-    problem.code = kind.code if kind else f"http-{error.status_code}"
+    problem.code = kind.code if kind else "-".join(error.detail.lower().split())
     problem.headers = dict(error.headers or {})
     return problem_response(problem)
 

@@ -6,6 +6,7 @@ from contextvars import ContextVar
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -54,6 +55,8 @@ class TracingMiddleware:
 
         try:
             await self._app(scope, receive, send_traced)
+        except ClientDisconnect:
+            _log.info("the client hung up", trace_id=trace_id)
         except Exception as error:
             response = self._unexpected(error)
             if status:

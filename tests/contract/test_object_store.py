@@ -1,6 +1,7 @@
 """What every object store does: objects appear whole or not at all."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +48,27 @@ async def test_a_prefix_is_removed_with_all_below_and_nothing_beside(
     await objects.put("a/bc/text.txt", b"x")
     assert await objects.remove_prefix("a/b/") == 5
     assert await objects.get("a/bc/text.txt") == b"x"
+
+
+async def test_a_removal_that_fails_says_so_and_can_be_repeated(
+    objects: FolderObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.gather(*(objects.put(f"a/b/{n}", b"x") for n in range(3)))
+    unlink = Path.unlink
+
+    def refuse_one(path: Path, *, missing_ok: bool = False) -> None:
+        if path.name == "1":
+            raise PermissionError(path)
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse_one)
+    with pytest.raises(PermissionError):
+        await objects.remove_prefix("a/b/")
+    monkeypatch.undo()
+    assert await objects.get("a/b/1") == b"x"
+    assert await objects.remove_prefix("a/b/") >= 1
+    with pytest.raises(FileNotFoundError):
+        await objects.get("a/b/1")
 
 
 async def test_a_key_does_not_leave_the_store(objects: FolderObjects) -> None:

@@ -67,5 +67,8 @@ def _remove_leftovers(context: dg.SensorEvaluationContext, settings: DataSetting
     ended = dg.RunsFilter(job_name=ingestion.name, statuses=_UNSUCCESSFUL, updated_after=since)
     objects = FolderObjects(settings.objects_dir)
     for run in context.instance.get_runs(ended):
-        asyncio.run(objects.remove_prefix(f"batches/{run.run_id}/"))
+        try:
+            asyncio.run(objects.remove_prefix(f"batches/{run.run_id}/"))
+        except OSError as error:  # what lies about must not stop the ingestion
+            context.log.warning("leftovers of run %s not removed: %s", run.run_id, error)
     context.update_cursor((now - timedelta(minutes=5)).isoformat())

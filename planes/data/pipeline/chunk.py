@@ -4,10 +4,11 @@ semchunk (https://github.com/isaacus-dev/semchunk) splits at the largest structu
 every piece within the token limit.
 """
 
-from bisect import bisect_right
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 from semchunk import semchunk
@@ -25,7 +26,7 @@ _CHARS_A_TOKEN = 10  # the model reads a word of more than 100 characters as one
 
 @dataclass(frozen=True, slots=True)
 class TextChunk:
-    """A span of the text: `text == extracted.text[start:end]`, never blank."""
+    """A span of the text: `text == extracted.text[start:end]`, never blank, all on one page."""
 
     start: int
     end: int
@@ -51,7 +52,8 @@ class Chunker:
         """Yield the chunks in order; together they hold every character that is not white space."""
         outline = Outline(extracted)
         page_starts = [span.start for span in extracted.pages]
-        for first, last in self._sections(extracted.text, outline):
+        sections = self._sections(extracted.text, outline)
+        for first, last in _divided(sections, page_starts):
             widest = max(self._count(self._fitting(t)) for t in outline.above_any(first, last))
             section = extracted.text[first:last]
             for start, end in self._split(section, MAX_TOKENS - _SPECIAL_TOKENS - widest):
@@ -100,3 +102,10 @@ class Chunker:
     def _count_tokens(self, text: str) -> int:
         tokens = len(self._tokenizer.encode(text, add_special_tokens=False))
         return max(tokens, len(text) // _CHARS_A_TOKEN)
+
+
+def _divided(spans: Iterable[tuple[int, int]], places: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield the spans, divided at the places inside them; places are in order."""
+    for first, last in spans:
+        inside = places[bisect_right(places, first) : bisect_left(places, last)]
+        yield from pairwise([first, *dict.fromkeys(inside), last])

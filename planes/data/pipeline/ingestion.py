@@ -1,7 +1,8 @@
 """The steps of a run over its batch. Each can be repeated, and one document stops no other."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import structlog
@@ -100,8 +101,9 @@ class Ingestion:
         """Make the versions searchable, then remove the chunks of those that they replace."""
         published = []
         for work in await self._files.works(INDEXED):
-            if await self._tools.registry.publish(work):
-                published.append(work)
+            with self._sparing_others(work):
+                if await self._tools.registry.publish(work):
+                    published.append(work)
         await self._tools.remover.remove_stale(versions=_STALE_VERSIONS)
         return published
 
@@ -130,7 +132,21 @@ class Ingestion:
         for at_fault in findings.values():
             for work in at_fault:
                 await self._tools.registry.fail(work, _AT_FAULT)
+                self._tools.keeper.spare()
         return findings
+
+    @contextmanager
+    def _sparing_others(self, work: Work) -> Iterator[None]:
+        """Where the platform fails at one document, let the attempt not count for the others.
+
+        It counts for this one, which may be the reason.
+        """
+        self._tools.keeper.count()
+        try:
+            yield
+        except (Unavailable, OSError):
+            self._tools.keeper.spare(suspect=work.version_id)
+            raise
 
     def _warm_up(self) -> None:
         """Load what later steps need, beside the parser's process: a second and a half saved."""
@@ -145,7 +161,8 @@ class Ingestion:
         done: list[Work] = []
         for work in await self._files.works(source):
             try:
-                result = await step(work)
+                with self._sparing_others(work):
+                    result = await step(work)
             except DocumentRejected as reason:
                 await self._tools.registry.fail(work, reason)
             except (Unavailable, OSError):

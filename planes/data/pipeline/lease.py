@@ -26,6 +26,8 @@ class LeaseKeeper:
         self._registry = registry
         self._tenants: tuple[UUID, ...] = ()
         self._notes: dict[UUID, Progress] = {}
+        self._spared = False
+        self._suspect: UUID | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -41,9 +43,18 @@ class LeaseKeeper:
         """Remember how far a version is; its latest note is the one that is written."""
         self._notes[progress.work.version_id] = progress
 
+    def spare(self, *, suspect: UUID | None = None) -> None:
+        """Let the attempt that ends now count for no version but the one that was in hand."""
+        self._spared, self._suspect = True, suspect
+
+    def count(self) -> None:
+        """Let the attempt count for every version again, as at the start."""
+        self._spared, self._suspect = False, None
+
     async def __aenter__(self) -> Self:
         """Start."""
         self._task = asyncio.create_task(self._keep())
+        self._task.add_done_callback(_log_failure)
         return self
 
     async def __aexit__(
@@ -52,13 +63,21 @@ class LeaseKeeper:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop, then give back what the run did not finish."""
+        """Stop, then give back what the run did not finish; raise what ended the keeping, if so."""
         del kind, error, traceback
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        await self._release()
+        if not self._task.cancelled():
+            await self._task
+
+    async def _release(self) -> None:
         try:
-            released = await self._registry.release(self._tenants)
+            released = await self._registry.release(
+                self._tenants, spared=self._spared, suspect=self._suspect
+            )
         except Unavailable:
             _log.warning("leases not released", tenants=len(self._tenants))
         else:
@@ -70,10 +89,20 @@ class LeaseKeeper:
         while True:
             await asyncio.sleep(_WRITE_EVERY_S)
             try:
-                notes, self._notes = self._notes, {}
-                await self._registry.report(notes.values())
+                written = dict(self._notes)
+                await self._registry.report(written.values())
+                self._notes = {
+                    version_id: note
+                    for version_id, note in self._notes.items()
+                    if written.get(version_id) is not note
+                }
                 if time.monotonic() - renewed >= _RENEW_EVERY_S:
                     await self._registry.renew(self._tenants)
                     renewed = time.monotonic()
             except Unavailable:
                 _log.warning("progress and leases not written; trying again")
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        _log.error("leases are no longer renewed", exc_info=error)

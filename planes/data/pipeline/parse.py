@@ -29,7 +29,6 @@ _NO_TEXT = (
     "The file holds no text that can be read. Scanned pages and pictures need text recognition "
     "(OCR) before the upload."
 )
-_TOO_LONG = "The file holds more than {:,} characters of text. Split it into smaller files."
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +77,7 @@ class Parser:
         except OSError as error:
             self._stop()
             raise Unavailable("The parser process ended unexpectedly.") from error
-        return self._checked(_extracted(reply))
-
-    def _checked(self, extracted: ExtractedText) -> ExtractedText:
-        if len(extracted.text) > self._limits.text_chars:
-            raise DocumentRejected("too-complex", _TOO_LONG.format(self._limits.text_chars))
+        extracted = _extracted(reply)
         if not extracted.has_words:
             raise DocumentRejected("no-text", _NO_TEXT)
         return extracted

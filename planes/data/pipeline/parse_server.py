@@ -5,8 +5,10 @@ reply is one frame of JSON: the text and its spans, or `rejected`, `too_complex`
 child's exit status. The process ends with its input.
 """
 
+import encodings
+import importlib
 import os
-import resource
+import pkgutil
 import select
 import signal
 import sys
@@ -16,6 +18,7 @@ from collections.abc import Callable
 
 import orjson
 
+from planes.data.pipeline.confine import SystemCalls, give_up_rights, limit_use
 from planes.data.pipeline.extracted import ExtractedText
 from planes.data.pipeline.formats import docx, html, markdown, pdf, plain
 from planes.data.pipeline.frames import read_frame, write_frame
@@ -24,26 +27,41 @@ from planes.shared.errors import DocumentRejected
 _EXTRACTORS: dict[str, Callable[[bytes], ExtractedText]] = {
     module.MEDIA_TYPE: module.extract for module in (pdf, docx, html, markdown, plain)
 }
-_PAGE_BYTES = resource.getpagesize()
+_TOO_LONG = "The file holds more than {:,} characters of text. Split it into smaller files."
+_FOREIGN_ENCODINGS = ("mbcs", "oem")  # Windows alone has them
 
 
 def main() -> None:
     """Serve until standard input ends."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a parser prints must not get between the frames
+    _import_all()
+    calls = SystemCalls()
     while (head := read_frame(sys.stdin.buffer)) is not None:
         content = read_frame(sys.stdin.buffer)
         if content is None:
             return
-        write_frame(replies, _parse_in_child(orjson.loads(head), content))
+        write_frame(replies, _parse_in_child(orjson.loads(head), content, calls))
 
 
-def _parse_in_child(request: dict[str, object], content: bytes) -> bytes:
+def _import_all() -> None:
+    """Import what parsers import while they work: the child that they work in may read no file."""
+    for module in pkgutil.iter_modules(encodings.__path__, "encodings."):
+        if not module.name.endswith(_FOREIGN_ENCODINGS):
+            importlib.import_module(module.name)
+
+
+def _parse_in_child(request: dict[str, object], content: bytes, calls: SystemCalls) -> bytes:
+    server = os.getpid()
     receiver, sender = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(receiver)
-        _run_child(request, content, sender)
+        _run_child(
+            request,
+            content,
+            sender,
+            confine=lambda: give_up_rights(calls, kept=(1, 2, sender), parent=server),
+        )
     os.close(sender)
     reply = _read_until(receiver, time.monotonic() + float(str(request["wall_s"])))
     if reply is None:
@@ -73,12 +91,16 @@ def _read_until(receiver: int, deadline: float) -> bytes | None:
     return None
 
 
-def _run_child(request: dict[str, object], content: bytes, sender: int) -> None:
+def _run_child(
+    request: dict[str, object], content: bytes, sender: int, *, confine: Callable[[], None]
+) -> None:
     """Parse, write the reply and end this process, never returning to the server's loop."""
     status = 1
     try:
-        _limit_self(int(str(request["memory_bytes"])), int(str(request["cpu_s"])))
-        reply = orjson.dumps(_parsed(str(request["media_type"]), content))
+        limit_use(memory_bytes=int(str(request["memory_bytes"])), cpu_s=int(str(request["cpu_s"])))
+        confine()
+        text_chars = int(str(request["text_chars"]))
+        reply = orjson.dumps(_parsed(str(request["media_type"]), content, text_chars))
         with os.fdopen(sender, "wb") as stream:
             stream.write(reply)
         status = 0
@@ -88,24 +110,15 @@ def _run_child(request: dict[str, object], content: bytes, sender: int) -> None:
         os._exit(status)
 
 
-def _limit_self(memory_bytes: int, cpu_s: int) -> None:
-    """Bound further address space, processor time, and forbid files and core dumps."""
-    with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123
-        mapped_bytes = int(statm.read().split()[0]) * _PAGE_BYTES
-    limit = mapped_bytes + memory_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def _parsed(media_type: str, content: bytes) -> dict[str, object]:
+def _parsed(media_type: str, content: bytes, text_chars: int) -> dict[str, object]:
     try:
         extracted = _EXTRACTORS[media_type](content)
     except DocumentRejected as error:
         return {"rejected": [error.code, error.detail]}
     except (MemoryError, RecursionError):
         return {"too_complex": True}
+    if len(extracted.text) > text_chars:
+        return {"rejected": ["too-complex", _TOO_LONG.format(text_chars)]}
     return {
         "text": extracted.text,
         "pages": [(span.page, span.start, span.end) for span in extracted.pages],

@@ -70,6 +70,7 @@ UPDATE documents SET updated_at = now() WHERE id IN (SELECT document_id FROM fai
 _RELEASE = """
 UPDATE document_versions v
 SET lease_owner = NULL, lease_until = NULL, updated_at = now(),
+    attempts = v.attempts - CASE WHEN $2 AND v.id IS DISTINCT FROM $3 THEN 1 ELSE 0 END,
     next_attempt_at = now() + make_interval(secs => least(60, 5 * 2 ^ (v.attempts - 1)))
 WHERE v.lease_owner = $1 AND v.status IN ('parsing', 'embedding') RETURNING v.id
 """
@@ -224,10 +225,18 @@ class Registry:
         async with self._database.tenant(work.tenant_id) as connection:
             await connection.execute(_FAIL, self._worker, work.version_id, error)
 
-    async def release(self, tenants: Sequence[UUID]) -> int:
-        """Give back what this worker still holds, to be tried again after 5, 10, 20 ... 60 s."""
+    async def release(
+        self, tenants: Sequence[UUID], *, spared: bool = False, suspect: UUID | None = None
+    ) -> int:
+        """Give back what this worker still holds, to be tried again after 5, 10, 20 ... 60 s.
+
+        Args:
+            tenants: Whose versions the worker holds.
+            spared: Whether the attempt does not count, because the versions were not at fault.
+            suspect: The version for which it counts all the same.
+        """
         released = 0
         for tenant_id in tenants:
             async with self._database.tenant(tenant_id) as connection:
-                released += len(await connection.fetch(_RELEASE, self._worker))
+                released += len(await connection.fetch(_RELEASE, self._worker, spared, suspect))
         return released

@@ -60,7 +60,11 @@ class Remover:
         self._worker = worker
 
     async def remove_deleted(self, *, documents: int) -> Removed:
-        """Remove chunks and files of up to `documents` tombstoned documents, with receipts."""
+        """Remove chunks and files of up to `documents` tombstoned documents, with receipts.
+
+        Raises:
+            ExceptionGroup: Files that could not be removed; those documents are tried again.
+        """
         async with self._database.platform() as connection:
             rows = await connection.fetch(
                 "SELECT id, tenant_id, document_id FROM claim_deletions($1, $2, $3)",
@@ -68,18 +72,21 @@ class Remover:
                 documents,
                 _LEASE,
             )
-        removed = Removed()
+        removed, errors = Removed(), []
         for row in rows:
-            removed += await self._remove(row["id"], row["tenant_id"], row["document_id"])
+            try:
+                removed += await self._remove(row["id"], row["tenant_id"], row["document_id"])
+            except OSError as error:  # must not hold up the other deletions
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup("deleted files are still there", errors)
         return removed
 
     async def remove_stale(self, *, versions: int) -> Removed:
         """Remove the chunks of up to `versions` that newer ones replaced or that were given up."""
         async with self._database.platform() as connection:
             rows = await connection.fetch(
-                "SELECT id, tenant_id, generation FROM stale_versions($1) "
-                "WHERE coalesce(lease_until, '-infinity') <= now()",
-                versions,
+                "SELECT id, tenant_id, generation FROM stale_versions($1)", versions
             )
         removed = Removed()
         for row in rows:

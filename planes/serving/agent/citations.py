@@ -3,13 +3,19 @@
 import re
 from collections.abc import Sequence
 
+import structlog
+
 from planes.serving.sentences import Span, sentence_spans
 from planes.shared.analysis import terms
-from planes.shared.domain import Passage
+from planes.shared.domain import Chunk, Passage
 from planes.shared.wire import CitationOut
 
 _MARKER = re.compile(r"\[(\d{1,3})\]")
 _TRAILING_MARKERS = re.compile(r"(?:\s*\[\d{1,3}\])+\s*$")
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_THOUSANDS = re.compile(r"(?<=\d)[.,\u00a0\u202f](?=\d{3}(?!\d))")
+_MIN_SHARED_TERMS = 2
+_log = structlog.get_logger(__name__)
 
 
 class CitationTracker:
@@ -43,18 +49,23 @@ class CitationTracker:
 
 
 def best_quote(claim: str, text: str, language: str) -> Span | None:
-    """Return the span of the sentence of `text` that shares most words with `claim`.
+    """Return the span of the sentence of `text` that supports `claim` best, None if none does.
 
-    The measure is F1 over index terms; None if no sentence shares any.
+    The measure is F1 over index terms, among the sentences that hold at least half of the claim's
+    terms, two of them at least unless it has but one, and all of its numbers.
     """
     wanted = set(terms(claim, language))
     best, best_score = None, 0.0
     for start, end in sentence_spans(text):
-        if text[start:end] == claim:
+        sentence = text[start:end]
+        if sentence == claim:
             return start, end
-        present = set(terms(text[start:end], language))
+        if not _numbers(claim) <= _numbers(sentence):
+            continue
+        present = set(terms(sentence, language))
         shared = len(wanted & present)
-        score = 2 * shared / (len(wanted) + len(present)) if shared else 0.0
+        is_enough = 2 * shared >= len(wanted) and shared >= min(_MIN_SHARED_TERMS, len(wanted))
+        score = 2 * shared / (len(wanted) + len(present)) if shared and is_enough else 0.0
         if score > best_score:
             best, best_score = (start, end), score
     return best
@@ -63,26 +74,40 @@ def best_quote(claim: str, text: str, language: str) -> Span | None:
 def cite(number: int, passage: Passage, span: Span) -> CitationOut | None:
     """Return the citation of `passage.chunk.text[span]`, or None where it would not hold.
 
-    It holds if the chunk's text is as long as its offsets say and the quote, read by its offsets in
-    the document, is the quoted text and not empty.
+    What `holds` refuses is logged: it is a defect of the index or of ours.
     """
     chunk = passage.chunk
-    quote = chunk.text[span[0] : span[1]]
-    start, end = chunk.start + span[0], chunk.start + span[1]
-    is_exact = chunk.text[start - chunk.start : end - chunk.start] == quote
-    if not quote or not is_exact or chunk.end - chunk.start != len(chunk.text) or end > chunk.end:
-        return None
-    return CitationOut(
+    citation = CitationOut(
         marker=f"[{number}]",
         document_id=chunk.document_id,
         document_name=passage.document_name,
         version=passage.version,
         page=chunk.page,
-        start=start,
-        end=end,
-        quote=quote,
+        start=chunk.start + span[0],
+        end=chunk.start + span[1],
+        quote=chunk.text[slice(*span)],
         score=passage.score,
     )
+    if holds(citation, chunk):
+        return citation
+    _log.error("citation dropped", chunk_id=str(chunk.id), start=citation.start, end=citation.end)
+    return None
+
+
+def holds(citation: CitationOut, chunk: Chunk) -> bool:
+    """Tell whether the quote that goes out is what the chunk holds at the citation's offsets.
+
+    This proves that quote and offsets agree with the chunk, and the chunk's text with its length.
+    It does not read the document: that a chunk's text is its slice of the stored text is checked by
+    ingestion, before a version is published.
+    """
+    start, end = citation.start - chunk.start, citation.end - chunk.start
+    fits = chunk.end - chunk.start == len(chunk.text) and 0 <= start < end <= len(chunk.text)
+    return fits and chunk.text[start:end] == citation.quote
+
+
+def _numbers(text: str) -> set[str]:
+    return set(_NUMBER.findall(_THOUSANDS.sub("", text)))
 
 
 def _claim(before: str) -> str:

@@ -17,6 +17,7 @@ from planes.serving.agent.state import (
     TextAdded,
     TokensSpent,
 )
+from planes.serving.generation.fitting import PromptRead
 from planes.shared.analysis import detect_language, terms
 from planes.shared.domain import ChatMode, FinishReason
 from planes.shared.errors import Unavailable
@@ -84,11 +85,14 @@ async def decline(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState
 
 async def generate(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
     """Write `answer`, telling its text, its citations and its tokens while it grows."""
-    tracker = CitationTracker(state.get("passages", ()))
+    prompt = _prompt(state)
+    tracker = CitationTracker(prompt.passages)
     pieces: list[str] = []
     told, usage, finish_reason = 0, Usage(prompt_tokens=0, completion_tokens=0), None
-    async with aclosing(runtime.context.generator.generate(_prompt(state))) as generated:
+    async with aclosing(runtime.context.generator.generate(prompt)) as generated:
         async for piece in generated:
+            if isinstance(piece, PromptRead):
+                tracker = CitationTracker(prompt.passages[: piece.passages])
             if piece.text:
                 pieces.append(piece.text)
                 runtime.stream_writer(TextAdded(piece.text, piece.completion_tokens))

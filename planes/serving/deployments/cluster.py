@@ -26,7 +26,7 @@ class LocalCluster:
     """
 
     def __init__(self, folder: Path, *, object_store_bytes: int) -> None:
-        """Store where Ray may write; `start` starts it."""
+        """Store where Ray may write and what all may enter; `start` starts it."""
         self._folder = folder
         self._object_store_bytes = object_store_bytes
         self._node: Any = None

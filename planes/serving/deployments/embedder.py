@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from ray import serve
 
+from planes.serving.deployments.loopback import listen_on_loopback
+
 if TYPE_CHECKING:
     from planes.shared.embedding import MiniLMEmbedder, Vectors
 
@@ -17,6 +19,7 @@ class Embedder:
 
     def __init__(self, *, threads: int) -> None:
         """Load the model (under a second)."""
+        listen_on_loopback()
         # The process that binds deployments imports this module and must not load OpenVINO.
         from planes.shared.embedding import MiniLMEmbedder
 

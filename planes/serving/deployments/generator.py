@@ -5,10 +5,14 @@ from typing import Any
 
 from ray import serve
 from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 
+from planes.serving.deployments.loopback import listen_on_loopback
 from planes.serving.generation.qwen import QwenGenerator
 from planes.shared.errors import PlatformError, Unavailable
 from planes.shared.ports import Generated, Prompt
+
+_DOWN = "The language model does not answer. Try again."
 
 
 @serve.deployment(max_ongoing_requests=16, ray_actor_options={"num_cpus": 0})
@@ -17,8 +21,12 @@ class LanguageModel:
 
     def __init__(self, weights: str, *, model: str) -> None:
         """Load the weights."""
+        listen_on_loopback()
         self._generator = QwenGenerator(weights, model=model)
         self._generator.load()
+
+    async def check(self) -> None:
+        """Return: a replica that runs this has its weights loaded."""
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Generated, None]:
         """Yield an answer; the caller's hang-up closes it."""
@@ -31,8 +39,20 @@ class RemoteGenerator:
 
     def __init__(self, handle: Any, *, model: str) -> None:
         """Store the deployment's handle."""
+        self._checked = handle
         self._handle = handle.options(stream=True)
         self.model = model
+
+    async def check(self) -> None:
+        """Ask a replica whether it is there; the caller sets the deadline.
+
+        Raises:
+            Unavailable: None answers.
+        """
+        try:
+            await self._checked.check.remote()
+        except (RayError, RayServeException) as error:
+            raise Unavailable(_DOWN) from error
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Generated, None]:
         """Yield the answer piece by piece; closing the iterator stops the work.
@@ -47,7 +67,7 @@ class RemoteGenerator:
                 yield piece
         except PlatformError:
             raise
-        except RayError as error:
-            raise Unavailable("The language model does not answer. Try again.") from error
+        except (RayError, RayServeException) as error:
+            raise Unavailable(_DOWN) from error
         finally:
             answer.cancel()

@@ -12,6 +12,7 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
+from planes.serving.deployments.loopback import listen_on_loopback
 from planes.serving.ray_environment import LOG_VARIABLE
 from planes.shared.errors import Unavailable
 from planes.shared.telemetry import configure_logging
@@ -34,6 +35,7 @@ class Ingress:
         self, settings: "ServingSettings", embedder: Any, language_model: Any | None = None
     ) -> None:
         """Store the settings and the handles of the other deployments."""
+        listen_on_loopback()
         self._settings = settings
         self._embedder = embedder
         self._language_model = language_model

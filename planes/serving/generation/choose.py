@@ -1,5 +1,6 @@
 """Which generator runs, and why."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,9 +67,21 @@ def _weights(settings: ServingSettings) -> Path | None:
     if settings.models_dir is not None:
         candidates.append(settings.models_dir / settings.qwen_model)
     for folder in candidates:
-        if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
+        if (folder / "config.json").is_file() and _has_all_weights(folder):
             return folder
     return None
+
+
+def _has_all_weights(folder: Path) -> bool:
+    """Tell a whole model from one whose download was cut off: an index names all its files."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return (folder / "model.safetensors").is_file()
+    try:
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError):  # the index itself was cut off
+        return False
+    return bool(names) and all((folder / str(name)).is_file() for name in names)
 
 
 def _qwen_name(settings: ServingSettings) -> str:

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from planes.serving.agent.prompts import DECLINED
+from planes.serving.generation.fitting import PromptRead
 from planes.serving.generation.tokens import TokenCounter
 from planes.serving.retrieval.hybrid import Embed
 from planes.serving.sentences import sentence_spans
@@ -75,8 +76,9 @@ class ExtractiveGenerator:
         if prompt.mode is not ChatMode.RAG:
             raise NoLanguageModel(NO_LANGUAGE_MODEL)
         passages, prompt_tokens = self._considered(prompt)
+        yield PromptRead("", prompt_tokens, 0, passages=len(passages))
         chosen = await self._choose(prompt, passages)
-        text, finish_reason = self._within(compose(chosen), prompt.max_tokens)
+        text, finish_reason = self._within(chosen, prompt.max_tokens)
         if not chosen:
             finish_reason = FinishReason.DECLINED
         for piece in _PIECE.finditer(text):
@@ -95,11 +97,19 @@ class ExtractiveGenerator:
             passages.append(passage)
         return passages, spent
 
-    def _within(self, text: str, max_tokens: int) -> tuple[str, FinishReason]:
-        """Return the text, or as many of its whole sentences as fit, or its beginning."""
-        if self._tokens.count(text) <= max_tokens:
-            return text, FinishReason.STOP
-        return self._tokens.cut(text, max_tokens), FinishReason.LENGTH
+    def _within(self, chosen: Sequence[Sentence], max_tokens: int) -> tuple[str, FinishReason]:
+        """Return the answer, or as many of its whole sentences as fit, or the first's beginning.
+
+        A beginning has no marker, so it is not cited.
+        """
+        for count in range(len(chosen), 0, -1):
+            text = compose(chosen[:count])
+            if self._tokens.count(text) <= max_tokens:
+                is_whole = count == len(chosen)
+                return text, FinishReason.STOP if is_whole else FinishReason.LENGTH
+        text = compose(chosen[:1])
+        cut = self._tokens.cut(text, max_tokens)
+        return cut, FinishReason.STOP if cut == text else FinishReason.LENGTH
 
     async def _choose(self, prompt: Prompt, passages: Sequence[Passage]) -> list[Sentence]:
         """Score all sentences by words, the most promising ones by meaning too.

@@ -1,21 +1,29 @@
-"""A prompt into the tokens that were paid for."""
+"""A prompt into the tokens that were paid for, and what became of its passages."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from planes.serving.agent.prompts import chat_messages
-from planes.shared.domain import Passage
+from planes.shared.domain import ChatMode, Passage
 from planes.shared.errors import InvalidInput
-from planes.shared.ports import Prompt
+from planes.shared.ports import Generated, Prompt
 from planes.shared.wire import ChatTurn
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """The messages that fit, and how many tokens they are."""
+    """The messages that fit, how many tokens they are, and how many passages they hold."""
 
     messages: list[dict[str, str]]
     prompt_tokens: int
+    passages: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRead(Generated):
+    """An answer's first piece, without text: only the first `passages` of the prompt were read."""
+
+    passages: int = 0
 
 
 def fit(prompt: Prompt, count: Callable[[list[dict[str, str]]], int]) -> Fitted:
@@ -32,11 +40,12 @@ def fit(prompt: Prompt, count: Callable[[list[dict[str, str]]], int]) -> Fitted:
     """
     history: Sequence[ChatTurn] = prompt.history
     passages: Sequence[Passage] = prompt.passages
+    is_rag = prompt.mode is ChatMode.RAG
     while True:
         messages = chat_messages(prompt, passages=passages, history=history)
         tokens = count(messages)
         if tokens <= prompt.max_prompt_tokens:
-            return Fitted(messages, tokens)
+            return Fitted(messages, tokens, len(passages) if is_rag else 0)
         if history:
             history = history[1:]
         elif passages:

@@ -14,7 +14,7 @@ import structlog
 from httpx_sse import EventSource, SSEError
 
 from planes.serving.generation.completion import BrokenAnswer, Completion
-from planes.serving.generation.fitting import fit
+from planes.serving.generation.fitting import PromptRead, fit
 from planes.serving.generation.tokens import TokenCounter
 from planes.shared.errors import PlatformError, Unavailable
 from planes.shared.ports import Generated, Prompt
@@ -74,11 +74,15 @@ class OpenAIGenerator:
         fitted = fit(prompt, self._count)
         completion = Completion(prompt, fitted.prompt_tokens, self._tokens)
         first_token_at = asyncio.get_running_loop().time() + self._deadlines.first_token_s
+        has_begun = False
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 answer = self._attempt(self._body(fitted.messages, prompt), first_token_at)
                 async with aclosing(answer) as events:
                     async for data in events:
+                        if not has_begun:
+                            has_begun = True
+                            yield PromptRead("", fitted.prompt_tokens, 0, passages=fitted.passages)
                         if (piece := completion.read(data)) is not None:
                             yield piece
                 last = completion.finish()

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from planes.serving.generation.fitting import fit
+from planes.serving.generation.fitting import PromptRead, fit
 from planes.shared.domain import FinishReason
 from planes.shared.errors import Unavailable
 from planes.shared.ports import Generated, Prompt
@@ -73,6 +73,7 @@ class QwenGenerator:
         )
         try:
             count = 0
+            yield PromptRead("", fitted.prompt_tokens, 0, passages=fitted.passages)
             while (piece := await pieces.get()) is not None:
                 text, count = piece
                 yield Generated(text, fitted.prompt_tokens, count)

@@ -8,7 +8,7 @@ from planes.shared.stores.postgres import Database
 
 _LIVING_VERSIONS = """
 SELECT v.id, d.name, v.number FROM document_versions v JOIN documents d ON d.id = v.document_id
-WHERE v.id = ANY ($1) AND d.deleted_at IS NULL
+WHERE v.id = ANY ($1) AND d.deleted_at IS NULL AND v.visibility = 'live'
 """
 
 
@@ -30,7 +30,7 @@ class DocumentRegistry:
     async def living_versions(
         self, tenant_id: UUID, version_ids: Iterable[UUID]
     ) -> dict[UUID, NamedVersion]:
-        """Return the versions of documents that are not deleted; others are absent.
+        """Return the live versions of documents that are not deleted; others are absent.
 
         Raises:
             Unavailable: The database does not answer.

@@ -2,8 +2,7 @@
 
 import asyncio
 import os
-import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -35,7 +34,7 @@ class FolderObjects:
         """
         return await asyncio.to_thread(self._path(key).read_bytes)
 
-    async def stream(self, key: str) -> AsyncIterator[bytes]:
+    async def stream(self, key: str) -> AsyncGenerator[bytes, None]:
         """Yield an object in blocks of at most 1 MiB.
 
         Raises:
@@ -48,12 +47,29 @@ class FolderObjects:
         finally:
             file.close()
 
+    async def copy(self, source: str, target: str) -> None:
+        """Write an object's content under another key too, replacing what is there.
+
+        Raises:
+            FileNotFoundError: There is no object of the key `source`.
+        """
+        async with self.writer(target) as writer:
+            async for block in self.stream(source):
+                await writer.write(block)
+
     async def remove(self, key: str) -> None:
         """Remove an object, if it is there, and the folders that this leaves empty."""
         await asyncio.to_thread(self._remove, self._path(key))
 
     async def remove_prefix(self, prefix: str) -> int:
-        """Remove every object below a prefix that ends with "/" and return how many there were."""
+        """Remove every object below a prefix that ends with "/".
+
+        Returns:
+            How many this call removed.
+
+        Raises:
+            OSError: Something below the prefix is still there.
+        """
         return await asyncio.to_thread(self._remove_tree, self._path(prefix))
 
     def _path(self, key: str) -> Path:
@@ -67,8 +83,10 @@ class FolderObjects:
         self._remove_empty_parents(path)
 
     def _remove_tree(self, path: Path) -> int:
-        count = sum(len(files) for _, _, files in os.walk(path))
-        shutil.rmtree(path, ignore_errors=True)
+        count = 0
+        for folder, _, files in os.walk(path, topdown=False, onerror=_raise_unless_absent):
+            count += sum(_removed(Path(folder, name).unlink) for name in files)
+            _removed(Path(folder).rmdir)
         self._remove_empty_parents(path)
         return count
 
@@ -80,6 +98,20 @@ class FolderObjects:
                 parent.rmdir()
             except OSError:
                 return
+
+
+def _removed(remove: Callable[[], None]) -> bool:
+    """Whether this call removed it, and not another one before."""
+    try:
+        remove()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _raise_unless_absent(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 class ObjectWriter:

@@ -92,12 +92,8 @@ async def post_conversation(
     question = Question(
         message=request.message, mode=request.mode, document_ids=request.document_ids
     )
-    answer = await chat.whole(account.context, question, None)
-    if request.title is not None:
-        changes: dict[str, object] = {"title": request.title}
-        row = await conversations.change(account.context, answer.conversation_id, changes)
-    else:
-        row = await conversations.find(account.context, answer.conversation_id)
+    answer = await chat.whole(account.context, question, None, title=request.title)
+    row = await conversations.find(account.context, answer.conversation_id)
     return NewConversation(**_conversation(row).model_dump(), answer=answer)
 
 

@@ -58,7 +58,7 @@ class ChatService:
         self,
         context: TenantContext,
         question: Question,
-        conversation_id: UUID | None,
+        intent: Intent,
         *,
         is_stream: bool,
     ) -> Answer:
@@ -73,7 +73,6 @@ class ChatService:
         """
         if question.wanted_mode == ChatMode.OPEN:
             self._parts.monitor.require_language_model()
-        intent = self._intent(question, conversation_id)
         async with self._parts.database.platform() as connection:
             reservation = await repository.reserve(connection, context, intent)
         ledger = AnswerLedger(self._parts.database, context, intent.answer_id)
@@ -89,9 +88,20 @@ class ChatService:
         return answer
 
     async def whole(
-        self, context: TenantContext, question: Question, conversation_id: UUID | None
+        self,
+        context: TenantContext,
+        question: Question,
+        conversation_id: UUID | None,
+        *,
+        title: str | None = None,
     ) -> ChatAnswer:
         """Answer and wait for the end; a failure takes the question back.
+
+        Args:
+            context: Who asks.
+            question: What is asked.
+            conversation_id: Where; None starts a conversation.
+            title: Of the new conversation; made of the question if None.
 
         Raises:
             NotFound: The conversation is not the caller's.
@@ -100,7 +110,8 @@ class ChatService:
             NoLanguageModel: Open chat without a language model.
             PlatformError: What went wrong on the way.
         """
-        answer = await self._begin(context, question, conversation_id, is_stream=False)
+        intent = self._intent(question, conversation_id, title)
+        answer = await self._begin(context, question, intent, is_stream=False)
         await answer.first_event()
         async for _ in answer.events():
             pass
@@ -116,7 +127,8 @@ class ChatService:
         Raises:
             PlatformError: As `whole`, as long as there was no first event.
         """
-        answer = await self._begin(context, question, conversation_id, is_stream=True)
+        intent = self._intent(question, conversation_id, None)
+        answer = await self._begin(context, question, intent, is_stream=True)
         return await answer.first_event(), answer
 
     async def close(self) -> None:
@@ -126,12 +138,14 @@ class ChatService:
         if self._running:
             await asyncio.wait(self._running, timeout=_SHUTDOWN_S)
 
-    def _intent(self, question: Question, conversation_id: UUID | None) -> Intent:
+    def _intent(
+        self, question: Question, conversation_id: UUID | None, title: str | None
+    ) -> Intent:
         is_new = conversation_id is None
         return Intent(
             answer_id=new_id(),
             conversation_id=conversation_id or new_id(),
-            title=title_of(question.message) if is_new else None,
+            title=(title or title_of(question.message)) if is_new else None,
             mode=question.wanted_mode or (ChatMode.RAG if is_new else None),
             document_ids=question.document_ids,
             question_id=new_id(),

@@ -91,6 +91,26 @@ async def list_documents(
     )
 
 
+async def matching_documents(
+    connection: Connection,
+    context: TenantContext,
+    document_ids: list[UUID] | None,
+    tags: list[str] | None,
+    metadata: dict[str, Any] | None,
+) -> list[UUID]:
+    """Return living documents among the given ones with one of the tags and all the metadata."""
+    rows = await connection.fetch(
+        "SELECT id FROM documents WHERE tenant_id = $1 AND deleted_at IS NULL "
+        "AND ($2::uuid[] IS NULL OR id = ANY ($2)) AND ($3::text[] IS NULL OR tags && $3) "
+        "AND ($4::jsonb IS NULL OR metadata @> $4)",
+        context.tenant_id,
+        document_ids,
+        tags,
+        metadata,
+    )
+    return [row["id"] for row in rows]
+
+
 async def open_upload(
     connection: Connection, context: TenantContext, new: tuple[UUID, UUID], lifetime: timedelta
 ) -> None:

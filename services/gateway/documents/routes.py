@@ -214,7 +214,7 @@ def _document(row: asyncpg.Record) -> Document:
 def _job(job_id: UUID, rows: list[asyncpg.Record]) -> Job:
     statuses = [row["status"] for row in rows]
     ready, failed = statuses.count("ready"), statuses.count("failed")
-    if rows[0]["cancelled_at"] is not None:
+    if rows[0]["cancelled_at"] is not None or all(row["deleted_at"] for row in rows):
         status = "cancelled"
     elif _FINISHED.issuperset(statuses):
         status = "succeeded" if ready else "failed"

@@ -4,11 +4,12 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+import orjson
 from pydantic import BaseModel, Field, field_validator
 
 from planes.shared.domain import DocumentStatus
 from planes.shared.wire import PassageOut
-from services.gateway.schemas import InputModel, Text
+from services.gateway.schemas import InputModel, Tag, Text
 
 
 class DocumentError(BaseModel):
@@ -102,6 +103,25 @@ class SearchInput(InputModel):
     query: Text = Field(min_length=1, max_length=4000, examples=["How long is the warranty?"])
     top_k: int = Field(default=10, ge=1, le=50)
     document_ids: list[UUID] | None = Field(default=None, max_length=1000)
+    tags: list[Tag] | None = Field(
+        default=None, max_length=32, description="Only documents with one of these tags."
+    )
+    filter: dict[str, Any] | None = Field(
+        default=None,
+        description="Only documents whose metadata hold these members.",
+        examples=[{"department": "legal"}],
+    )
+
+    @field_validator("filter")
+    @classmethod
+    def _storable(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        try:
+            encoded = orjson.dumps(value)
+        except (orjson.JSONEncodeError, TypeError) as error:
+            raise ValueError("the filter is nested too deeply, or not valid Unicode") from error
+        if b"\\u0000" in encoded:
+            raise ValueError("the NUL character is not allowed")
+        return value
 
     @field_validator("query")
     @classmethod

@@ -1,13 +1,17 @@
 """From an upload to searchable chunks, on a real PostgreSQL and the real model."""
 
 import asyncio
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
 
+from planes.data.pipeline.extracted import ExtractedText
 from planes.data.pipeline.lease import LeaseKeeper
+from planes.data.pipeline.parse import Parser
 from planes.data.pipeline.registry import Progress, Registry
 from planes.shared.domain import DocumentStatus, SearchScope, text_key
+from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
 from tests.fakes_data import PDF, pdf
@@ -136,6 +140,105 @@ async def test_a_document_that_is_never_finished_fails_in_the_end(platform: Plat
             await pipeline.claim(seconds=10, documents=100, attempts=3)
     version = await platform.version(upload)
     assert (version["status"], version["error"]["code"]) == ("failed", "interrupted")
+
+
+async def test_a_document_that_may_end_runs_is_claimed_alone(platform: Platform) -> None:
+    suspect = await platform.upload(TEXT)
+    texts = (OTHER, OTHER * 2)
+    others = [await platform.upload(text, tenant_id=suspect.tenant_id) for text in texts]
+    await platform.admin.execute(
+        "UPDATE document_versions SET attempts = 2 WHERE id = $1", suspect.version_id
+    )
+    async with platform.run("one") as pipeline:
+        claimed = await pipeline.claim(seconds=10, documents=100, attempts=5)
+        assert [work.version_id for work in claimed] == [suspect.version_id]
+    async with platform.run("two") as pipeline:
+        claimed = await pipeline.claim(seconds=10, documents=100, attempts=5)
+        assert {work.version_id for work in claimed} == {one.version_id for one in others}
+
+
+async def test_a_suspect_behind_others_does_not_join_them(platform: Platform) -> None:
+    first = await platform.upload(TEXT)
+    suspect = await platform.upload(OTHER, tenant_id=first.tenant_id)
+    await platform.admin.execute(
+        "UPDATE document_versions SET attempts = 2 WHERE id = $1", suspect.version_id
+    )
+    async with platform.run("run") as pipeline:
+        claimed = await pipeline.claim(seconds=10, documents=100, attempts=5)
+        assert [work.version_id for work in claimed] == [first.version_id]
+
+
+async def test_an_outage_costs_no_attempt_but_of_the_document_in_hand(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await platform.upload(TEXT)
+    other = await platform.upload(OTHER, tenant_id=first.tenant_id)
+
+    def fail(*_: object) -> ExtractedText:
+        raise Unavailable("the parser does not answer")
+
+    monkeypatch.setattr(Parser, "parse", fail)
+    async with platform.run("run") as pipeline:
+        await pipeline.claim(seconds=10, documents=100, attempts=3)
+        with pytest.raises(Unavailable):
+            await pipeline.parse()
+    assert (await platform.version(first))["attempts"] == 1
+    assert (await platform.version(other))["attempts"] == 0
+
+
+async def test_an_abandoned_version_under_a_lease_does_not_wait(platform: Platform) -> None:
+    upload = await platform.upload(TEXT)
+    database = Database(platform.settings.database_url.get_secret_value(), service="test")
+    await database.open()
+    registry = Registry(database, worker="run")
+    await platform.admin.execute(
+        "UPDATE document_versions SET status = 'cancelled', visibility = 'hidden', "
+        "lease_until = now() + interval '1 minute' WHERE id = $1",
+        upload.version_id,
+    )
+    assert (await registry.waiting()).removals == 0
+    await platform.expire_leases()
+    assert (await registry.waiting()).removals == 1
+    await database.close()
+
+
+async def test_a_keeper_that_failed_is_heard_of(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planes.data.pipeline.lease._WRITE_EVERY_S", 0.01)
+    failed = asyncio.Event()
+
+    async def fail(*_: object) -> None:
+        failed.set()
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(Registry, "report", fail)
+    with pytest.raises(ValueError, match="a defect"):
+        async with platform.run("run"):
+            await asyncio.wait_for(failed.wait(), 10)
+
+
+async def test_progress_that_could_not_be_written_is_written_later(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planes.data.pipeline.lease._WRITE_EVERY_S", 0.01)
+    correct, outage, written = Registry.report, [Unavailable("once")], asyncio.Event()
+
+    async def fail_once(registry: Registry, progress: Iterable[Progress]) -> None:
+        notes = list(progress)
+        if notes and outage:
+            raise outage.pop()
+        await correct(registry, notes)
+        if notes:
+            written.set()
+
+    monkeypatch.setattr(Registry, "report", fail_once)
+    upload = await platform.upload(TEXT)
+    async with platform.run("run") as pipeline:
+        await pipeline.claim(seconds=10, documents=1, attempts=3)
+        await pipeline.parse()
+        await asyncio.wait_for(written.wait(), 10)
+        assert (await platform.version(upload))["percent"] > 0
 
 
 async def test_a_run_claims_only_what_it_can_do_in_time(platform: Platform) -> None:

@@ -5,8 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -68,6 +68,46 @@ def session_members(leader: int) -> list[int]:
     return found
 
 
+def run_folder(process: "subprocess.Popen[bytes]") -> Path:
+    """The folder where the run keeps the program that Ray starts as HAProxy."""
+    for member in session_members(process.pid):
+        try:
+            environment = Path(f"/proc/{member}/environ").read_bytes()
+        except OSError:  # it has just ended
+            continue
+        for entry in environment.split(b"\0"):
+            name, _, value = entry.decode().partition("=")
+            if name == "RAY_SERVE_HAPROXY_BINARY_PATH":
+                return Path(value).parent
+    raise AssertionError("no process of the run knows its HAProxy")
+
+
+def sockets_of(members: Iterable[int]) -> set[str]:
+    """The inodes of the sockets that processes hold."""
+    links = []
+    for member in members:
+        with suppress(OSError):  # it has just ended
+            for descriptor in list(Path(f"/proc/{member}/fd").iterdir()):
+                with suppress(OSError):
+                    links.append(str(descriptor.readlink()))
+    return {link[8:-1] for link in links if link.startswith("socket:[")}
+
+
+def listeners_beyond_loopback(members: Iterable[int]) -> list[str]:
+    """Addresses, as the kernel writes them, that processes listen on and that are not loopback."""
+    loopback = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+    owned, found, listening = sockets_of(members), [], 0
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in owned:
+                listening += 1
+                if fields[1].split(":")[0] not in loopback:
+                    found.append(fields[1])
+    assert listening > 5
+    return found
+
+
 def wait_until_nobody_is_left(leader: int) -> list[int]:
     deadline = time.monotonic() + 10
     while (left := session_members(leader)) and time.monotonic() < deadline:
@@ -82,6 +122,9 @@ def test_the_plane_serves_and_leaves_nobody_behind_when_it_is_killed(
     with plane(database_urls["serving"], tmp_path) as (process, address):
         assert wait_until_healthy(process, address)["status"] == "ok"
         assert len(session_members(process.pid)) > 5
+        assert (folder := run_folder(process)).stat().st_mode & 0o777 == 0o700
+        assert (folder / "r").is_dir()
+        assert listeners_beyond_loopback(session_members(process.pid)) == []
         process.kill()
         process.wait()
         assert wait_until_nobody_is_left(process.pid) == []

@@ -1,14 +1,16 @@
 """The ingress as Serve builds it, in Serve's local testing mode: no cluster, no sockets."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import pytest
 from ray import serve
 from ray.serve.exceptions import RayServeException
 
+from planes.serving.deployments.generator import RemoteGenerator
 from planes.serving.deployments.ingress import embedding_by
 from planes.shared.embedding import MiniLMEmbedder, Vectors
 from planes.shared.errors import Unavailable
+from planes.shared.ports import Generated
 
 pytestmark = [
     pytest.mark.integration,
@@ -27,6 +29,29 @@ class UnbatchedEmbedder:
         if not texts:
             raise RayServeException("no replica")
         return self._embedder.embed(texts)
+
+
+@serve.deployment
+class FailingModel:
+    """A language model whose replicas cannot be reached."""
+
+    async def check(self) -> None:
+        raise RayServeException("no replica")
+
+    async def generate(self, prompt: str) -> AsyncGenerator[Generated, None]:
+        yield Generated(prompt, 1, 1)
+        raise RayServeException("no replica")
+
+
+async def test_a_language_model_without_replicas_is_unavailable() -> None:
+    handle = serve.run(FailingModel.bind(), name="failing", _local_testing_mode=True)
+    generator = RemoteGenerator(handle, model="qwen")
+    with pytest.raises(Unavailable, match="language model"):
+        await generator.check()
+    answer = generator.generate("Why?")  # type: ignore[arg-type]  # the fake needs no more
+    assert (await anext(answer)).text == "Why?"
+    with pytest.raises(Unavailable, match="language model"):
+        await anext(answer)
 
 
 async def test_the_ingress_embeds_through_a_handle_and_translates_its_failures(

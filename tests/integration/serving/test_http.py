@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from uuid import UUID, uuid4
 
+import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -13,6 +14,7 @@ from planes.shared.domain import TenantContext
 from planes.shared.embedding import MiniLMEmbedder
 from planes.shared.errors import Unavailable
 from planes.shared.wire import Done, SearchResponse, ServingHealth, ServingTokens
+from tests.conftest import free_port
 from tests.fakes_serving import TOKEN_SECRET, Library, embedding_in_process, events_of
 
 pytestmark = pytest.mark.integration
@@ -134,6 +136,23 @@ async def test_hidden_versions_and_deleted_documents_are_not_found(
     assert await search(client, tenant, "harbour") == []
 
 
+@pytest.mark.parametrize("visibility", ["none", "hidden", "gone"])
+async def test_only_chunks_of_live_versions_are_found(
+    client: httpx.AsyncClient,
+    library: Library,
+    database_urls: Mapping[str, str],
+    visibility: str,
+) -> None:
+    tenant = await library.add_tenant()
+    _, version = await library.add_document(tenant, "harbour.txt", HARBOUR)
+    assert len(await search(client, tenant, "harbour")) == 2
+    owner = await asyncpg.connect(database_urls["admin"])
+    change = "UPDATE document_versions SET visibility = $2 WHERE id = $1"
+    await owner.execute(change, version, visibility)
+    await owner.close()
+    assert await search(client, tenant, "harbour") == []
+
+
 async def test_a_tenant_without_documents_is_told_that_nothing_was_found(
     client: httpx.AsyncClient, library: Library
 ) -> None:
@@ -195,10 +214,26 @@ async def test_health_tells_which_part_is_down_and_answers_say_unavailable(
     app.state.plane.embed = app.state.plane.retriever._embed = broken
     response = await client.get("/v1/health")
     assert response.status_code == 503
-    assert response.json()["parts"]["embedder"] == "unavailable"
+    parts = response.json()["parts"]
+    assert parts == {"database": "ok", "embedder": "unavailable", "generator": "unavailable"}
     response = await client.post("/v1/answer", json=question("Why?"), headers=headers(uuid4()))
     _, name, problem = events_of(response.text)[-1]
     assert (name, problem["code"], problem["status"]) == ("error", "unavailable", 503)
+
+
+async def test_without_its_language_model_the_plane_is_degraded(
+    database_urls: Mapping[str, str], embedder: MiniLMEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_urls["serving"])
+    monkeypatch.setenv("SERVING_TOKEN_SECRET", TOKEN_SECRET)
+    address = f"http://127.0.0.1:{free_port()}/v1"
+    settings = ServingSettings(openai_base_url=address, openai_model="llama")
+    plane = build_plane(settings, embedding_in_process(embedder))
+    await plane.open()
+    health = await plane.health()
+    await plane.close()
+    assert health.status == "degraded"
+    assert health.parts == {"database": "ok", "embedder": "ok", "generator": "unavailable"}
 
 
 async def test_many_questions_at_once_are_answered_each_for_its_own_tenant(

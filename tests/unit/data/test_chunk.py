@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from planes.data.pipeline.chunk import MAX_TOKENS, Chunker, TextChunk, embedded_text
-from planes.data.pipeline.extracted import ExtractedText, HeadingSpan, PageSpan, TextBuilder
+from planes.data.pipeline.extracted import ExtractedText, HeadingSpan, TextBuilder
 from planes.data.pipeline.formats import markdown
 from planes.shared.embedding import load_tokenizer
 
@@ -59,12 +59,20 @@ def test_any_text_keeps_its_offsets(text: str) -> None:
         assert chunk.text.strip()
 
 
-def test_a_chunk_is_on_the_page_where_it_starts() -> None:
-    text = "first page\n\nsecond page " + "words " * 400
-    extracted = ExtractedText(text, (PageSpan(1, 0, 10), PageSpan(2, 12, len(text))))
+def test_a_chunk_is_on_the_page_where_it_stands() -> None:
+    builder = TextBuilder()
+    for page in ("first page", "", "second page", "words " * 400, ""):
+        builder.add_page(page)
+    extracted = builder.build()
     chunks = chunks_of(extracted)
-    assert [chunk.page for chunk in chunks] == [1 if c.start < 12 else 2 for c in chunks]
-    assert {chunk.page for chunk in chunks} == {1, 2} or chunks[0].start < 12
+    spans = {span.page: span for span in extracted.pages}
+    for chunk in chunks:
+        page = spans[chunk.page]
+        assert page.start <= chunk.start < chunk.start + len(chunk.text.rstrip()) <= page.end
+        assert extracted.text[chunk.start : chunk.end] == chunk.text
+    assert [chunk.page for chunk in chunks] == [1, 3, *[4] * (len(chunks) - 2)]
+    kept = "".join("".join(chunk.text.split()) for chunk in chunks)
+    assert kept == "".join(extracted.text.split())
 
 
 def test_a_format_without_pages_has_none() -> None:

@@ -5,7 +5,8 @@ import pytest
 
 from planes.data.pipeline.extracted import ExtractedText
 from planes.data.pipeline.formats import docx as word
-from planes.data.pipeline.formats import html, markdown
+from planes.data.pipeline.formats import html, markdown, plain
+from planes.shared.errors import DocumentRejected
 from tests.fakes_data import docx_of, docx_with_body
 
 
@@ -81,6 +82,45 @@ def test_html_that_is_all_navigation_is_kept() -> None:
 def test_html_is_read_in_the_declared_encoding_if_there_is_one(declared: str) -> None:
     page = f"<meta {declared}><p>Straße, Größe und Ärger in der großen Stadt</p>"
     assert "Straße" in html.extract(page.encode("cp1252")).text
+
+
+def test_html_nested_deep_is_whole_and_deeper_still_is_rejected() -> None:
+    page = "<p>BEFORE</p>{}in{}<p>AFTER</p>"
+    deep = page.format("<div>" * 300, "</div>" * 300)
+    assert html.extract(deep.encode()).text.split() == ["BEFORE", "in", "AFTER"]
+    with pytest.raises(DocumentRejected) as rejected:
+        html.extract(page.format("<div>" * 3000, "</div>" * 3000).encode())
+    assert rejected.value.code == "too-complex"
+
+
+@pytest.mark.parametrize("label", ["iso-8859-1", "latin-1", "us-ascii"])
+def test_html_labels_of_latin_1_mean_windows_1252(label: str) -> None:
+    page = f"<meta charset={label}><p>“Straße” cost 5 €</p>"
+    assert html.extract(page.encode("cp1252")).text == "“Straße” cost 5 €"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_wins_over_what_html_declares(encoding: str) -> None:
+    page = "<meta charset=windows-1252><p>Straße</p>"
+    assert html.extract(page.encode(encoding)).text == "Straße"
+
+
+def test_a_heading_inside_a_table_row_does_not_make_the_row_one() -> None:
+    row = b"<table><tr><td><h2>River</h2></td><td>a long text</td></tr></table><p>after</p>"
+    extracted = html.extract(row)
+    assert extracted.text == "River | a long text\n\nafter"
+    assert headings(extracted) == []
+
+
+def test_a_broken_byte_in_utf8_changes_no_other_character() -> None:
+    text = "Der Fluß fließt über die Ebene, und die Brücke führt nach Köln. " * 5
+    broken = text.encode().replace("Köln".encode(), b"K\xc3ln", 1)
+    assert plain.extract(broken).text == text.replace("Köln", "K\ufffdln", 1)
+
+
+def test_a_few_accents_in_another_encoding_are_read_in_it() -> None:
+    text = "A plain English text, in which the café is named once in a while. " * 5
+    assert plain.extract(text.encode("cp1252")).text == text
 
 
 def test_markdown_marks_headings_outside_code() -> None:

@@ -1,11 +1,16 @@
 """What becomes of whole files, through the real parser process."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict
 
 import docx
+import orjson
 import pytest
 
+from planes.data.pipeline.frames import read_frame, write_frame
 from planes.data.pipeline.parse import ParseLimits, Parser
 from planes.shared.errors import DocumentRejected
 from tests.fakes_data import DOCX, PDF, docx_of, docx_with_body, pdf
@@ -82,7 +87,18 @@ def test_a_file_that_takes_too_long_is_too_complex() -> None:
         assert hasty.parse(b"still here", "text/plain").has_words
 
 
-def test_a_text_beyond_the_limit_is_too_complex() -> None:
+def test_a_text_beyond_the_limit_is_too_complex_before_it_leaves_the_process() -> None:
+    request = {"media_type": "text/plain", **asdict(ParseLimits(text_chars=10))}
+    command = [sys.executable, "-m", "planes.data.pipeline.parse_server"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        write_frame(server.stdin, orjson.dumps(request))
+        write_frame(server.stdin, b"more than ten characters")
+        reply = read_frame(server.stdout)
+        server.stdin.close()
+    assert reply is not None
+    assert orjson.loads(reply)["rejected"][0] == "too-complex"
     with Parser(ParseLimits(text_chars=10)) as strict:
         assert reason(strict, b"more than ten characters", "text/plain") == "too-complex"
 

@@ -50,6 +50,23 @@ def test_auto_takes_qwen_where_weights_and_extra_are_there(
     assert (choice.status.kind, choice.weights) == ("qwen", str(model))
 
 
+def test_weights_in_parts_count_once_all_that_their_index_names_are_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    model = weights(tmp_path)
+    (model / "model.safetensors").rename(model / "a.safetensors")
+    chosen = settings(monkeypatch, SERVING_MODELS_DIR=str(tmp_path))
+    monkeypatch.setattr(qwen, "is_installed", lambda: True)
+    assert "no weights" in choose(chosen).status.reason
+    index = model / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}')
+    assert "no weights" in choose(chosen).status.reason
+    (model / "b.safetensors").touch()
+    assert choose(chosen).weights == str(model)
+    index.write_text('{"weight_map": {"x": "a.safe')
+    assert "no weights" in choose(chosen).status.reason
+
+
 def test_a_model_in_a_folder_is_called_by_the_folders_name(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -1,10 +1,11 @@
 from dataclasses import replace
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planes.serving.agent.citations import CitationTracker, best_quote, cite
+from planes.serving.agent.citations import CitationTracker, best_quote, cite, holds
 from planes.shared.domain import Passage
 from tests.fakes_serving import passage
 
@@ -51,7 +52,7 @@ def test_neighbouring_markers_support_the_same_sentence() -> None:
     assert quotes(tracker, "The harbour is from 1901. The bridge is 300 m long [2][1].") == [
         "The bridge is 300 m long.",
     ]
-    assert quotes(tracker, " The bridge and the harbour are old [1][2].") == [
+    assert quotes(tracker, " The harbour opened for ships [2][1].") == [
         "The harbour opened in 1901.",
     ]
 
@@ -59,6 +60,26 @@ def test_neighbouring_markers_support_the_same_sentence() -> None:
 def test_the_same_quote_is_cited_once() -> None:
     tracker = CitationTracker([HARBOUR])
     assert len(quotes(tracker, "Opened in 1901 [1].", " It opened in 1901 [1].")) == 1
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "The tower has 40 floors",
+        "The tower collapsed",
+        "The tower closed in 1990",
+        "Since the fire of last winter the tower by the river is closed for repairs",
+    ],
+)
+def test_a_claim_that_its_passage_hardly_touches_is_not_cited(claim: str) -> None:
+    assert quotes(CitationTracker([passage("The tower is closed.")]), f"{claim} [1].") == []
+
+
+def test_a_number_of_the_claim_stands_in_the_quote_however_its_thousands_are_set_off() -> None:
+    tracker = CitationTracker([passage("The tower has 1,200 steps to its roof.")])
+    assert quotes(tracker, "The tower has 1300 steps [1].") == []
+    assert quotes(tracker, "The tower has 12 steps [1].") == []
+    assert len(quotes(tracker, "The tower has 1200 steps [1].")) == 1
 
 
 @pytest.mark.parametrize("broken", ["length", "empty"])
@@ -70,6 +91,25 @@ def test_a_citation_that_would_not_hold_is_not_made(broken: str) -> None:
     else:
         assert cite(1, HARBOUR, (5, 5)) is None
         assert cite(1, HARBOUR, (len(text), len(text) + 9)) is None
+
+
+@pytest.mark.parametrize(
+    "change", [{"start": 67}, {"end": 100}, {"quote": "Its cranes were built in Leeds."}]
+)
+def test_a_quote_that_is_not_the_text_at_its_offsets_does_not_hold(
+    change: dict[str, object],
+) -> None:
+    citation = cite(1, HARBOUR, (28, 59))
+    assert citation is not None
+    assert holds(citation, HARBOUR.chunk)
+    assert not holds(citation.model_copy(update=change), HARBOUR.chunk)
+
+
+def test_a_chunk_whose_offsets_do_not_fit_its_text_is_not_cited_but_logged() -> None:
+    moved = replace(HARBOUR, chunk=replace(HARBOUR.chunk, start=HARBOUR.chunk.start + 3))
+    with structlog.testing.capture_logs() as logs:
+        assert CitationTracker([moved]).feed("The harbour opened in 1901 [1].") == []
+    assert [line["event"] for line in logs] == ["citation dropped"]
 
 
 words = st.lists(

@@ -1,3 +1,4 @@
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -7,9 +8,11 @@ from planes.serving.agent.graph import Agent, build_graph
 from planes.serving.agent.prompts import DECLINED
 from planes.serving.agent.state import AgentTools
 from planes.serving.events import answer_events
+from planes.serving.generation.fitting import PromptRead
 from planes.serving.retrieval.hybrid import Retrieved
 from planes.shared.domain import ChatMode, FinishReason, SearchScope, TenantContext, new_id
 from planes.shared.errors import NoLanguageModel
+from planes.shared.ports import Generated, Prompt
 from planes.shared.wire import AnswerRequest, ChatTurn, Done, Problem, Scope
 from tests.fakes_serving import ScriptedGenerator, events_of, passage
 
@@ -61,6 +64,21 @@ async def test_an_answer_begins_with_meta_and_ends_with_done() -> None:
     assert done.grounded
     assert done.finish_reason is FinishReason.STOP
     assert [citation.quote for citation in done.citations] == ["The harbour opened in 1901."]
+
+
+class ForgetfulGenerator(ScriptedGenerator):
+    """One whose prompt had no room for any passage."""
+
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[Generated, None]:
+        yield PromptRead("", 7, 0, passages=0)
+        async for piece in super().generate(prompt):
+            yield piece
+
+
+async def test_a_passage_that_the_model_was_not_shown_is_not_cited() -> None:
+    told = await events(ForgetfulGenerator(["It opened in 1901 [1]."]))
+    done = Done.model_validate(told[-1][2])
+    assert (done.citations, done.grounded) == ((), False)
 
 
 async def test_usage_is_told_at_least_every_32_tokens() -> None:

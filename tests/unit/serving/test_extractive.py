@@ -1,10 +1,12 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from planes.serving.agent.citations import CitationTracker
 from planes.serving.agent.prompts import DECLINED
 from planes.serving.generation.extractive import ExtractiveGenerator
+from planes.serving.generation.fitting import PromptRead
 from planes.serving.generation.tokens import TokenCounter
 from planes.shared.domain import ChatMode, FinishReason, Passage
 from planes.shared.embedding import MiniLMEmbedder, load_tokenizer
@@ -88,6 +90,27 @@ async def test_tokens_rise_piece_by_piece_and_stay_in_their_limits(
     assert pieces[-1].prompt_tokens <= 60
     assert pieces[-1].finish_reason is FinishReason.LENGTH
     assert text.startswith("The old harbour")
+
+
+async def test_an_answer_is_cut_between_sentences(generator: ExtractiveGenerator) -> None:
+    first = "The port of Leith was opened in 1901."
+    second = "In 1901 the port of Leith was opened."
+    asked = prompt("When was the port of Leith opened?", [passage(f"{first} {second}")])
+    whole, _ = await answer(generator, asked)
+    assert whole == f"{first} [1] {second} [1]"
+    text, pieces = await answer(generator, replace(asked, max_tokens=20))
+    assert text == f"{first} [1]"
+    assert pieces[-1].finish_reason is FinishReason.LENGTH
+    text, _ = await answer(generator, replace(asked, max_tokens=5))
+    assert first.startswith(text)
+    assert text
+
+
+async def test_it_tells_how_many_passages_it_considered(generator: ExtractiveGenerator) -> None:
+    asked = prompt("When was the old harbour of Leith opened?", max_prompt_tokens=50)
+    _, (first, *_) = await answer(generator, asked)
+    assert isinstance(first, PromptRead)
+    assert first.passages == 1
 
 
 async def test_open_chat_needs_a_language_model(generator: ExtractiveGenerator) -> None:

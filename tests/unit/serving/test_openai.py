@@ -1,8 +1,10 @@
 import asyncio
+from dataclasses import replace
 
 import httpx
 import pytest
 
+from planes.serving.generation.fitting import PromptRead
 from planes.serving.generation.openai import Deadlines, OpenAIGenerator
 from planes.serving.generation.tokens import TokenCounter
 from planes.shared.domain import ChatMode, FinishReason
@@ -44,6 +46,17 @@ async def test_an_answer_is_streamed_with_the_servers_own_token_counts() -> None
     assert body["stream_options"] == {"include_usage": True}
     assert body["max_tokens"] == 50
     assert "It opened in 1901." in body["messages"][-1]["content"]
+
+
+async def test_it_tells_before_its_text_how_many_passages_the_model_was_shown() -> None:
+    long = passage("word " * 400)
+    prompt = replace(PROMPT, passages=[*PROMPT.passages, long], max_prompt_tokens=300)
+    server = ModelServer([WHOLE])
+    async with server.running() as address, httpx.AsyncClient(base_url=address) as client:
+        generator = OpenAIGenerator(client, "llama", TOKENS)
+        first, *_ = [piece async for piece in generator.generate(prompt)]
+    assert isinstance(first, PromptRead)
+    assert (first.text, first.passages) == ("", 1)
 
 
 async def test_tokens_are_estimated_where_the_server_does_not_count() -> None:

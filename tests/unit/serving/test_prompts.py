@@ -55,6 +55,7 @@ def test_a_fitted_prompt_is_within_its_limit_and_keeps_the_newest_and_the_best(l
     turns = [message["content"] for message in fitted.messages[1:-1]]
     assert turns == [turn.content for turn in HISTORY[len(HISTORY) - len(turns) :]]
     kept = fitted.messages[-1]["content"].count("<passage ")
+    assert kept == fitted.passages
     assert kept == len(PASSAGES) or not turns
     assert f"Fact number {kept - 1}." in fitted.messages[-1]["content"] or kept == 0
 

@@ -96,6 +96,7 @@ async def test_the_prompt_is_cut_to_its_limit_by_the_models_own_tokens(
 
 async def test_closing_the_answer_stops_the_writing_thread(generator: QwenGenerator) -> None:
     answer = generator.generate(prompt(max_tokens=1500, max_prompt_tokens=1500))
+    await anext(answer)  # tells what was read, before any text
     await anext(answer)
     await answer.aclose()
     async with asyncio.timeout(2):

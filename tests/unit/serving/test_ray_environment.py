@@ -1,7 +1,10 @@
 import os
+import re
 import select
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -31,12 +34,41 @@ def test_a_folder_too_deep_for_sockets_gets_a_short_name(
 def test_only_the_newest_earlier_session_is_kept(settings: ServingSettings, tmp_path: Path) -> None:
     own = settings.model_copy(update={"ray_dir": tmp_path / ("y" * 60)})
     folder = ray_environment.prepare_folder(own)
+    sessions = ray_environment.ray_folder(folder)
     for day in (1, 2, 3):
-        (folder / f"session_2026-01-0{day}").mkdir()
+        (sessions / f"session_2026-01-0{day}").mkdir(parents=True)
     ray_environment.prepare_folder(own)
-    assert [path.name for path in folder.iterdir()] == ["session_2026-01-03"]
-    (folder / "session_2026-01-03").rmdir()
-    folder.rmdir()
+    assert [path.name for path in sessions.iterdir()] == ["session_2026-01-03"]
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("kind", ["open", "link", "file"])
+def test_a_folder_that_others_may_change_is_refused(
+    settings: ServingSettings, tmp_path: Path, kind: str
+) -> None:
+    # A link is the dangerous one: what it points to passes every other test.
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    with tempfile.TemporaryDirectory(prefix="pp-", dir="/tmp") as short:
+        folder = Path(short) / "ray"
+        if kind == "link":
+            folder.symlink_to(private, target_is_directory=True)
+        elif kind == "file":
+            folder.touch(0o600)
+        else:
+            folder.mkdir()
+            folder.chmod(0o777)
+        with pytest.raises(OSError, match=re.escape(str(folder))):
+            ray_environment.prepare_folder(settings.model_copy(update={"ray_dir": folder}))
+
+
+def test_rays_sockets_fit_below_the_longest_folder(settings: ServingSettings) -> None:
+    with tempfile.TemporaryDirectory(prefix="pp-", dir="/tmp") as short:
+        longest = Path(short) / ("x" * (33 - len(short)))
+        folder = ray_environment.prepare_folder(settings.model_copy(update={"ray_dir": longest}))
+        assert folder == longest
+        session = "session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store"
+        assert len(os.fsencode(ray_environment.ray_folder(folder) / session)) <= 107
 
 
 def test_haproxy_listens_on_loopback_only() -> None:
@@ -47,6 +79,20 @@ def test_haproxy_listens_on_loopback_only() -> None:
         "frontend a\n    bind 127.0.0.1:9101\nfrontend b\n    bind 127.0.0.1:8100\n"
         "  bind 127.0.0.1:8404\n"
     )
+
+
+@pytest.mark.parametrize(
+    "bind", ["0.0.0.0:80", ":::80", "10.0.0.5:80", "127.0.0.1:80,0.0.0.0:81", "[::]:80", '":80"']
+)
+def test_a_listener_that_cannot_be_tied_to_loopback_is_an_error(bind: str) -> None:
+    with pytest.raises(ValueError, match="beyond loopback"):
+        loopback_only(f"frontend a\n    bind 127.0.0.1:1\n    bind {bind} proto h2\n")
+
+
+@pytest.mark.parametrize("bind", ["localhost:80", "/run/x.sock mode 600", "unix@/run/x.sock"])
+def test_loopback_and_unix_sockets_are_left_as_they_are(bind: str) -> None:
+    configuration = f"frontend a\n    bind {bind}\n"
+    assert loopback_only(configuration) == configuration
 
 
 def wait_for_end(process_id: int) -> bool:

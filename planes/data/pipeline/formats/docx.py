@@ -79,6 +79,8 @@ def _opened(content: bytes) -> Any:
 def _heading_levels(document: Any) -> dict[str, int]:
     """Map style ids to levels: Title is 1, Heading N is N, and so are styles based on them."""
     levels: dict[str, int] = {}
+    if not any(rel.reltype == RELATIONSHIP_TYPE.STYLES for rel in document.part.rels.values()):
+        return levels  # python-docx would read its own from a file
     for style in document.styles:
         ancestor = style
         while ancestor is not None:

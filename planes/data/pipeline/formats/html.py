@@ -3,13 +3,14 @@
 Extractors of "main content" lose headings and short sections, which answers then cannot cite.
 """
 
+import codecs
 import re
 
 import lxml.html  # type: ignore[import-untyped]
 from lxml import etree
 
 from planes.data.pipeline.extracted import ExtractedText, TextBuilder
-from planes.data.pipeline.formats.plain import decode
+from planes.data.pipeline.formats.plain import decode, is_marked
 from planes.shared.errors import DocumentRejected
 
 MEDIA_TYPE = "text/html"
@@ -25,6 +26,11 @@ _BLOCKS = {
     *("pre", "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul"),
 }
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
+_TOO_DEEP = "The file nests its elements more than 2000 deep. Save it in a simpler format."
+_READ_AS = {  # https://encoding.spec.whatwg.org/#names-and-labels; readable as ASCII, so not UTF-16
+    **dict.fromkeys(("ascii", "iso8859-1"), "cp1252"),
+    **dict.fromkeys(("utf-16", "utf-16-le", "utf-16-be"), "utf-8"),
+}
 _DECLARED = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w-]{1,40})", re.IGNORECASE)
 
 
@@ -32,7 +38,7 @@ def extract(content: bytes) -> ExtractedText:
     """Return the visible text, a block a paragraph, a line a table row.
 
     Raises:
-        DocumentRejected: `corrupt`: no encoding fits.
+        DocumentRejected: `corrupt`: no encoding fits; `too-complex`: nested too deep.
     """
     root = _parsed(content)
     for navigation in root.xpath(_NAVIGATION):
@@ -44,21 +50,28 @@ def extract(content: bytes) -> ExtractedText:
 
 def _parsed(content: bytes) -> "lxml.html.HtmlElement":
     text = _decoded(content).replace("\x00", "")
-    parser = lxml.html.HTMLParser(encoding="utf-8")
+    parser = lxml.html.HTMLParser(encoding="utf-8", huge_tree=True)
     try:
-        return lxml.html.document_fromstring(text.encode("utf-8", "ignore"), parser=parser)
+        root = lxml.html.document_fromstring(text.encode("utf-8", "ignore"), parser=parser)
     except etree.ParserError:  # no element at all
         return lxml.html.Element("html")
     except etree.XMLSyntaxError as error:
         detail = "The file is not HTML that can be read."
         raise DocumentRejected("corrupt", detail) from error
+    if any(entry.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for entry in parser.error_log):
+        raise DocumentRejected("too-complex", _TOO_DEEP)  # the parser leaves out the rest
+    return root
 
 
 def _decoded(content: bytes) -> str:
+    """Return the characters, by byte order mark, by what the page declares, or as plain text."""
     declared = _DECLARED.search(content[:4096])
+    if declared is None or is_marked(content):
+        return decode(content)
     try:
-        return content.decode(declared[1].decode()) if declared else decode(content)
-    except (UnicodeDecodeError, LookupError):
+        name = codecs.lookup(declared[1].decode()).name
+        return content.decode(_READ_AS.get(name, name))
+    except (UnicodeError, LookupError):
         return decode(content)
 
 
@@ -97,7 +110,8 @@ class _Walk:
             self._flush()
         elif tag in _BLOCKS:
             self._words.append(" ")
-        self._heading = _HEADINGS.get(tag, self._heading)
+        if not self._depth_of_row:  # a row is one block, of which a heading is only a part
+            self._heading = _HEADINGS.get(tag, self._heading)
         self._depth_of_pre += tag == "pre"
         self._depth_of_row += tag == "tr"
         if tag == "br":

@@ -193,10 +193,14 @@ GRANT SELECT, UPDATE, DELETE ON documents, document_versions, uploads, deletions
 
 -- Claim unfinished versions for one worker, round robin over tenants, at most p_bytes of files (one
 -- document at least). A version whose lease ran out is claimed again; after p_attempts it fails.
+-- From its third attempt on a version is a suspect and the only one of its worker, because it may be
+-- what ends the runs: it shall not cost the others their attempts.
 CREATE FUNCTION claim_documents(
     p_worker text, p_bytes bigint, p_documents integer, p_lease interval, p_attempts integer
 ) RETURNS SETOF document_versions LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = public, pg_temp AS $$
+DECLARE
+    most_attempts integer;              -- of the versions that the worker holds; null: it holds none
 BEGIN
     UPDATE document_versions v
     SET status = 'failed', lease_owner = NULL, lease_until = NULL, updated_at = now(),
@@ -207,21 +211,33 @@ BEGIN
     WHERE v.status IN ('received', 'parsing', 'embedding') AND v.attempts >= p_attempts
       AND coalesce(v.lease_until, '-infinity') <= now();
 
+    SELECT max(v.attempts) INTO most_attempts FROM document_versions v
+    WHERE v.lease_owner = p_worker AND v.status IN ('received', 'parsing', 'embedding');
+    IF most_attempts > 2 THEN
+        RETURN;
+    END IF;
+
     RETURN QUERY
     WITH waiting AS (
-        SELECT v.id, v.size_bytes, v.created_at,
+        SELECT v.id, v.size_bytes, v.created_at, v.attempts >= 2 AS suspect,
                row_number() OVER (PARTITION BY v.tenant_id ORDER BY v.created_at, v.id) AS turn
         FROM document_versions v
         JOIN documents d ON d.id = v.document_id
         WHERE v.status IN ('received', 'parsing', 'embedding') AND v.next_attempt_at <= now()
           AND coalesce(v.lease_until, '-infinity') <= now() AND d.deleted_at IS NULL
+          AND (most_attempts IS NULL OR v.attempts < 2)
     ), ordered AS (
-        SELECT w.id, w.turn, w.created_at,
-               sum(w.size_bytes) OVER (ORDER BY w.turn, w.created_at, w.id) - w.size_bytes AS before
+        SELECT w.id, w.suspect, w.turn, w.created_at,
+               first_value(w.suspect) OVER (ORDER BY w.turn, w.created_at, w.id) AS suspect_first,
+               row_number() OVER (ORDER BY w.turn, w.created_at, w.id) AS place,
+               sum(w.size_bytes) OVER (
+                   PARTITION BY w.suspect ORDER BY w.turn, w.created_at, w.id
+               ) - w.size_bytes AS before
         FROM waiting w
     ), chosen AS (
-        SELECT o.id FROM ordered o WHERE o.before < p_bytes ORDER BY o.turn, o.created_at, o.id
-        LIMIT p_documents
+        SELECT o.id FROM ordered o
+        WHERE CASE WHEN o.suspect_first THEN o.place = 1 ELSE o.before < p_bytes AND NOT o.suspect END
+        ORDER BY o.turn, o.created_at, o.id LIMIT p_documents
     ), locked AS (
         SELECT v.id FROM document_versions v WHERE v.id IN (SELECT c.id FROM chosen c)
           AND coalesce(v.lease_until, '-infinity') <= now()
@@ -305,7 +321,8 @@ BEGIN ATOMIC
          WHERE completed_at IS NULL AND coalesce(lease_until, '-infinity') <= now())
         + (SELECT count(*) FROM document_versions v JOIN documents d ON d.id = v.document_id
            WHERE v.visibility = 'hidden' AND d.deleted_at IS NULL
-             AND (v.id IS DISTINCT FROM d.newest_version_id OR v.status IN ('failed', 'cancelled')));
+             AND (v.id IS DISTINCT FROM d.newest_version_id OR v.status IN ('failed', 'cancelled'))
+             AND coalesce(v.lease_until, '-infinity') <= now());
 END;
 
 -- Claim tombstoned documents whose chunks and files are still to be removed.
@@ -329,6 +346,7 @@ BEGIN ATOMIC
     SELECT v.* FROM document_versions v JOIN documents d ON d.id = v.document_id
     WHERE v.visibility = 'hidden' AND d.deleted_at IS NULL
       AND (v.id IS DISTINCT FROM d.newest_version_id OR v.status IN ('failed', 'cancelled'))
+      AND coalesce(v.lease_until, '-infinity') <= now()
     LIMIT p_versions;
 END;
 
