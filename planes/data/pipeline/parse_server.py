@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable
 
 import orjson
+import py3langid
 
 from planes.data.pipeline.confine import SystemCalls, give_up_rights, limit_use
 from planes.data.pipeline.extracted import ExtractedText
@@ -46,6 +47,7 @@ def main() -> None:
 
 def _import_all() -> None:
     """Import what parsers import while they work: the child that they work in may read no file."""
+    py3langid.classify("")  # reads its model
     for module in pkgutil.iter_modules(encodings.__path__, "encodings."):
         if not module.name.endswith(_FOREIGN_ENCODINGS):
             importlib.import_module(module.name)

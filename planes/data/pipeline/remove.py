@@ -86,7 +86,10 @@ class Remover:
         """Remove the chunks of up to `versions` that newer ones replaced or that were given up."""
         async with self._database.platform() as connection:
             rows = await connection.fetch(
-                "SELECT id, tenant_id, generation FROM stale_versions($1)", versions
+                "SELECT id, tenant_id, generation FROM claim_stale_versions($1, $2, $3)",
+                self._worker,
+                versions,
+                _LEASE,
             )
         removed = Removed()
         for row in rows:

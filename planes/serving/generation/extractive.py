@@ -31,6 +31,8 @@ _MAX_EMBEDDED = 7  # with the question one batch of the embedder; more change no
 _WORDS_A_PIECE = 12
 _MARKER_LIKE = re.compile(r"\s*\[\d{1,3}\]")
 _HEADING = re.compile(r"#{1,6}\s")
+_FULL_STOP = re.compile(r"[.!?\u2026\u3002\uff01\uff1f][\"'\u201d\u2019)\]]*$")
+_TITLE_WORDS = 4
 _PIECE = re.compile(rf"(?:\S+\s*){{1,{_WORDS_A_PIECE}}}")
 
 NO_LANGUAGE_MODEL = (
@@ -135,13 +137,20 @@ class ExtractiveGenerator:
 
 
 def split(passages: Sequence[Passage]) -> list[Sentence]:
-    """Return the sentences of all passages, in order, without Markdown headings."""
+    """Return the sentences of all passages, in order, without headings and labels."""
     return [
         Sentence(number, start, passage.chunk.text[start:end])
         for number, passage in enumerate(passages, start=1)
         for start, end in sentence_spans(passage.chunk.text)
-        if not _HEADING.match(passage.chunk.text, start)
+        if _says_something(passage.chunk.text[start:end])
     ]
+
+
+def _says_something(text: str) -> bool:
+    """Tell sentences, list items and table rows from headings and from labels of forms."""
+    if _HEADING.match(text) or text.endswith(":"):
+        return False
+    return bool(_FULL_STOP.search(text)) or len(text.split()) > _TITLE_WORDS
 
 
 def coverage(

@@ -91,3 +91,19 @@ async def test_the_same_content_in_two_tenants_stays_apart(platform: Platform) -
         await pipeline.remove()
     assert await platform.chunks(one) == []
     assert {chunk["tenant_id"] for chunk in await platform.chunks(two)} == {two.tenant_id}
+
+
+async def test_a_failed_version_that_is_wanted_again_is_not_retired(platform: Platform) -> None:
+    upload = await platform.upload(TEXT)
+    async with platform.run("run") as pipeline:
+        await ingest(pipeline)
+    version_id = (await platform.version(upload))["id"]
+    await platform.admin.execute("SELECT retire_version($1)", version_id)
+    assert (await platform.version(upload))["visibility"] == "live"
+    hide = "UPDATE document_versions SET visibility = 'hidden', status = $1 WHERE id = $2"
+    await platform.admin.execute(hide, "received", version_id)
+    await platform.admin.execute("SELECT retire_version($1)", version_id)
+    assert (await platform.version(upload))["visibility"] == "hidden"
+    await platform.admin.execute(hide, "failed", version_id)
+    await platform.admin.execute("SELECT retire_version($1)", version_id)
+    assert (await platform.version(upload))["visibility"] == "gone"

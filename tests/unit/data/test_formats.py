@@ -131,3 +131,18 @@ def test_markdown_marks_headings_outside_code() -> None:
     extracted = markdown.extract(text.encode())
     assert extracted.text == text
     assert headings(extracted) == [(1, "Guide"), (1, "Setext"), (3, "Deep")]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("Le garçon a mangé une crêpe à la crème brûlée près de la forêt.", "cp1252"),
+        ("It\u2019s a \u201cquoted\u201d text \u2013 with dashes and more words", "cp1252"),
+        ("El niño pequeño comió una piña en la montaña ayer por la mañana.", "cp1252"),
+        ("Zażółć gęślą jaźń, a potem wróć do domu i odpocznij przez chwilę.", "cp1250"),
+        ("Árvíztűrő tükörfúrógép, mondta a férfi és elment haza.", "cp1250"),
+        ("Съешь ещё этих мягких французских булок, да выпей чаю.", "cp1251"),
+    ],
+)
+def test_text_of_old_windows_systems_keeps_its_letters(text: str, encoding: str) -> None:
+    assert plain.extract(text.encode(encoding)).text == text

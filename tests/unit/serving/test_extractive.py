@@ -118,3 +118,9 @@ async def test_open_chat_needs_a_language_model(generator: ExtractiveGenerator) 
         await answer(generator, prompt("Hello?", mode=ChatMode.OPEN))
     assert (refusal.value.status, refusal.value.code) == (503, "no-language-model")
     assert "polyplane models pull" in refusal.value.detail
+
+
+async def test_headings_and_labels_are_no_answers(generator: ExtractiveGenerator) -> None:
+    page = "Port of Leith\n\n## The port of Leith\n\nPort operator:\n\nLeith lies in Scotland."
+    text, _ = await answer(generator, prompt("Where is the port of Leith?", [passage(page)]))
+    assert text == "Leith lies in Scotland. [1]"

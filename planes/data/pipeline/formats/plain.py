@@ -3,6 +3,7 @@
 import codecs
 
 import charset_normalizer
+import py3langid
 
 from planes.data.pipeline.extracted import ExtractedText, storable
 from planes.shared.errors import DocumentRejected
@@ -10,6 +11,10 @@ from planes.shared.errors import DocumentRejected
 MEDIA_TYPE = "text/plain"
 _BROKEN_SHARE = 0.01
 _REPLACEMENT = "\ufffd"
+# Encodings of Latin letters look alike to statistics; Windows-1252 is by far the commonest, and the
+# language tells whether it fits.
+_LATIN = ("cp125", "cp4", "cp8", "iso8859", "latin", "mac_")
+_WESTERN = frozenset({"da", "de", "en", "es", "fi", "fr", "is", "it", "nl", "no", "pt", "sv"})
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -51,6 +56,10 @@ def decode(content: bytes) -> str:
     if best is None:
         detail = "The file is not text in any known encoding. Save it as UTF-8 and upload it again."
         raise DocumentRejected("corrupt", detail)
+    if best.encoding.startswith(_LATIN):
+        western = content.decode("cp1252", "replace")
+        if _REPLACEMENT not in western and py3langid.classify(western)[0] in _WESTERN:
+            return western
     return str(best)
 
 

@@ -293,6 +293,16 @@ $$;
 CREATE FUNCTION retire_version(p_version uuid) RETURNS void
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
+    PERFORM FROM document_versions v JOIN documents d ON d.id = v.document_id
+    WHERE v.id = p_version AND v.visibility <> 'live'
+      AND (d.deleted_at IS NOT NULL OR v.id <> d.newest_version_id
+           OR v.status IN ('failed', 'cancelled'))
+    FOR UPDATE OF v;
+    IF NOT FOUND THEN
+        RETURN;  -- it is wanted again: the next run writes its chunks anew
+    END IF;
+    PERFORM FROM tenants t JOIN document_versions v ON v.tenant_id = t.id
+    WHERE v.id = p_version FOR UPDATE OF t;  -- as publishing does, so that neither waits in a circle
     UPDATE term_frequencies f SET chunks = f.chunks - u.chunks
     FROM (SELECT w.tenant_id, w.generation, x.term, x.chunks
           FROM version_terms w, unnest(w.terms, w.term_chunks) AS x (term, chunks)
@@ -305,7 +315,9 @@ BEGIN
     WHERE w.version_id = p_version AND w.counted AND l.tenant_id = w.tenant_id
       AND l.generation = w.generation AND l.language = w.language;
     DELETE FROM version_terms w WHERE w.version_id = p_version;
-    UPDATE document_versions v SET visibility = 'gone', updated_at = now() WHERE v.id = p_version;
+    UPDATE document_versions v
+    SET visibility = 'gone', updated_at = now(), lease_owner = NULL, lease_until = NULL
+    WHERE v.id = p_version;
 END
 $$;
 
@@ -338,16 +350,20 @@ BEGIN ATOMIC
     RETURNING *;
 END;
 
--- Superseded or abandoned versions of living documents, whose chunks are still to be removed.
-CREATE FUNCTION stale_versions(p_versions integer)
-RETURNS SETOF document_versions LANGUAGE sql SECURITY DEFINER STABLE
-SET search_path = public, pg_temp
+-- Claim superseded or abandoned versions of living documents, whose chunks are to be removed. Under
+-- the lease nobody else processes them, should their bytes be uploaded again meanwhile.
+CREATE FUNCTION claim_stale_versions(p_worker text, p_versions integer, p_lease interval)
+RETURNS SETOF document_versions LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp
 BEGIN ATOMIC
-    SELECT v.* FROM document_versions v JOIN documents d ON d.id = v.document_id
-    WHERE v.visibility = 'hidden' AND d.deleted_at IS NULL
-      AND (v.id IS DISTINCT FROM d.newest_version_id OR v.status IN ('failed', 'cancelled'))
-      AND coalesce(v.lease_until, '-infinity') <= now()
-    LIMIT p_versions;
+    UPDATE document_versions SET lease_owner = p_worker, lease_until = now() + p_lease
+    WHERE id IN (
+        SELECT v.id FROM document_versions v JOIN documents d ON d.id = v.document_id
+        WHERE v.visibility = 'hidden' AND d.deleted_at IS NULL
+          AND (v.id IS DISTINCT FROM d.newest_version_id OR v.status IN ('failed', 'cancelled'))
+          AND coalesce(v.lease_until, '-infinity') <= now()
+        LIMIT p_versions FOR UPDATE OF v SKIP LOCKED
+    )
+    RETURNING *;
 END;
 
 -- Upload intents that ended without a document; the caller removes the file, then the intent.
@@ -360,11 +376,11 @@ END;
 ALTER FUNCTION claim_documents OWNER TO polyplane_definer;
 ALTER FUNCTION waiting_work OWNER TO polyplane_definer;
 ALTER FUNCTION claim_deletions OWNER TO polyplane_definer;
-ALTER FUNCTION stale_versions OWNER TO polyplane_definer;
+ALTER FUNCTION claim_stale_versions OWNER TO polyplane_definer;
 ALTER FUNCTION expired_uploads OWNER TO polyplane_definer;
-REVOKE ALL ON FUNCTION claim_documents, waiting_work, claim_deletions, stale_versions, expired_uploads
+REVOKE ALL ON FUNCTION claim_documents, waiting_work, claim_deletions, claim_stale_versions, expired_uploads
     FROM PUBLIC;
 REVOKE ALL ON FUNCTION publish_version, retire_version FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION claim_documents, waiting_work, claim_deletions, stale_versions,
+GRANT EXECUTE ON FUNCTION claim_documents, waiting_work, claim_deletions, claim_stale_versions,
     publish_version, retire_version TO polyplane_data;
 GRANT EXECUTE ON FUNCTION expired_uploads TO polyplane_gateway;
