@@ -55,7 +55,7 @@ def _bind(deployment: Any, *arguments: object, **named: object) -> "Application"
 
 def main() -> None:
     """Start Ray and the application, and wait for SIGTERM or SIGINT."""
-    settings = ServingSettings()
+    settings = ServingSettings.read()
     configure_logging("serving", settings.log_level)
     try:
         choice = choose(settings)

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 from pydantic_settings.sources import PydanticBaseSettingsSource
 
@@ -32,6 +32,28 @@ class SharedSettings(BaseSettings):
     model_config = SettingsConfigDict(
         extra="ignore", populate_by_name=True, hide_input_in_errors=True
     )
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read the settings of this process.
+
+        Raises:
+            SystemExit: A value is missing or wrong; the message names each variable.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            flaws = [f"{cls._variable(flaw['loc'])}{flaw['msg']}" for flaw in error.errors()]
+            raise SystemExit("These settings are wrong:\n" + "\n".join(flaws)) from None
+
+    @classmethod
+    def _variable(cls, place: tuple[int | str, ...]) -> str:
+        """Return the environment variable of a field, with a colon; "" for no one field."""
+        if not place:
+            return ""
+        name = str(place[0])
+        prefix = cls.model_config.get("env_prefix", "")
+        return f"{(prefix + name).upper() if name in cls.model_fields else name}: "
 
     @classmethod
     def settings_customise_sources(

@@ -63,9 +63,9 @@ def main() -> None:
     """Read the settings and serve.
 
     Raises:
-        pydantic.ValidationError: A setting is missing or wrong; it names the variable.
+        SystemExit: A setting is missing or wrong, or the gateway did not start.
     """
-    settings = GatewaySettings()
+    settings = GatewaySettings.read()
     configure_logging("gateway", settings.log_level)
     uvloop.run(serve(settings))
 

@@ -18,6 +18,7 @@ from planes.shared.wire import (
     GeneratorStatus,
     Meta,
     Problem,
+    SearchRequest,
     SearchResponse,
     ServingHealth,
     ServingTokens,
@@ -41,6 +42,7 @@ class FakePlane:
     ends_with: str = "done"
     hold: asyncio.Event | None = None
     asked: list[AnswerRequest] = field(default_factory=list)
+    searched: list[SearchRequest] = field(default_factory=list)
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
 
     def app(self) -> Starlette:
@@ -61,6 +63,7 @@ class FakePlane:
 
     async def _search(self, request: Request) -> Response:
         self._claims(request)
+        self.searched.append(SearchRequest.model_validate_json(await request.body()))
         return JSONResponse(SearchResponse(passages=()).model_dump(mode="json"))
 
     async def _answer(self, request: Request) -> Response:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.integration.gateway.conftest import Gateway, Person, until
+from tests.integration.gateway.plane import FakePlane
 
 
 @pytest.fixture
@@ -262,3 +263,26 @@ async def test_every_path_also_answers_under_api_v1(person: Person) -> None:
     assert (await person.http.get(f"/api/v1/documents/{document_id}")).status_code == 200
     job = await person.http.get(f"/api/v1/jobs/{made.json()['job_id']}/status")
     assert job.status_code == 200
+
+
+async def test_a_search_sees_only_the_documents_that_it_names(
+    person: Person, stranger: Person, plane: FakePlane
+) -> None:
+    legal = {"tags": ["legal", "new"], "metadata": '{"year": 2026, "by": {"team": "x"}}'}
+    wanted = (await upload(person, "a.txt", b"one", **legal)).json()["document"]["id"]
+    await upload(person, "b.txt", b"two", tags=["other"], metadata='{"year": 2025}')
+    await upload(stranger, "c.txt", b"three", **legal)
+
+    async def scope_of(**narrower: object) -> tuple[str, ...] | None:
+        answer = await person.http.post("/search", json={"query": "x", **narrower})
+        assert answer.status_code == 200, answer.text
+        scope = plane.searched[-1].scope.document_ids
+        return None if scope is None else tuple(map(str, scope))
+
+    assert await scope_of() is None
+    assert await scope_of(tags=["legal", "absent"]) == (wanted,)
+    assert await scope_of(filter={"by": {"team": "x"}}) == (wanted,)
+    assert await scope_of(tags=["legal"], filter={"year": 2025}) == ()
+    assert await scope_of(document_ids=[wanted], tags=["other"]) == ()
+    for wrong in ({"query": " "}, {"query": "x", "filter": [1]}, {"query": "x", "tags": [""]}):
+        assert (await person.http.post("/search", json=wrong)).status_code == 422
