@@ -134,7 +134,7 @@ def upload_until_the_end(person: Person, stop: threading.Event) -> list[str]:
     accepted = []
     headers = dict(person.http.headers)
     while not stop.is_set():
-        content = secrets.token_bytes(200_000).translate(_BLANK)  # no text: no work afterwards
+        content = secrets.token_bytes(2_000).translate(_BLANK)  # no text: no work afterwards
         try:
             with httpx.Client(base_url=person.http.base_url, headers=headers, timeout=30) as http:
                 answer = http.post("/documents", files={"file": ("a.txt", content)})
