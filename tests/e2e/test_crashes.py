@@ -174,7 +174,7 @@ def test_every_document_ends_ready_when_a_part_is_killed_while_it_is_processed(
         states = {each["status"] for each in person.get("/documents")["items"]}
         return bool(states & {"parsing", "embedding"})
 
-    until(is_under_way, seconds=60, what="the start of processing")
+    until(is_under_way, seconds=_SOON_S, what="the start of processing")
     kill(platform, name)
     for document_id in ids:
         document = person.finished(document_id, seconds=_SOON_S)
