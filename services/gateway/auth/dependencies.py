@@ -66,9 +66,7 @@ def require(role: Role) -> Callable[[Account], Awaitable[Account]]:
     return check
 
 
-MemberAccount = Annotated[Account, Depends(require(Role.MEMBER))]
 AdminAccount = Annotated[Account, Depends(require(Role.ADMIN))]
-OwnerAccount = Annotated[Account, Depends(require(Role.OWNER))]
 
 
 async def _auth(request: Request) -> AuthService:
