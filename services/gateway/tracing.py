@@ -14,12 +14,18 @@ from planes.shared.telemetry import new_trace_id, trace_id_of
 from services.gateway.admin.metrics import GatewayMetrics
 
 _trace_id: ContextVar[str] = ContextVar("trace_id", default="")
+_address: ContextVar[str] = ContextVar("address", default="")
 _log = structlog.get_logger("access")
 
 
 def current_trace_id() -> str:
     """Return the trace id of the request that is being answered, or "" outside of one."""
     return _trace_id.get()
+
+
+def current_address() -> str:
+    """Return where the request that is being answered came from, or "" outside of one."""
+    return _address.get()
 
 
 class TracingMiddleware:
@@ -43,6 +49,7 @@ class TracingMiddleware:
             return
         trace_id = trace_id_of(Headers(scope=scope).get("traceparent")) or new_trace_id()
         token = _trace_id.set(trace_id)
+        address_token = _address.set(scope["client"][0] if scope.get("client") else "")
         started = time.perf_counter()
         status = 0
 
@@ -75,3 +82,4 @@ class TracingMiddleware:
                 ms=round(elapsed_s * 1000, 1),
             )
             _trace_id.reset(token)
+            _address.reset(address_token)

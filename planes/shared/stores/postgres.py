@@ -30,7 +30,7 @@ _UNREACHABLE = (
 )
 
 
-SCHEMA_REVISION = "0001"  # the newest of planes/shared/stores/migrations
+SCHEMA_REVISION = "0002"  # the newest of planes/shared/stores/migrations
 _NO_ANSWER = "The database does not answer. Try again in a moment."
 
 

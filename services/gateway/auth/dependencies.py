@@ -1,6 +1,6 @@
 """What routes ask for: who calls, with which role, and the services of this feature."""
 
-from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -10,7 +10,7 @@ from planes.shared.domain import Role
 from planes.shared.errors import Forbidden, Unauthenticated
 from services.gateway.auth.assembly import Identity
 from services.gateway.auth.keys import SigningKeys
-from services.gateway.auth.models import Account
+from services.gateway.auth.models import Account, ApiScope
 from services.gateway.auth.service import AuthService, Client
 from services.gateway.auth.sessions import Sessions
 from services.gateway.limits.headers import RATE_STATE
@@ -26,47 +26,67 @@ _bearer = OAuth2PasswordBearer(
 BearerToken = Annotated[str | None, Depends(_bearer)]
 
 
-async def _admit(request: Request, token: str | None, endpoint: EndpointClass) -> Account:
-    if not token:
-        raise Unauthenticated("Send an access token as `Authorization: Bearer <token>`.")
-    identity: Identity = request.app.state.identity
-    account, rate = await identity.access.admit(token, endpoint)
-    setattr(request.state, RATE_STATE, rate)
-    rate.check()
-    return account
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """A dependency that says who may call a route, and returns the caller, counted once.
 
+    The one place where a route states its rights: documentation and tests read them from here.
 
-async def authenticate(request: Request, token: BearerToken) -> Account:
-    """Return who calls, counted as one request.
-
-    Raises:
-        Unauthenticated: There is no valid token, or its session has ended.
-        TooManyRequests: The user's limit is used up.
+    Attributes:
+        role: The lowest role that may call.
+        scope: What an API key needs; None keeps API keys out.
+        any_key: Every API key may call, whatever its scopes.
+        endpoint: The limit that the call counts against.
     """
-    return await _admit(request, token, EndpointClass.REQUESTS)
 
+    role: Role = Role.VIEWER
+    scope: ApiScope | None = None
+    any_key: bool = False
+    endpoint: EndpointClass = EndpointClass.REQUESTS
 
-async def authenticate_chat(request: Request, token: BearerToken) -> Account:
-    """As `authenticate`, counted as one question instead."""
-    return await _admit(request, token, EndpointClass.CHAT)
+    async def __call__(self, request: Request, token: BearerToken) -> Account:
+        """Return who calls.
 
-
-CurrentAccount = Annotated[Account, Depends(authenticate)]
-ChatAccount = Annotated[Account, Depends(authenticate_chat)]
-
-
-def require(role: Role) -> Callable[[Account], Awaitable[Account]]:
-    """Return a dependency that admits callers with `role` or a higher one."""
-
-    async def check(account: CurrentAccount) -> Account:
-        if account.role.rank < role.rank:
-            raise Forbidden(f"This needs the role {role} or a higher one; yours is {account.role}.")
+        Raises:
+            Unauthenticated: There is no valid credential, or its session has ended.
+            TooManyRequests: The user's limit is used up.
+            Forbidden: The role or the key's scopes do not suffice.
+        """
+        if not token:
+            raise Unauthenticated("Send an access token as `Authorization: Bearer <token>`.")
+        identity: Identity = request.app.state.identity
+        account, rate = await identity.access.admit(token, self.endpoint)
+        setattr(request.state, RATE_STATE, rate)
+        rate.check()
+        self._check(account)
         return account
 
-    return check
+    def _check(self, account: Account) -> None:
+        if account.role.rank < self.role.rank:
+            raise Forbidden(
+                f"This needs the role {self.role} or a higher one; yours is {account.role}."
+            )
+        if account.scopes is None or self.any_key:
+            return
+        if self.scope is None:
+            raise Forbidden("This is for people who are signed in, not for API keys.")
+        if self.scope not in account.scopes:
+            raise Forbidden(f"The API key lacks the scope {self.scope}.")
 
 
-AdminAccount = Annotated[Account, Depends(require(Role.ADMIN))]
+SignedIn = Annotated[Account, Depends(Permission())]
+AnyCaller = Annotated[Account, Depends(Permission(any_key=True))]
+DocumentReader = Annotated[Account, Depends(Permission(scope=ApiScope.DOCUMENTS_READ))]
+DocumentWriter = Annotated[
+    Account, Depends(Permission(role=Role.MEMBER, scope=ApiScope.DOCUMENTS_WRITE))
+]
+Searcher = Annotated[Account, Depends(Permission(scope=ApiScope.SEARCH))]
+Asker = Annotated[Account, Depends(Permission(scope=ApiScope.CHAT, endpoint=EndpointClass.CHAT))]
+ConversationUser = Annotated[Account, Depends(Permission(scope=ApiScope.CHAT))]
+BillingReader = Annotated[Account, Depends(Permission(scope=ApiScope.BILLING_READ))]
+TenantReader = Annotated[Account, Depends(Permission(scope=ApiScope.TENANT_READ))]
+TenantAdmin = Annotated[Account, Depends(Permission(role=Role.ADMIN, scope=ApiScope.TENANT_WRITE))]
+TenantOwner = Annotated[Account, Depends(Permission(role=Role.OWNER))]
 
 
 async def _auth(request: Request) -> AuthService:

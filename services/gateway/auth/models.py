@@ -2,20 +2,42 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 from uuid import UUID
 
 from planes.shared.domain import Role, TenantContext
 from services.gateway.limits.rates import PlanLimits
 
 
+class ApiScope(StrEnum):
+    """What an API key may do, within what its maker's role allows."""
+
+    DOCUMENTS_READ = "documents:read"
+    DOCUMENTS_WRITE = "documents:write"
+    SEARCH = "search"
+    CHAT = "chat"
+    BILLING_READ = "billing:read"
+    TENANT_READ = "tenant:read"
+    TENANT_WRITE = "tenant:write"
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who makes a request: a user, acting in one tenant, in one session."""
+    """Who makes a request: a user, acting in one tenant, in one session or by one API key.
+
+    `session_id` is the session's id or the key's; `scopes` are the key's, None for a session, which
+    may do all that the role allows.
+    """
 
     context: TenantContext
     role: Role
     session_id: UUID
+    scopes: frozenset[ApiScope] | None = None
+
+    @property
+    def is_api_key(self) -> bool:
+        """Whether a program calls by an API key, not a person in a session."""
+        return self.scopes is not None
 
 
 @dataclass(frozen=True, slots=True)

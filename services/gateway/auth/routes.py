@@ -6,10 +6,11 @@ from uuid import UUID
 from fastapi import APIRouter, Form, Query, Response
 
 from services.gateway.auth.dependencies import (
+    AnyCaller,
     AuthServiceDep,
     ClientDep,
-    CurrentAccount,
     SessionsDep,
+    SignedIn,
     SigningKeysDep,
 )
 from services.gateway.auth.models import NewUser
@@ -87,7 +88,7 @@ async def refresh(body: RefreshRequest, response: Response, sessions: SessionsDe
 
 @router.post("/logout", status_code=204, summary="Sign out", responses=problem_responses(401))
 async def logout(
-    account: CurrentAccount, sessions: SessionsDep, body: LogoutRequest | None = None
+    account: SignedIn, sessions: SessionsDep, body: LogoutRequest | None = None
 ) -> None:
     """End this session: its refresh token and its access tokens stop working at once."""
     given = body.refresh_token if body else None
@@ -95,14 +96,14 @@ async def logout(
 
 
 @router.get("/me", summary="Who am I", responses=problem_responses(401))
-async def me(account: CurrentAccount, auth: AuthServiceDep) -> ProfileOut:
+async def me(account: AnyCaller, auth: AuthServiceDep) -> ProfileOut:
     """Return the user and the tenant of this session."""
     return ProfileOut.of(await auth.profile(account))
 
 
 @router.get("/sessions", summary="List my sessions", responses=problem_responses(401))
 async def list_sessions(
-    account: CurrentAccount,
+    account: SignedIn,
     sessions: SessionsDep,
     cursor: Annotated[UUID | None, Query(description="`next_cursor` of the part before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -119,7 +120,7 @@ async def list_sessions(
     summary="End one of my sessions",
     responses=problem_responses(401, 404),
 )
-async def end_session(session_id: UUID, account: CurrentAccount, sessions: SessionsDep) -> None:
+async def end_session(session_id: UUID, account: SignedIn, sessions: SessionsDep) -> None:
     """Sign out somewhere else: that session's tokens stop working at once."""
     await sessions.end_one(account, session_id)
 
@@ -131,7 +132,7 @@ async def end_session(session_id: UUID, account: CurrentAccount, sessions: Sessi
     responses=problem_responses(401, 403),
 )
 async def change_password(
-    body: PasswordRequest, account: CurrentAccount, client: ClientDep, auth: AuthServiceDep
+    body: PasswordRequest, account: SignedIn, client: ClientDep, auth: AuthServiceDep
 ) -> None:
     """Replace the password.
 

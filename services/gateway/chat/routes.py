@@ -10,7 +10,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from planes.shared.domain import ChatMessage
 from planes.shared.errors import InvalidInput
-from services.gateway.auth.dependencies import ChatAccount, CurrentAccount
+from services.gateway.auth.dependencies import Asker, ConversationUser
 from services.gateway.auth.models import Account
 from services.gateway.chat.answers import Answer
 from services.gateway.chat.schemas import (
@@ -45,7 +45,7 @@ _ANSWER_RESPONSES = {
 @router.post("/chat", summary="Ask", response_model=ChatAnswer, responses=_ANSWER_RESPONSES)
 @router.post("/chat/message", include_in_schema=False, response_model=ChatAnswer)
 async def post_chat(
-    request: ChatRequest, account: ChatAccount, chat: ChatServiceDep, accept: Accept = ""
+    request: ChatRequest, account: Asker, chat: ChatServiceDep, accept: Accept = ""
 ) -> Response | ChatAnswer:
     """Answer a question from the tenant's documents, whole or as server-sent events."""
     return await _answer(chat, account, request, request.conversation_id, accept)
@@ -60,7 +60,7 @@ async def post_chat(
 async def post_message(
     conversation_id: UUID,
     request: Question,
-    account: ChatAccount,
+    account: Asker,
     chat: ChatServiceDep,
     accept: Accept = "",
 ) -> Response | ChatAnswer:
@@ -76,7 +76,7 @@ async def post_message(
 )
 async def post_conversation(
     request: ConversationInput,
-    account: ChatAccount,
+    account: Asker,
     conversations: ConversationServiceDep,
     chat: ChatServiceDep,
 ) -> NewConversation:
@@ -99,7 +99,7 @@ async def post_conversation(
 
 @router.get("/conversations", summary="List conversations", responses=problem_responses(401))
 async def get_conversations(
-    account: CurrentAccount,
+    account: ConversationUser,
     conversations: ConversationServiceDep,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -116,7 +116,7 @@ async def get_conversations(
     responses=problem_responses(401, 404),
 )
 async def get_conversation(
-    conversation_id: UUID, account: CurrentAccount, conversations: ConversationServiceDep
+    conversation_id: UUID, account: ConversationUser, conversations: ConversationServiceDep
 ) -> Conversation:
     """Get one conversation of the caller."""
     return _conversation(await conversations.find(account.context, conversation_id))
@@ -130,7 +130,7 @@ async def get_conversation(
 async def patch_conversation(
     conversation_id: UUID,
     request: ConversationChange,
-    account: CurrentAccount,
+    account: ConversationUser,
     conversations: ConversationServiceDep,
 ) -> Conversation:
     """Set title, mode or documents; what is left out stays."""
@@ -147,7 +147,7 @@ async def patch_conversation(
     responses=problem_responses(401, 404),
 )
 async def delete_conversation(
-    conversation_id: UUID, account: CurrentAccount, conversations: ConversationServiceDep
+    conversation_id: UUID, account: ConversationUser, conversations: ConversationServiceDep
 ) -> None:
     """Delete a conversation with its messages."""
     await conversations.delete(account.context, conversation_id)
@@ -160,7 +160,7 @@ async def delete_conversation(
 )
 async def get_messages(
     conversation_id: UUID,
-    account: CurrentAccount,
+    account: ConversationUser,
     conversations: ConversationServiceDep,
     limit: Limit = 50,
     cursor: Annotated[str | None, Query(max_length=10, pattern="^[0-9]{1,9}$")] = None,

@@ -5,11 +5,11 @@ from urllib.parse import quote
 from uuid import UUID
 
 import asyncpg
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from planes.shared.domain import DocumentStatus, Role
-from services.gateway.auth.dependencies import CurrentAccount, require
+from planes.shared.domain import DocumentStatus
+from services.gateway.auth.dependencies import DocumentReader, DocumentWriter, Searcher
 from services.gateway.dependencies import DocumentServiceDep, SearchServiceDep
 from services.gateway.documents.forms import UPLOAD_BODY, read_upload
 from services.gateway.documents.repository import DocumentFilter
@@ -30,7 +30,6 @@ from services.gateway.problems import problem_responses
 from services.gateway.schemas import Page
 
 router = APIRouter()
-Uploader = Depends(require(Role.MEMBER))
 _FINISHED = frozenset({"ready", "failed", "cancelled"})
 
 
@@ -39,13 +38,12 @@ _FINISHED = frozenset({"ready", "failed", "cancelled"})
     status_code=202,
     summary="Upload a document",
     tags=["Documents"],
-    dependencies=[Uploader],
     responses=problem_responses(400, 401, 402, 403, 409, 413, 415),
     openapi_extra=UPLOAD_BODY,
 )
-@router.post("/documents/upload", status_code=202, include_in_schema=False, dependencies=[Uploader])
+@router.post("/documents/upload", status_code=202, include_in_schema=False)
 async def post_document(
-    request: Request, account: CurrentAccount, documents: DocumentServiceDep
+    request: Request, account: DocumentWriter, documents: DocumentServiceDep
 ) -> UploadAnswer:
     """Accept a PDF, DOCX, HTML, Markdown or text file and make it searchable.
 
@@ -64,7 +62,7 @@ async def post_document(
 )
 @router.get("/documents/list", include_in_schema=False)
 async def get_documents(  # noqa: PLR0913, PLR0917 (each is a query parameter)
-    account: CurrentAccount,
+    account: DocumentReader,
     documents: DocumentServiceDep,
     status: DocumentStatus | None = None,
     tag: Annotated[str | None, Query(max_length=64, pattern="^[^\x00]*$")] = None,
@@ -85,7 +83,7 @@ async def get_documents(  # noqa: PLR0913, PLR0917 (each is a query parameter)
     responses=problem_responses(401, 404),
 )
 async def get_document(
-    document_id: UUID, account: CurrentAccount, documents: DocumentServiceDep
+    document_id: UUID, account: DocumentReader, documents: DocumentServiceDep
 ) -> Document:
     """Get one document with the state of its processing."""
     return _document(await documents.find(document_id, account.context))
@@ -103,7 +101,7 @@ async def get_document(
 )
 async def get_document_text(
     document_id: UUID,
-    account: CurrentAccount,
+    account: DocumentReader,
     documents: DocumentServiceDep,
     version: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
 ) -> Response:
@@ -123,7 +121,7 @@ async def get_document_text(
     },
 )
 async def get_document_content(
-    document_id: UUID, account: CurrentAccount, documents: DocumentServiceDep
+    document_id: UUID, account: DocumentReader, documents: DocumentServiceDep
 ) -> StreamingResponse:
     """Download the file as it was uploaded."""
     content = await documents.content(document_id, account.context)
@@ -140,11 +138,10 @@ async def get_document_content(
     status_code=202,
     summary="Delete a document",
     tags=["Documents"],
-    dependencies=[Uploader],
     responses=problem_responses(401, 403, 404),
 )
 async def delete_document(
-    document_id: UUID, account: CurrentAccount, documents: DocumentServiceDep
+    document_id: UUID, account: DocumentWriter, documents: DocumentServiceDep
 ) -> DeletionAnswer:
     """Take a document out of search at once and remove its chunks and files.
 
@@ -161,7 +158,7 @@ async def delete_document(
     responses=problem_responses(401, 404),
 )
 async def get_receipt(
-    document_id: UUID, account: CurrentAccount, documents: DocumentServiceDep
+    document_id: UUID, account: DocumentReader, documents: DocumentServiceDep
 ) -> DeletionReceipt:
     """Get what a deletion has removed so far."""
     row = await documents.receipt(document_id, account.context)
@@ -180,7 +177,7 @@ async def get_receipt(
     responses=problem_responses(401, 404),
 )
 @router.get("/jobs/{job_id}/status", include_in_schema=False)
-async def get_job(job_id: UUID, account: CurrentAccount, documents: DocumentServiceDep) -> Job:
+async def get_job(job_id: UUID, account: DocumentReader, documents: DocumentServiceDep) -> Job:
     """Get the state of each document of an upload."""
     return _job(job_id, await documents.job(job_id, account.context))
 
@@ -192,7 +189,7 @@ async def get_job(job_id: UUID, account: CurrentAccount, documents: DocumentServ
     responses=problem_responses(401),
 )
 async def post_search(
-    request: SearchInput, account: CurrentAccount, search: SearchServiceDep
+    request: SearchInput, account: Searcher, search: SearchServiceDep
 ) -> SearchAnswer:
     """Return the passages that fit a query best, by meaning and by words."""
     return SearchAnswer(passages=list(await search.search(request, account.context)))

@@ -15,7 +15,7 @@ from fastapi.responses import StreamingResponse
 from planes.shared.stores.postgres import Database
 from services.gateway import problems
 from services.gateway.auth.assembly import IdentityOptions, assemble
-from services.gateway.auth.dependencies import AdminAccount, ChatAccount
+from services.gateway.auth.dependencies import Asker, TenantAdmin
 from services.gateway.auth.routes import router, well_known
 from services.gateway.limits.headers import RateHeadersMiddleware
 from services.gateway.limits.scripts import redis_client
@@ -26,7 +26,7 @@ questions = APIRouter()
 
 
 @questions.post("/question")
-async def question(account: ChatAccount) -> StreamingResponse:
+async def question(account: Asker) -> StreamingResponse:
     async def events() -> AsyncIterator[bytes]:
         yield str(account.context.user_id).encode()
 
@@ -34,7 +34,7 @@ async def question(account: ChatAccount) -> StreamingResponse:
 
 
 @questions.get("/administration")
-async def administration(account: AdminAccount) -> str:
+async def administration(account: TenantAdmin) -> str:
     return account.role
 
 

@@ -1,0 +1,2 @@
+-- API keys: hashed, scoped, ended like sessions.
+SELECT 1;

@@ -1,0 +1,2 @@
+-- Requests that a client may repeat, and what they were answered.
+SELECT 1;

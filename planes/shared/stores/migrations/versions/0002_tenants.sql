@@ -1,0 +1,2 @@
+-- Invitations, the deletion of tenants, and what it leaves.
+SELECT 1;
