@@ -1,23 +1,42 @@
 """`polyplane admin`: accounts, for the operator of this machine."""
 
 import asyncio
-import sys
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from redis.asyncio import Redis
 
 from planes.shared.errors import PlatformError
-from planes.shared.stores.postgres import Database
+from services.cli.admin_people import (
+    Email,
+    PasswordStdin,
+    ask_password,
+    disable_user,
+    enable_user,
+    list_users,
+    open_identity,
+    reset_password,
+    running,
+)
+from services.cli.admin_plans import check_ledger, list_plans, set_plan
 from services.cli.terminal import console, errors
 from services.embedded.home import locate
-from services.embedded.installation import Installation, running_installation
-from services.gateway.auth.assembly import IdentityOptions, assemble
+from services.embedded.installation import Installation
+from services.gateway.auth.key_rotation import rotate
+from services.gateway.auth.keys import PUBLISH_S, NoSigningKey
 from services.gateway.auth.models import NewUser, Profile
 from services.gateway.auth.schemas import RegisterRequest
 
 app = typer.Typer(help="Accounts, for the operator of this machine.", no_args_is_help=True)
+app.command("reset-password")(reset_password)
+app.command("disable-user")(disable_user)
+app.command("enable-user")(enable_user)
+app.command("list-users")(list_users)
+app.command("set-plan")(set_plan)
+app.command("list-plans")(list_plans)
+app.command("check-ledger")(check_ledger)
 
 
 @app.callback()
@@ -27,18 +46,13 @@ def _admin() -> None:
 
 @app.command("create-user")
 def create_user(
-    email: Annotated[str, typer.Option(help="Address that the user signs in with.")],
+    email: Email,
     tenant: Annotated[str | None, typer.Option(help="Name of the user's new tenant.")] = None,
-    password_stdin: Annotated[
-        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
-    ] = False,
+    password_stdin: PasswordStdin = False,
 ) -> None:
     """Create a user who owns a new tenant."""
-    installation = running_installation(locate())
-    if installation is None:
-        errors.print("Polyplane is not running: start it with `polyplane up`.")
-        raise typer.Exit(3)
-    password = _password(from_stdin=password_stdin)
+    installation = running()
+    password = ask_password(from_stdin=password_stdin)
     try:
         request = RegisterRequest.model_validate(
             {"email": email, "password": password, "tenant_name": tenant}
@@ -58,24 +72,36 @@ def create_user(
     console.print(f"Created {profile.email}, owner of {profile.tenant_name}.", markup=False)
 
 
-def _password(*, from_stdin: bool) -> str:
-    if from_stdin:
-        return sys.stdin.readline().rstrip("\n")
-    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+@app.command("rotate-keys")
+def rotate_keys(
+    keys_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="GATEWAY_KEYS_DIR", help="Folder of the keys; that of the platform here."
+        ),
+    ] = None,
+    publish_s: Annotated[
+        float,
+        typer.Option(envvar="GATEWAY_KEY_PUBLISH_S", min=2, help="As the gateways are told."),
+    ] = PUBLISH_S,
+) -> None:
+    """Add a signing key for access tokens, and remove those whose last token has expired."""
+    folder = keys_dir or locate().keys
+    if not folder.is_dir():
+        errors.print(f"There are no keys in {folder}: start Polyplane first.", markup=False)
+        raise typer.Exit(3)
+    try:
+        rotation = rotate(folder, publish_s=publish_s)
+    except (NoSigningKey, OSError) as error:
+        errors.print(str(error), markup=False)
+        raise typer.Exit(1) from error
+    when = datetime.fromtimestamp(rotation.signs_at, UTC)
+    console.print(f"Added the key {rotation.key_id} to {folder}.", markup=False)
+    console.print(f"It signs from {when:%H:%M:%S} UTC on.")
+    for key_id in rotation.removed:
+        console.print(f"Removed the key {key_id}: its last token has expired.")
 
 
 async def _create(installation: Installation, new: NewUser) -> Profile:
-    database = Database(installation.database_url("polyplane_gateway"), service="cli")
-    redis = Redis.from_url(installation.redis().url())
-    options = IdentityOptions(
-        keys_dir=installation.home.keys,
-        refresh_secret=installation.secrets["gateway_refresh_secret"],
-    )
-    identity = assemble(database, redis, options)
-    await database.open()
-    try:
+    async with open_identity(installation) as identity:
         return await identity.auth.create_user(new)
-    finally:
-        identity.close()
-        await redis.aclose()
-        await database.close()

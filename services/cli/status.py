@@ -25,6 +25,8 @@ def status() -> None:
         raise typer.Exit(NOT_RUNNING)
     console.print(f"Polyplane is {state.phase}: {state.gateway_url if state.ports else ''}")
     console.print(_table(state))
+    for name, url in state.admin_urls.items():
+        console.print(f"{name}: {url}/metrics, {url}/health/ready")
     if any(part.condition not in ("ready", "done") for part in state.parts):
         raise typer.Exit(1)
 

@@ -100,7 +100,7 @@ def print_addresses(state: PlatformState, *, logs: str, generator: str | None) -
         "API": state.gateway_url,
         "API documentation": f"{state.gateway_url}/docs",
         "Dagster (read-only)": state.dagster_url,
-        "Health and metrics": f"{state.admin_url}/health/ready, /metrics",
+        "Health and metrics": f"{', '.join(state.admin_urls.values())} (/health/ready, /metrics)",
         "Logs": f"{logs} (polyplane logs -f)",
     }
     if generator is not None:

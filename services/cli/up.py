@@ -29,6 +29,10 @@ def up(
         Path | None, typer.Option(help="PEM file; the API speaks HTTPS then.", exists=True)
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file.", exists=True)] = None,
+    gateways: Annotated[
+        int | None,
+        typer.Option(min=1, max=16, help="Gateway processes that share the port; default 1."),
+    ] = None,
 ) -> None:
     """Start the platform, or say where it runs."""
     home = locate()
@@ -36,12 +40,19 @@ def up(
     if state is not None and state.phase == "running":
         console.print("Polyplane runs already.")
         print_notes(state)
+        running = len(state.admin_urls)
+        if gateways not in (None, running):
+            console.print(
+                f"[yellow]It has {running} gateway processes; for {gateways}, run "
+                f"`polyplane down` and `polyplane up --gateways {gateways}`.[/]"
+            )
         _print_end(home, state)
         return
     options = {
         "GATEWAY_HOST": host,
         "GATEWAY_TLS_CERTIFICATE": tls_certificate and str(tls_certificate.absolute()),
         "GATEWAY_TLS_KEY": tls_key and str(tls_key.absolute()),
+        "POLYPLANE_GATEWAYS": gateways and str(gateways),
     }
     environment = {**os.environ, **{name: value for name, value in options.items() if value}}
     _print_end(home, start_platform(home, environment))

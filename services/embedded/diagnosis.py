@@ -198,7 +198,9 @@ def _running(home: Home) -> Finding:
     if state is not None:
         broken = [p for p in state.parts if p.condition not in ("ready", "done")]
         if not broken:
-            return Finding("Platform", "good", f"runs at {state.gateway_url}")
+            number = len(state.admin_urls)
+            processes = f"{number} gateway process{'es' if number > 1 else ''}"
+            return Finding("Platform", "good", f"runs at {state.gateway_url}, {processes}")
         found = ", ".join(f"{part.name} is {part.condition}" for part in broken)
         remedy = f"Look at `polyplane logs {broken[0].name}`."
         return Finding("Platform", "bad", found, remedy)

@@ -28,6 +28,7 @@ class Installation:
     environment: Mapping[str, str]
     host: str
     tls: bool
+    gateway_shutdown_s: float = 20.0
 
     def postgres(self) -> Postgres:
         """Return the database server."""

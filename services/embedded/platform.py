@@ -6,6 +6,7 @@ meant for it.
 
 import shutil
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 from services.embedded.accounts import unprivileged_account
@@ -17,8 +18,11 @@ from services.embedded.parts import (
     http_answers,
     port_answers,
 )
+from services.embedded.ports import admin_ports
 from services.embedded.processes import INSTANCE_VARIABLE, PART_VARIABLE, python_module
 
+_GATEWAY_DATABASE_CONNECTIONS = 100  # of all gateway processes; PostgreSQL takes 200
+_GATEWAY_LAST_S = 10.0  # it ends itself 8 s after GATEWAY_SHUTDOWN_S
 _DAGSTER_FILES = Path(__file__).parents[2] / "infra" / "dagster"
 
 
@@ -36,7 +40,7 @@ def platform_parts(installation: Installation) -> list[Part]:
         _postgres(installation),
         _redis(installation),
         _migration(installation),
-        _gateway(installation),
+        *_gateways(installation),
         _serving(installation),
         *_data(installation),
     ]
@@ -88,9 +92,25 @@ def _migration(installation: Installation) -> Part:
     )
 
 
-def _gateway(installation: Installation) -> Part:
+def _gateways(installation: Installation) -> list[Part]:
+    """Return the gateway processes; several share the public port."""
+    processes = admin_ports(installation.ports)
+    shared = {"GATEWAY_SHARE_PORT": str(len(processes) > 1).lower()}
+    if "GATEWAY_DRAIN_S" not in installation.environment:
+        shared["GATEWAY_DRAIN_S"] = "1"  # no load balancer has to notice
+    if "GATEWAY_DATABASE_CONNECTIONS" not in installation.environment:
+        connections = min(10, _GATEWAY_DATABASE_CONNECTIONS // len(processes))
+        shared["GATEWAY_DATABASE_CONNECTIONS"] = str(connections)
+    return [
+        _gateway(installation, name, {**shared, "GATEWAY_ADMIN_PORT": str(port)})
+        for name, port in processes.items()
+    ]
+
+
+def _gateway(installation: Installation, name: str, own: Mapping[str, str]) -> Part:
     home, ports, secrets = installation.home, installation.ports, installation.secrets
     values = {
+        **own,
         "DATABASE_URL": installation.database_url("polyplane_gateway"),
         "REDIS_URL": installation.redis().url(),
         "OBJECTS_DIR": str(home.objects),
@@ -99,18 +119,18 @@ def _gateway(installation: Installation) -> Part:
         "GATEWAY_KEYS_DIR": str(home.keys),
         "GATEWAY_HOST": installation.host,
         "GATEWAY_PORT": str(ports["gateway"]),
-        "GATEWAY_ADMIN_PORT": str(ports["admin"]),
         "GATEWAY_SERVING_URL": f"http://127.0.0.1:{ports['serving']}",
         "GATEWAY_DAGSTER_URL": f"http://127.0.0.1:{ports['dagster']}",
     }
     return Part(
-        name="gateway",
+        name=name,
         command=python_module("services.gateway"),
-        environment=installation.variables("gateway", "GATEWAY_", "CHAT_", **values),
+        environment=installation.variables(name, "GATEWAY_", "CHAT_", **values),
         folder=home.run,
         needs=("migrations", "redis"),
-        is_ready=http_answers(f"{installation.gateway_url()}/health/live"),
-        stop_s=20,
+        # Its own port, which answers once the shared one does: any process may answer on that.
+        is_ready=http_answers(f"http://127.0.0.1:{own['GATEWAY_ADMIN_PORT']}/health/live"),
+        stop_s=installation.gateway_shutdown_s + _GATEWAY_LAST_S,
         stop_order=0,
     )
 

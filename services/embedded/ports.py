@@ -66,6 +66,37 @@ def is_free(address: str, port: int) -> bool:
     return True
 
 
+def admin_ports(ports: Mapping[str, int]) -> dict[str, int]:
+    """Return the admin port of each gateway process, by the name of its part."""
+    return {
+        purpose.replace("admin", "gateway").replace("_", "-"): port
+        for purpose, port in ports.items()
+        if purpose == "admin" or purpose.startswith("admin_")
+    }
+
+
+def claim(address: str, port: int) -> socket.socket:
+    """Hold a port that several of our processes will share, so that no other platform joins them.
+
+    The socket never listens. It is bound alone, and opened for sharing only then: a second
+    platform that would share the same port fails to do the same.
+
+    Raises:
+        PortTaken: Somebody else has the port.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    held = socket.socket(family)
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((address, port))
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except OSError as error:
+        held.close()
+        raise PortTaken(f"Taken by another program: port {port} (gateway).") from error
+    return held
+
+
 def url(host: str, port: int, *, tls: bool = False) -> str:
     """Return the address under which a server that listens on `host` is reached from here."""
     local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound here

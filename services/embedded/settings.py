@@ -12,6 +12,10 @@ class EmbeddedSettings(SharedSettings):
     tls_certificate: AbsolutePath | None = Field(
         default=None, validation_alias="GATEWAY_TLS_CERTIFICATE"
     )
+    gateways: int = Field(default=1, ge=1, le=16, validation_alias="POLYPLANE_GATEWAYS")
+    gateway_shutdown_s: float = Field(
+        default=20.0, gt=0, le=50, validation_alias="GATEWAY_SHUTDOWN_S"
+    )
     tls_key: AbsolutePath | None = Field(default=None, validation_alias="GATEWAY_TLS_KEY")
     strict_ports: bool = Field(default=False, validation_alias="POLYPLANE_STRICT_PORTS")
     gateway_port: int = Field(default=8000, validation_alias="GATEWAY_PORT")
@@ -27,9 +31,14 @@ class EmbeddedSettings(SharedSettings):
     serving_metrics_port: int = Field(default=9101, validation_alias="SERVING_HAPROXY_METRICS_PORT")
 
     def ports(self) -> dict[str, int]:
-        """Return the wanted ports by purpose."""
-        return {
+        """Return the wanted ports by purpose; each further gateway has an admin port of its own."""
+        further = {
+            f"admin_{number}": self.admin_port and self.admin_port + number - 1
+            for number in range(2, self.gateways + 1)
+        }
+        named = {
             name.removesuffix("_port"): port
             for name, port in self.model_dump().items()
             if name.endswith("_port")
         }
+        return named | further

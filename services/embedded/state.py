@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from services.embedded.files import write_atomically
 from services.embedded.home import Home
-from services.embedded.ports import url
+from services.embedded.ports import admin_ports, url
 
 _FLOCK = "hhqqi"  # struct flock of fcntl(2): type, whence, start, length, process
 
@@ -54,8 +54,14 @@ class PlatformState(BaseModel):
 
     @property
     def admin_url(self) -> str:
-        """Where health details and metrics are, on loopback."""
+        """Where health details and metrics of the first gateway process are, on loopback."""
         return f"http://127.0.0.1:{self.ports['admin']}"
+
+    @property
+    def admin_urls(self) -> dict[str, str]:
+        """The same of every gateway process, by the name of its part."""
+        ports = admin_ports(self.ports)
+        return {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
 
     @property
     def dagster_url(self) -> str:

@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterable, Mapping
 from itertools import groupby
@@ -17,7 +18,7 @@ from services.embedded.home import Home, locate
 from services.embedded.installation import Installation
 from services.embedded.marks import HomeRefused
 from services.embedded.platform import platform_parts, prepare
-from services.embedded.ports import PortTaken, choose
+from services.embedded.ports import PortTaken, choose, claim
 from services.embedded.processes import end_all
 from services.embedded.runner import PartRunner
 from services.embedded.settings import EmbeddedSettings
@@ -53,6 +54,7 @@ class Supervisor:
         self._environment = environment
         self._state = PlatformState(pid=os.getpid(), started_at=time.time())
         self._runners: list[PartRunner] = []
+        self._claimed: socket.socket | None = None
 
     async def run(self) -> None:
         """Run everything until SIGTERM or SIGINT.
@@ -94,6 +96,8 @@ class Supervisor:
         choice = choose(settings.ports(), host=settings.host, strict=settings.strict_ports)
         self._state.host, self._state.tls = settings.host, settings.tls_certificate is not None
         self._state.ports, self._state.notes = choice.ports, choice.notes
+        if settings.gateways > 1:
+            self._claimed = claim(settings.host, choice.ports["gateway"])
         installation = Installation(
             home=self._home,
             ports=choice.ports,
@@ -101,6 +105,7 @@ class Supervisor:
             environment=self._environment,
             host=settings.host,
             tls=self._state.tls,
+            gateway_shutdown_s=settings.gateway_shutdown_s,
         )
         prepare(installation)
         return installation

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 
+from planes.shared.errors import Unavailable
 from planes.shared.telemetry import configure_logging
+from services.gateway.admin.drain import RESTARTING
 from services.gateway.admin.routes import create_admin_app
 from services.gateway.app import create_app
+from services.gateway.server import Ending, PublicServer, listening_sockets
 from services.gateway.settings import GatewaySettings
-
-_SHUTDOWN_S = 15
 
 
 class _AdminServer(uvicorn.Server):
@@ -25,38 +27,56 @@ class _AdminServer(uvicorn.Server):
 
 
 async def serve(settings: GatewaySettings) -> None:
-    """Serve until a signal; then readiness ends, running answers are settled, and it returns."""
+    """Serve until a signal; then readiness ends, running answers are settled, and it returns.
+
+    Raises:
+        SystemExit: The ports are taken, or the gateway does not start.
+    """
+    sockets = listening_sockets(settings.host, settings.port, is_shared=settings.share_port)
+    admin_sockets = listening_sockets("127.0.0.1", settings.admin_port)
     app = create_app(settings)
-    public = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            ssl_certfile=settings.tls_certificate,
-            ssl_keyfile=settings.tls_key,
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=_SHUTDOWN_S,
-        )
-    )
-    admin = _AdminServer(
-        uvicorn.Config(
-            create_admin_app(app),
-            host="127.0.0.1",
-            port=settings.admin_port,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-        )
-    )
-    watching = asyncio.create_task(admin.serve())
-    await public.serve()
-    admin.should_exit = True
-    await watching
+    public, admin = _public_server(app, settings), _admin_server(app)
+
+    async def watch() -> None:
+        await public.is_running.wait()
+        await admin.serve(sockets=admin_sockets)
+
+    watching = asyncio.create_task(watch())
+    await public.serve(sockets=sockets)
     if not public.started:
         sys.exit("The gateway did not start; the log says why.")
+    admin.should_exit = True
+    await watching
+
+
+def _public_server(app: FastAPI, settings: GatewaySettings) -> PublicServer:
+    config = uvicorn.Config(
+        app,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )
+    ending = Ending(
+        drain=app.state.drain,
+        drain_s=settings.drain_s,
+        shutdown_s=settings.shutdown_s,
+        end_answers=lambda: app.state.chat.end_answers(Unavailable(RESTARTING)),
+    )
+    return PublicServer(config, ending)
+
+
+def _admin_server(app: FastAPI) -> _AdminServer:
+    config = uvicorn.Config(
+        create_admin_app(app),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+    )
+    return _AdminServer(config)
 
 
 def main() -> None:

@@ -12,26 +12,39 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from planes.shared.clients.dagster import DagsterClient
 from planes.shared.clients.serving import Deadlines, ServingClient
+from planes.shared.domain import new_id
 from planes.shared.errors import Unavailable
 from planes.shared.stores.objects import FolderObjects
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog
+from planes.shared.telemetry import new_trace_id
 from planes.shared.wire import ServingTokens
 from services.gateway import problems
+from services.gateway.admin.drain import Drain, DrainMiddleware
 from services.gateway.admin.health import HealthService, Probe, ServingMonitor
 from services.gateway.admin.metrics import GatewayMetrics
 from services.gateway.admin.routes import router as health_router
-from services.gateway.auth.assembly import IdentityOptions, assemble
+from services.gateway.auth.account import AccountDeletion
+from services.gateway.auth.account_export import AccountExport
+from services.gateway.auth.account_routes import router as account_router
+from services.gateway.auth.api_key_routes import router as api_key_router
+from services.gateway.auth.assembly import Identity, IdentityOptions, assemble
+from services.gateway.auth.oidc_routes import router as oidc_router
+from services.gateway.auth.options import mail_options, oidc_options
+from services.gateway.auth.recovery_routes import router as recovery_router
 from services.gateway.auth.routes import router as auth_router
 from services.gateway.auth.routes import well_known as well_known_router
+from services.gateway.auth.switch import router as switch_router
+from services.gateway.billing.assembly import assemble as assemble_billing
 from services.gateway.billing.prices import Prices
 from services.gateway.billing.routes import router as billing_router
-from services.gateway.billing.service import BillingService
 from services.gateway.body_limit import BodyLimitMiddleware
 from services.gateway.chat.conversations import ConversationService
+from services.gateway.chat.guard import StreamGuard
 from services.gateway.chat.history import ChatHistory
 from services.gateway.chat.routes import router as chat_router
 from services.gateway.chat.service import ChatLimits, ChatParts, ChatService
@@ -40,11 +53,19 @@ from services.gateway.documents.routes import router as documents_router
 from services.gateway.documents.search import SearchService
 from services.gateway.documents.service import DocumentService
 from services.gateway.documents.uploads import Uploads
+from services.gateway.idempotency.dependencies import install as install_replays
+from services.gateway.idempotency.service import IdempotencyService
+from services.gateway.limits.feed import RevocationFeed
 from services.gateway.limits.headers import RateHeadersMiddleware
 from services.gateway.limits.scripts import redis_client
 from services.gateway.maintenance import ChatLogDrain, every, sweep_reservation
 from services.gateway.openapi import DESCRIPTION, TAGS, describe
 from services.gateway.settings import GatewaySettings
+from services.gateway.tenants.assembly import assemble as assemble_tenants
+from services.gateway.tenants.invitation_routes import router as invitation_router
+from services.gateway.tenants.member_routes import router as member_router
+from services.gateway.tenants.removal import TenantStores
+from services.gateway.tenants.routes import router as tenant_router
 from services.gateway.tracing import TracingMiddleware
 
 Maintenance: TypeAlias = Coroutine[None, None, None]
@@ -73,6 +94,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             parts = await _open(stack, settings, metrics)
             _provide_identity(app, parts, stack)
             maintenance = [*_provide_documents(app, parts), *await _provide_chat(app, parts, stack)]
+            maintenance += _provide_tenants(app, parts)
             for coroutine in maintenance:
                 task = asyncio.create_task(coroutine)
                 stack.callback(task.cancel)
@@ -88,7 +110,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.metrics = metrics
+    app.state.drain = Drain()
     problems.install(app)
+    install_replays(app)
     _add_middleware(app, settings, metrics)
     _add_routes(app)
     describe(app)
@@ -102,6 +126,7 @@ async def _open(
         settings.database_url.get_secret_value(),
         service="gateway",
         max_connections=settings.database_connections,
+        deadline_s=settings.database_deadline_s,
     )
     await database.open()
     stack.push_async_callback(database.close)
@@ -127,18 +152,23 @@ async def _open(
 def _provide_identity(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> None:
     options = IdentityOptions(
         keys_dir=parts.settings.keys_dir,
+        key_publish_s=parts.settings.key_publish_s,
+        mail=mail_options(parts.settings),
+        oidc=oidc_options(parts.settings),
         refresh_secret=parts.settings.refresh_secret.get_secret_value(),
         registrations_per_minute=parts.settings.registrations_per_minute,
     )
     identity = assemble(parts.database, parts.redis, options)
     identity.open()
     stack.callback(identity.close)
+    stack.push_async_callback(identity.finish)
     app.state.identity = identity
 
 
 def _provide_documents(app: FastAPI, parts: _Parts) -> list[Maintenance]:
     ingestion = IngestionRequests(parts.dagster)
     uploads = Uploads(parts.database, parts.objects, parts.settings.max_file_bytes)
+    app.state.ingestion = ingestion
     app.state.documents = DocumentService(parts.database, parts.objects, uploads, ingestion)
     app.state.search = SearchService(parts.database, parts.serving)
     return [ingestion.run(), every(20, "expired uploads", uploads.sweep)]
@@ -151,17 +181,26 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
     prices = Prices(database)
     await prices.refresh()
     monitor = ServingMonitor(parts.serving)
+    identity: Identity = app.state.identity
+    guard = StreamGuard(RevocationFeed(parts.redis), identity.standings)
     chat = ChatService(
-        ChatParts(database, parts.serving, monitor, history, prices, parts.metrics),
+        ChatParts(database, parts.serving, monitor, history, prices, parts.metrics, guard),
         ChatLimits(
-            settings.max_prompt_tokens, settings.default_max_tokens, settings.history_messages
+            settings.max_prompt_tokens,
+            settings.default_max_tokens,
+            settings.history_messages,
+            settings.max_answers,
         ),
     )
     stack.push_async_callback(chat.close)
     app.state.chat = chat
     app.state.conversations = ConversationService(database, history)
-    app.state.billing = BillingService(database)
-    app.state.health = HealthService(_probes(parts), monitor, app.version)
+    app.state.idempotency = IdempotencyService(database)
+    billing = assemble_billing(database, identity.gate, settings)
+    stack.push_async_callback(billing.provider.close)
+    app.state.payments = billing
+    app.state.billing = billing.usage
+    app.state.health = HealthService(_probes(parts), monitor, app.version, app.state.drain)
     drain = ChatLogDrain(database, chat_log)
 
     async def sweep() -> None:
@@ -170,12 +209,36 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
 
     return [
         every(60, "prices", prices.refresh),
+        every(3600, "subscriptions", billing.plan_changes.charge),
+        every(600, "idempotency keys", app.state.idempotency.forget_expired),
         every(5, "reservations", sweep),
         every(0.5, "chat log", drain.drain),
+        every(0.5, "revocations", identity.gate.send_unsent),
+        every(1, "revocations heard", guard.listen),
+        every(1, "open answers", guard.look),
         every(5, "deleted conversations", drain.purge),
         every(3, "serving plane", monitor.look),
         every(3600, "refresh tokens", app.state.identity.sessions.forget_expired),
+        every(3600, "one-time tokens", identity.recovery.forget_expired),
+        *([every(1, "mail", identity.mail.drain)] if identity.mail is not None else []),
     ]
+
+
+def _provide_tenants(app: FastAPI, parts: _Parts) -> list[Maintenance]:
+    identity: Identity = app.state.identity
+    ingestion: IngestionRequests = app.state.ingestion
+    feature = assemble_tenants(
+        TenantStores(parts.database, PostgresChatLog(parts.database), parts.objects, parts.redis),
+        identity.sessions,
+        lambda: ingestion.request(new_trace_id()),
+        invites_by_mail=identity.mail is not None,
+    )
+    app.state.tenants = feature
+    app.state.account_deletion = AccountDeletion(
+        parts.database, identity.auth, identity.sessions, new_id
+    )
+    app.state.account_export = AccountExport(parts.database, app.state.conversations, new_id)
+    return [every(3, "deleted tenants", feature.removal.work)]
 
 
 def _probes(parts: _Parts) -> dict[str, Probe]:
@@ -204,20 +267,45 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
         max_file_bytes=settings.max_file_bytes,
     )
     app.add_middleware(RateHeadersMiddleware)
-    if settings.cors_origins:
+    app.add_middleware(DrainMiddleware, drain=app.state.drain)
+    app.add_middleware(TracingMiddleware, metrics=metrics, unexpected=problems.unexpected_response)
+    if settings.cors_origins:  # outermost, so that browsers can read unexpected errors too
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
-            allow_headers=["authorization", "content-type"],
-            expose_headers=["x-request-id", "retry-after", "ratelimit", "ratelimit-policy"],
+            allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id"],
+            expose_headers=[
+                "x-request-id",
+                "retry-after",
+                "ratelimit",
+                "ratelimit-policy",
+                "idempotency-replayed",
+            ],
         )
-    app.add_middleware(TracingMiddleware, metrics=metrics, unexpected=problems.unexpected_response)
+    if settings.trusted_proxies:
+        app.add_middleware(
+            ProxyHeadersMiddleware,
+            trusted_hosts=[str(network) for network in settings.trusted_proxies],
+        )
 
 
 def _add_routes(app: FastAPI) -> None:
     """Add every route, and all but the platform-wide ones under `/api/v1` too."""
-    routers = (auth_router, documents_router, chat_router, billing_router)
+    routers = (
+        auth_router,
+        recovery_router,
+        oidc_router,
+        switch_router,
+        account_router,
+        api_key_router,
+        tenant_router,
+        member_router,
+        invitation_router,
+        documents_router,
+        chat_router,
+        billing_router,
+    )
     for router in routers:
         app.include_router(router)
     app.include_router(well_known_router)

@@ -9,6 +9,13 @@ from services.gateway.chat.conversations import ConversationService
 from services.gateway.chat.service import ChatService
 from services.gateway.documents.search import SearchService
 from services.gateway.documents.service import DocumentService
+from services.gateway.tenants.assembly import TenantFeature
+from services.gateway.tenants.audit_list import AuditList
+from services.gateway.tenants.deletion import TenantDeletionService
+from services.gateway.tenants.export import TenantExport
+from services.gateway.tenants.invitations import InvitationService
+from services.gateway.tenants.members import MemberService
+from services.gateway.tenants.service import TenantService
 
 
 async def _documents(request: Request) -> DocumentService:
@@ -36,8 +43,46 @@ async def _billing(request: Request) -> BillingService:
     return service
 
 
+async def _tenants(request: Request) -> TenantFeature:
+    feature: TenantFeature = request.app.state.tenants
+    return feature
+
+
+_TenantFeatureDep = Annotated[TenantFeature, Depends(_tenants)]
+
+
+async def _tenant(tenants: _TenantFeatureDep) -> TenantService:
+    return tenants.tenants
+
+
+async def _members(tenants: _TenantFeatureDep) -> MemberService:
+    return tenants.members
+
+
+async def _invitations(tenants: _TenantFeatureDep) -> InvitationService:
+    return tenants.invitations
+
+
+async def _audit(tenants: _TenantFeatureDep) -> AuditList:
+    return tenants.audit
+
+
+async def _tenant_export(tenants: _TenantFeatureDep) -> TenantExport:
+    return tenants.export
+
+
+async def _tenant_deletions(tenants: _TenantFeatureDep) -> TenantDeletionService:
+    return tenants.deletions
+
+
 DocumentServiceDep = Annotated[DocumentService, Depends(_documents)]
 SearchServiceDep = Annotated[SearchService, Depends(_search)]
 ChatServiceDep = Annotated[ChatService, Depends(_chat)]
 ConversationServiceDep = Annotated[ConversationService, Depends(_conversations)]
 BillingServiceDep = Annotated[BillingService, Depends(_billing)]
+TenantServiceDep = Annotated[TenantService, Depends(_tenant)]
+MemberServiceDep = Annotated[MemberService, Depends(_members)]
+InvitationServiceDep = Annotated[InvitationService, Depends(_invitations)]
+AuditListDep = Annotated[AuditList, Depends(_audit)]
+TenantExportDep = Annotated[TenantExport, Depends(_tenant_export)]
+TenantDeletionServiceDep = Annotated[TenantDeletionService, Depends(_tenant_deletions)]

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from services.gateway.problems import add_problem_schema
+from services.gateway.rights import add_rights
 
 DESCRIPTION = """
 Ask questions of your own documents. Answers come with citations that are checked before they are
@@ -19,6 +20,7 @@ and `/health`.
 """
 TAGS = [
     {"name": "Identity", "description": "Accounts, sessions and keys."},
+    {"name": "Tenant", "description": "Members, invitations, the audit log, export and deletion."},
     {"name": "Documents", "description": "Upload, follow, fetch, search and delete."},
     {"name": "Chat", "description": "Questions, answers and conversations."},
     {"name": "Billing", "description": "Usage, quotas and plans."},
@@ -47,16 +49,16 @@ def describe(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = add_problem_schema(
-                get_openapi(
-                    title=app.title,
-                    version=app.version,
-                    description=app.description,
-                    routes=app.routes,
-                    tags=TAGS,
-                )
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=TAGS,
             )
-            _add_examples(app.openapi_schema["components"]["schemas"])
+            app.openapi_schema = add_problem_schema(document)
+            _add_examples(document["components"]["schemas"])
+            add_rights(document, app.routes)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -6,6 +6,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
@@ -133,14 +134,31 @@ async def _on_invalid_request(_: Request, error: Exception) -> Response:
     return problem_response(kind(detail, extensions={"errors": fields}))
 
 
-async def _on_http_exception(_: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
+    if error.status_code == 405:
+        return _other_method(request)
     problem = PlatformError(error.detail)
     problem.status = error.status_code
     kind = _by_status.get(error.status_code)
     problem.title = kind.title if kind else error.detail
     problem.code = kind.code if kind else "-".join(error.detail.lower().split())
     problem.headers = dict(error.headers or {})
+    return problem_response(problem)
+
+
+def _other_method(request: Request) -> Response:
+    """Answer OPTIONS, and refuse other methods; both name all that the path has (RFC 9110)."""
+    path = request.scope["path"]
+    routes = iter_route_contexts(request.app.routes)
+    allowed = {"OPTIONS"}.union(
+        *(each.methods or () for each in routes if each.methods and each.path_regex.match(path))
+    )
+    if request.method == "OPTIONS":
+        return Response(status_code=204, headers={"allow": ", ".join(sorted(allowed))})
+    problem = PlatformError(f"This path answers to {', '.join(sorted(allowed))}.")
+    problem.status, problem.code, problem.title = 405, "method-not-allowed", "Method not allowed"
+    problem.headers = {"allow": ", ".join(sorted(allowed))}
     return problem_response(problem)
 
 

@@ -1,16 +1,33 @@
 """Building blocks of every request and answer."""
 
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+)
+from pydantic_core import CoreSchema
+
+from services.gateway.strictness import as_json_has_it
 
 Item = TypeVar("Item")
 
 
 class InputModel(BaseModel):
-    """A request body: unknown fields are refused."""
+    """A request body: unknown fields are refused, and a value of another type is not converted.
+
+    `"stream": "yes"` or `"top_k": "5"` are mistakes, which conversion would hide.
+    """
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema that pydantic makes, without its conversions."""
+        return as_json_has_it(handler(source))
 
 
 class Page(BaseModel, Generic[Item]):
@@ -22,15 +39,24 @@ class Page(BaseModel, Generic[Item]):
     )
 
 
+def is_unicode(value: str) -> bool:
+    """Tell whether a text holds no half of a surrogate pair."""
+    return not any("\ud800" <= char <= "\udfff" for char in value)
+
+
 def _storable(value: str) -> str:
     """Refuse what no database stores: the NUL character and lone surrogates."""
     if "\x00" in value:
         raise ValueError("the NUL character is not allowed")
-    if any("\ud800" <= char <= "\udfff" for char in value):
+    if not is_unicode(value):
         raise ValueError("the text is not valid Unicode")
     return value
 
 
-Text = Annotated[str, AfterValidator(_storable)]
-Name = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=200)]
-Tag = Annotated[str, AfterValidator(_storable), Field(min_length=1, max_length=64)]
+Text = Annotated[
+    str, AfterValidator(_storable), Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})
+]
+NOT_BLANK = {"pattern": r"^[^\u0000]*[^\s\u0000\u001c-\u001f][^\u0000]*$"}
+"""What the OpenAPI document says of a text that must hold more than white space."""
+Name = Annotated[Text, Field(min_length=1, max_length=200)]
+Tag = Annotated[Text, Field(min_length=1, max_length=64)]

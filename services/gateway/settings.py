@@ -2,13 +2,14 @@
 
 from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from planes.shared.settings import AbsolutePath, SharedSettings
+from planes.shared.settings import AbsolutePath
+from services.gateway.auth.oidc_settings import OidcSettings
 
 
-class GatewaySettings(SharedSettings):
+class GatewaySettings(OidcSettings):
     """Everything that an operator may set; the documentation lists each with its default."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_")
@@ -22,6 +23,11 @@ class GatewaySettings(SharedSettings):
     host: str = "127.0.0.1"
     port: int = 8000
     admin_port: int = 8001
+    share_port: bool = False
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
+    drain_s: float = Field(default=5.0, ge=0, le=60)
+    shutdown_s: float = Field(default=20.0, gt=0, le=600)
+    key_publish_s: float = Field(default=60.0, ge=2, le=3600)
     serving_url: str = "http://127.0.0.1:8100"
     dagster_url: str = "http://127.0.0.1:3001"
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
@@ -29,6 +35,7 @@ class GatewaySettings(SharedSettings):
     tls_key: AbsolutePath | None = None
     log_level: str = "INFO"
     database_connections: int = Field(default=10, ge=2)
+    database_deadline_s: float = Field(default=4.0, ge=1)
 
     max_file_bytes: int = Field(default=50 * 1024 * 1024, ge=1)
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
@@ -36,11 +43,18 @@ class GatewaySettings(SharedSettings):
     default_max_tokens: int = Field(default=512, ge=1)
     registrations_per_minute: int = Field(default=30, ge=1)
     history_messages: int = Field(default=10, ge=0, le=100)
+    max_answers: int = Field(default=500, ge=1)
     answer_header_s: float = Field(default=1.0, gt=0)
     answer_first_token_s: float = Field(default=60.0, gt=0)
     answer_idle_s: float = Field(default=60.0, gt=0)
 
-    @field_validator("cors_origins", mode="before")
+    public_url: str | None = Field(default=None, pattern=r"^https?://[^/\s]")
+    stripe_secret_key: SecretStr | None = None
+    stripe_webhook_secret: SecretStr | None = None
+    stripe_prices: dict[str, str] = Field(default_factory=dict)
+    stripe_api_url: str = "https://api.stripe.com"
+
+    @field_validator("cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -51,6 +65,22 @@ class GatewaySettings(SharedSettings):
     def _check(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("GATEWAY_TLS_CERTIFICATE and GATEWAY_TLS_KEY go together")
+        if self.drain_s >= self.shutdown_s:
+            raise ValueError("GATEWAY_DRAIN_S must be less than GATEWAY_SHUTDOWN_S")
         if "*" in self.cors_origins:
             raise ValueError("GATEWAY_CORS_ORIGINS names origins; '*' would open every account")
+        return self
+
+    @model_validator(mode="after")
+    def _check_payments(self) -> Self:
+        given = {
+            "GATEWAY_STRIPE_SECRET_KEY": self.stripe_secret_key,
+            "GATEWAY_STRIPE_WEBHOOK_SECRET": self.stripe_webhook_secret,
+            "GATEWAY_STRIPE_PRICES": self.stripe_prices,
+        }
+        if any(given.values()):
+            needed = {**given, "GATEWAY_PUBLIC_URL": self.public_url}
+            missing = [name for name, value in needed.items() if not value]
+            if missing:
+                raise ValueError(f"Stripe needs {', '.join(missing)} too, or none of its settings")
         return self

@@ -13,6 +13,7 @@ from pyreqwest.exceptions import PyreqwestError
 from pyreqwest.request import RequestBuilder
 from pyreqwest.response import Response
 
+from planes.shared.deadlines import answer_within
 from planes.shared.domain import TenantContext
 from planes.shared.errors import PlatformError, Unavailable
 from planes.shared.telemetry import traceparent
@@ -83,13 +84,13 @@ class ServingClient:
         # without a limit of 0 the client waits for 64 KiB before it shows the headers
         stream = builder.streamed_read_buffer_limit(0).build_streamed()
         try:
-            async with asyncio.timeout(self._deadlines.headers_s):
+            async with answer_within(self._deadlines.headers_s):
                 response = await stream.__aenter__()
         except (PyreqwestError, TimeoutError) as error:
             raise Unavailable(_NO_ANSWER) from error
         try:
             if response.status != 200:
-                raise await _refusal(response)
+                raise await self._refusal(response)
             yield self._frames(response)
         finally:
             await stream.__aexit__(None, None, None)
@@ -109,7 +110,7 @@ class ServingClient:
                     self._request("/v1/search", request, context, trace_id).build().send()
                 )
                 if response.status != 200:
-                    raise await _refusal(response)
+                    raise await self._refusal(response)
                 return SearchResponse.model_validate_json(bytes(await response.bytes()))
         except (PyreqwestError, TimeoutError) as error:
             raise Unavailable(_NO_ANSWER) from error
@@ -154,6 +155,16 @@ class ServingClient:
             .body_bytes(body.model_dump_json().encode())
         )
 
+    async def _refusal(self, response: Response) -> PlatformError:
+        try:
+            async with asyncio.timeout(self._deadlines.headers_s):
+                problem = orjson.loads(bytes(await response.bytes()))
+            return remote_problem(
+                problem["code"], problem["title"], response.status, problem["detail"]
+            )
+        except (PyreqwestError, TimeoutError, orjson.JSONDecodeError, KeyError, TypeError):
+            return Unavailable(_NO_ANSWER)
+
     async def _frames(self, response: Response) -> AsyncIterator[Frame]:
         """Split the stream into events; the first token has a longer deadline than the rest."""
         buffer = b""
@@ -169,13 +180,11 @@ class ServingClient:
             if block is None:
                 return
             *events, buffer = (buffer + bytes(block)).split(b"\n\n")
-            for raw in events:
-                frame = _parse(raw)
-                if frame is not None:
-                    has_begun = has_begun or frame.event == "delta"
-                    yield frame
-            if has_begun:
-                deadline = now() + self._deadlines.idle_s
+            for frame in filter(None, map(_parse, events)):  # comments prolong nothing
+                has_begun = has_begun or frame.event == "delta"
+                yield frame
+                if has_begun:
+                    deadline = now() + self._deadlines.idle_s
 
 
 def _parse(raw: bytes) -> Frame | None:
@@ -189,15 +198,6 @@ def _parse(raw: bytes) -> Frame | None:
         elif line.startswith(b"id: "):
             number = int(line[4:])
     return Frame(number, event, data, raw + b"\n\n") if event else None
-
-
-async def _refusal(response: Response) -> PlatformError:
-    body = bytes(await response.bytes())
-    try:
-        problem = orjson.loads(body)
-        return remote_problem(problem["code"], problem["title"], response.status, problem["detail"])
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return Unavailable(_NO_ANSWER)
 
 
 def remote_problem(code: str, title: str, status: int, detail: str) -> PlatformError:

@@ -34,6 +34,14 @@ class FolderObjects:
         """
         return await asyncio.to_thread(self._path(key).read_bytes)
 
+    async def size(self, key: str) -> int:
+        """Return an object's length in bytes.
+
+        Raises:
+            FileNotFoundError: There is none of that key.
+        """
+        return (await asyncio.to_thread(self._path(key).stat)).st_size
+
     async def stream(self, key: str) -> AsyncGenerator[bytes, None]:
         """Yield an object in blocks of at most 1 MiB.
 

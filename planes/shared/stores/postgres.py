@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -32,6 +32,10 @@ _UNREACHABLE = (
 
 SCHEMA_REVISION = "0002"  # the newest of planes/shared/stores/migrations
 _NO_ANSWER = "The database does not answer. Try again in a moment."
+_BUSY = "Too many requests are waiting for the database. Try again in a moment."
+_ACQUIRE_S = 5.0
+_STATEMENT_S = 30.0
+_RELEASE_S = 1.0
 
 
 class SchemaMismatch(RuntimeError):
@@ -41,17 +45,31 @@ class SchemaMismatch(RuntimeError):
 class Database:
     """A pool of connections to one PostgreSQL database; every wait has a deadline."""
 
-    def __init__(self, url: str, *, service: str, max_connections: int = 10) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        service: str,
+        max_connections: int = 10,
+        max_waiting: int = 1000,
+        deadline_s: float = 300.0,
+    ) -> None:
         """Store where the database is; `open` connects.
 
         Args:
             url: `postgresql://user:password@host:port/database`.
             service: Shown in `pg_stat_activity`.
             max_connections: Upper bound of the pool.
+            max_waiting: How many may wait for a connection; more are refused at once.
+            deadline_s: How long one use of a connection may take, the wait for it included; then
+                the connection is cut. A server that lives ends a statement half a second before.
         """
         self._url = url
         self._service = service
         self._max_connections = max_connections
+        self._max_waiting = max_waiting
+        self._deadline_s = deadline_s
+        self._waiting = 0
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def open(self) -> None:
@@ -65,13 +83,23 @@ class Database:
                 self._url,
                 min_size=1,
                 max_size=self._max_connections,
-                timeout=5,
-                command_timeout=30,
+                timeout=_ACQUIRE_S,
+                command_timeout=_STATEMENT_S,
                 init=_prepare,
-                server_settings={"application_name": self._service, "timezone": "UTC"},
+                server_settings=self._server_settings(),
             )
         except _UNREACHABLE as error:
             raise Unavailable(_NO_ANSWER) from error
+
+    def _server_settings(self) -> dict[str, str]:
+        """Have the server end long statements, and free the locks of one of us that froze."""
+        limit_ms = max(500, round(self._deadline_s * 1000) - 500)
+        return {
+            "application_name": self._service,
+            "timezone": "UTC",
+            "statement_timeout": str(min(limit_ms, round(_STATEMENT_S * 1000))),
+            "idle_in_transaction_session_timeout": str(limit_ms),
+        }
 
     async def close(self) -> None:
         """Close every connection, waiting at most five seconds for those in use."""
@@ -123,15 +151,53 @@ class Database:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
-        if self._pool is None:
+        """Lend a connection, and cut it at the deadline.
+
+        Cutting fails the statement under way at once. A cancellation would wait for the server's
+        consent, which a server that is stopped never gives.
+        """
+        pool = self._pool
+        if pool is None:
             raise Unavailable("The database is not open.")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._deadline_s
         try:
-            async with self._pool.acquire(timeout=5) as connection:
+            connection = await self._acquire(pool)
+            cut = loop.call_at(deadline, _cut, connection)
+            try:
                 yield connection
+            finally:
+                cut.cancel()
+                await _release(pool, connection)
         except asyncpg.DataError:  # a subclass of InterfaceError, and our own mistake
             raise
         except _UNREACHABLE as error:
             raise Unavailable(_NO_ANSWER) from error
+
+    async def _acquire(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Connection:
+        if self._waiting >= self._max_waiting:
+            raise Unavailable(_BUSY, retry_after_s=1)
+        self._waiting += 1
+        try:
+            return await pool.acquire(timeout=min(_ACQUIRE_S, self._deadline_s))
+        finally:
+            self._waiting -= 1
+
+
+def _cut(connection: Connection) -> None:
+    with suppress(asyncpg.InterfaceError):  # given back in this very moment
+        connection.terminate()
+
+
+async def _release(pool: "asyncpg.Pool[asyncpg.Record]", connection: Connection) -> None:
+    """Give a connection back; where that fails it is closed, and what was committed stays so."""
+    with suppress(*_UNREACHABLE):
+        await pool.release(connection, timeout=_RELEASE_S)
+
+
+async def enter_tenant(connection: Connection, tenant_id: UUID) -> None:
+    """Show another tenant in a transaction of `Database.tenant`, for acts that touch several."""
+    await connection.execute("SELECT set_config('app.tenant_id', $1, true)", str(tenant_id))
 
 
 async def _prepare(connection: Any) -> None:

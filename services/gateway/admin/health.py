@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from planes.shared.clients.serving import ServingClient
 from planes.shared.errors import NoLanguageModel, PlatformError
 from planes.shared.wire import GeneratorStatus
+from services.gateway.admin.drain import Drain
 
 State = Literal["ok", "degraded", "unavailable"]
 Probe = Callable[[], Awaitable[None]]
@@ -24,7 +25,9 @@ class PartHealth(BaseModel):
 
     status: State
     model: str | None = Field(default=None, description="The generator's model.")
-    reason: str | None = Field(default=None, description="Why this generator was chosen.")
+    reason: str | None = Field(
+        default=None, description="Why this generator was chosen, or why the gateway stops."
+    )
     detail: str | None = None
     latency_ms: float | None = None
 
@@ -95,17 +98,25 @@ class ServingMonitor:
 class HealthService:
     """Asks every part, each with a deadline; answers are one second old at most."""
 
-    def __init__(self, probes: dict[str, Probe], monitor: ServingMonitor, version: str) -> None:
+    def __init__(
+        self, probes: dict[str, Probe], monitor: ServingMonitor, version: str, drain: Drain
+    ) -> None:
         """Store the probes by part; a probe raises where its part does not answer."""
         self._probes = probes
         self._monitor = monitor
         self._version = version
+        self._drain = drain
         self._lock = asyncio.Lock()
         self._health: Health | None = None
         self._asked_at = 0.0
 
     async def health(self) -> Health:
-        """Return the state: unavailable without the database, degraded without another part."""
+        """Return the state: unavailable without the database, degraded without another part.
+
+        A process that is about to end is unavailable, and asks nobody any more.
+        """
+        if self._drain.is_on:
+            return _stopping(self._version)
         async with self._lock:
             if self._health is None or monotonic() - self._asked_at > _FRESH_S:
                 self._health = await self._ask()
@@ -132,6 +143,11 @@ class HealthService:
         down = {name for name, part in parts.items() if part.status != "ok"}
         status: State = "unavailable" if "database" in down else "degraded" if down else "ok"
         return Health(status=status, version=self._version, parts=parts)
+
+
+def _stopping(version: str) -> Health:
+    part = PartHealth(status="unavailable", reason="This process is stopping.")
+    return Health(status="unavailable", version=version, parts={"gateway": part})
 
 
 async def _probed(probe: Probe) -> PartHealth:

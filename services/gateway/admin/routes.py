@@ -18,7 +18,7 @@ async def _health(request: Request) -> HealthService:
 
 HealthServiceDep = Annotated[HealthService, Depends(_health)]
 _UNAVAILABLE: dict[int | str, dict[str, Any]] = {
-    503: {"model": Health, "description": "The database does not answer"}
+    503: {"model": Health, "description": "The database does not answer, or this process stops"}
 }
 
 
@@ -52,11 +52,24 @@ def create_admin_app(gateway: FastAPI) -> FastAPI:
     """Return the application of the admin port, which listens on loopback only."""
     app = FastAPI(title="Polyplane gateway, admin port", openapi_url=None)
 
-    @app.get("/health")
-    @app.get("/health/ready")
-    async def get_details() -> Health:
+    def service() -> HealthService:
         health: HealthService = gateway.state.health
-        return await health.health()
+        return health
+
+    @app.get("/health")
+    async def get_details() -> Health:
+        return await service().health()
+
+    @app.get("/health/ready")
+    async def get_readiness(response: Response) -> Health:
+        answer = await service().health()
+        if answer.status == "unavailable":
+            response.status_code = 503
+        return answer
+
+    @app.get("/health/live")
+    async def get_life() -> Health:
+        return service().live()
 
     @app.get("/metrics")
     async def get_metrics() -> Response:

@@ -1,12 +1,19 @@
-"""Whether a request may pass: its token, its session and its user's limits."""
+"""Whether a request may pass: its token or key, its session and its user's limits."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeAlias
 
 from planes.shared.errors import Unauthenticated
+from services.gateway.auth.api_keys import MARK, PresentedKeys
 from services.gateway.auth.models import AccessClaims, Account, SessionState
 from services.gateway.auth.session_repository import SessionRepository
 from services.gateway.auth.tokens import AccessTokens
 from services.gateway.limits.gate import SessionGate, SessionKey, Standing, Verdict
-from services.gateway.limits.rates import EndpointClass, LocalRates, Rate
+from services.gateway.limits.rates import EndpointClass, LocalRates, Rates
 from services.gateway.limits.scripts import RedisUnavailable
+
+_Read: TypeAlias = Callable[[], Awaitable[SessionState]]
 
 
 class AccessControl:
@@ -15,62 +22,105 @@ class AccessControl:
     def __init__(
         self,
         tokens: AccessTokens,
+        keys: PresentedKeys,
         gate: SessionGate,
         sessions: SessionRepository,
         local_rates: LocalRates,
     ) -> None:
         """Store the parts; `local_rates` count while Redis does not answer."""
         self._tokens = tokens
+        self._keys = keys
         self._gate = gate
         self._sessions = sessions
         self._local_rates = local_rates
 
-    async def admit(self, token: str, endpoint: EndpointClass) -> tuple[Account, Rate]:
+    async def admit(self, credential: str, endpoint: EndpointClass) -> tuple[Account, Rates]:
         """Return who makes a request, and how the request was counted.
 
-        The rate may refuse the request: `Rate.check` raises then.
+        The rates may refuse the request: `Rates.check` raises then.
+
+        Args:
+            credential: An access token or an API key.
+            endpoint: The class of the call.
 
         Raises:
-            Unauthenticated: The token is not valid, or its session has ended.
+            Unauthenticated: The credential is not valid, or its session has ended.
             Unavailable: Neither Redis nor PostgreSQL answers.
         """
-        claims = self._tokens.verify(token)
+        if credential.startswith(MARK):
+            return await self._admit_key(credential, endpoint)
+        claims = self._tokens.verify(credential)
+        claims, rates = await self._judge(claims, endpoint, partial(self._current, claims))
+        return _account(claims), rates
+
+    async def _admit_key(self, key: str, endpoint: EndpointClass) -> tuple[Account, Rates]:
+        """As `admit`; a key goes on when its maker's version changes, with the role of now."""
+        state = await self._keys.find(key)
+
+        async def read() -> SessionState:
+            return (await self._keys.read(key)).session
+
+        known = state.session.claims
+        claims, rates = await self._judge(known, endpoint, read, outlives_versions=True)
+        account = _account(claims)
+        return Account(
+            account.context, account.role, account.session_id, state.scopes, account.version
+        ), rates
+
+    async def _judge(
+        self,
+        claims: AccessClaims,
+        endpoint: EndpointClass,
+        read: _Read,
+        *,
+        outlives_versions: bool = False,
+    ) -> tuple[AccessClaims, Rates]:
+        """Ask Redis, and PostgreSQL by `read` where Redis is not sure or does not answer."""
+        unsure = {Standing.UNKNOWN, Standing.OUTDATED} if outlives_versions else {Standing.UNKNOWN}
         try:
-            rate = await self._by_gate(claims, endpoint)
+            verdict = await self._check(claims, endpoint)
+            if verdict.standing in unsure:
+                state = await read()
+                claims = state.claims
+                await self._gate.remember(_key(claims), state.limits)
+                verdict = await self._check(claims, endpoint)
+                if verdict.standing is Standing.UNKNOWN:  # gone already: Redis is short of memory
+                    return claims, self._by_process(state, endpoint)
         except RedisUnavailable:
-            rate = self._by_process(await self._current(claims), endpoint)
-        return Account(claims.context, claims.role, claims.session_id), rate
+            state = await read()
+            return state.claims, self._by_process(state, endpoint)
+        if verdict.rates is None:
+            raise ended()
+        self._local_rates.note(claims.context.user_id, verdict.rates)
+        return claims, verdict.rates
 
-    async def _by_gate(self, claims: AccessClaims, endpoint: EndpointClass) -> Rate:
-        key = SessionKey(claims.context.user_id, claims.session_id, claims.version)
-        verdict = await self._gate.check(key, endpoint)
-        if verdict.standing is Standing.UNKNOWN:
-            state = await self._current(claims)
-            await self._gate.remember(key, state.limits)
-            verdict = await self._gate.check(key, endpoint)
-            if verdict.standing is Standing.UNKNOWN:  # forgotten already: Redis is short of memory
-                return self._by_process(state, endpoint)
-        return _rate(verdict)
+    async def _check(self, claims: AccessClaims, endpoint: EndpointClass) -> Verdict:
+        user_id = claims.context.user_id
+        backlog_us = self._local_rates.backlog_us(user_id, endpoint.policies)
+        return await self._gate.check(_key(claims), endpoint, backlog_us)
 
-    def _by_process(self, state: SessionState, endpoint: EndpointClass) -> Rate:
-        user_id = state.claims.context.user_id
-        return self._local_rates.take(user_id, state.limits.of(endpoint), endpoint)
+    def _by_process(self, state: SessionState, endpoint: EndpointClass) -> Rates:
+        limits = [(policy, state.limits.of(policy)) for policy in endpoint.policies]
+        return self._local_rates.take(state.claims.context.user_id, limits)
 
     async def _current(self, claims: AccessClaims) -> SessionState:
         state = await self._sessions.state(claims.context.user_id, claims.session_id)
         if state is None or not state.is_alive:
             await self._gate.revoke(claims.context.user_id, [claims.session_id])
-            raise _ended()
+            raise ended()
         if state.claims != claims:
-            raise _ended()
+            raise ended()
         return state
 
 
-def _rate(verdict: Verdict) -> Rate:
-    if verdict.rate is None:
-        raise _ended()
-    return verdict.rate
-
-
-def _ended() -> Unauthenticated:
+def ended() -> Unauthenticated:
+    """Return the answer to a credential that was valid once."""
     return Unauthenticated("The session has ended or its rights have changed. Sign in again.")
+
+
+def _key(claims: AccessClaims) -> SessionKey:
+    return SessionKey(claims.context.user_id, claims.session_id, claims.version)
+
+
+def _account(claims: AccessClaims) -> Account:
+    return Account(claims.context, claims.role, claims.session_id, version=claims.version)

@@ -8,6 +8,7 @@ from fastapi.security import OAuth2PasswordBearer
 
 from planes.shared.domain import Role
 from planes.shared.errors import Forbidden, Unauthenticated
+from services.gateway.auth.api_keys import ApiKeys
 from services.gateway.auth.assembly import Identity
 from services.gateway.auth.keys import SigningKeys
 from services.gateway.auth.models import Account, ApiScope
@@ -55,9 +56,9 @@ class Permission:
         if not token:
             raise Unauthenticated("Send an access token as `Authorization: Bearer <token>`.")
         identity: Identity = request.app.state.identity
-        account, rate = await identity.access.admit(token, self.endpoint)
-        setattr(request.state, RATE_STATE, rate)
-        rate.check()
+        account, rates = await identity.access.admit(token, self.endpoint)
+        setattr(request.state, RATE_STATE, rates)
+        rates.check()
         self._check(account)
         return account
 
@@ -74,16 +75,57 @@ class Permission:
             raise Forbidden(f"The API key lacks the scope {self.scope}.")
 
 
+@dataclass(frozen=True, slots=True)
+class AddressLimit:
+    """A dependency that limits how often one address may call a route without credentials.
+
+    Attributes:
+        policy: The name in the headers; routes with the same one share the limit.
+        per_minute: How many calls; the burst is a minute's worth.
+        needs_redis: Answer 503 while Redis does not, instead of counting in the process.
+    """
+
+    policy: str
+    per_minute: int
+    needs_redis: bool = False
+
+    async def __call__(self, request: Request) -> None:
+        """Count one call.
+
+        Raises:
+            TooManyRequests: The address has called too often.
+            Unavailable: The call must be counted, and Redis does not answer.
+        """
+        identity: Identity = request.app.state.identity
+        addresses = identity.addresses
+        take = addresses.take if self.needs_redis else addresses.take_or_count_here
+        address = request.client.host if request.client else ""
+        rates = await take(self.policy, address, self.per_minute)
+        setattr(request.state, RATE_STATE, rates)
+        rates.check()
+
+
 SignedIn = Annotated[Account, Depends(Permission())]
 AnyCaller = Annotated[Account, Depends(Permission(any_key=True))]
 DocumentReader = Annotated[Account, Depends(Permission(scope=ApiScope.DOCUMENTS_READ))]
 DocumentWriter = Annotated[
     Account, Depends(Permission(role=Role.MEMBER, scope=ApiScope.DOCUMENTS_WRITE))
 ]
-Searcher = Annotated[Account, Depends(Permission(scope=ApiScope.SEARCH))]
+Uploader = Annotated[
+    Account,
+    Depends(
+        Permission(role=Role.MEMBER, scope=ApiScope.DOCUMENTS_WRITE, endpoint=EndpointClass.UPLOADS)
+    ),
+]
+Searcher = Annotated[
+    Account, Depends(Permission(scope=ApiScope.SEARCH, endpoint=EndpointClass.SEARCH))
+]
 Asker = Annotated[Account, Depends(Permission(scope=ApiScope.CHAT, endpoint=EndpointClass.CHAT))]
 ConversationUser = Annotated[Account, Depends(Permission(scope=ApiScope.CHAT))]
 BillingReader = Annotated[Account, Depends(Permission(scope=ApiScope.BILLING_READ))]
+InvoiceReader = Annotated[
+    Account, Depends(Permission(role=Role.ADMIN, scope=ApiScope.BILLING_READ))
+]
 TenantReader = Annotated[Account, Depends(Permission(scope=ApiScope.TENANT_READ))]
 TenantAdmin = Annotated[Account, Depends(Permission(role=Role.ADMIN, scope=ApiScope.TENANT_WRITE))]
 TenantOwner = Annotated[Account, Depends(Permission(role=Role.OWNER))]
@@ -99,6 +141,11 @@ async def _sessions(request: Request) -> Sessions:
     return identity.sessions
 
 
+async def _api_keys(request: Request) -> ApiKeys:
+    identity: Identity = request.app.state.identity
+    return identity.api_keys
+
+
 async def _signing_keys(request: Request) -> SigningKeys:
     identity: Identity = request.app.state.identity
     return identity.signing_keys
@@ -110,6 +157,7 @@ async def _client(request: Request) -> Client:
 
 
 AuthServiceDep = Annotated[AuthService, Depends(_auth)]
+ApiKeysDep = Annotated[ApiKeys, Depends(_api_keys)]
 SessionsDep = Annotated[Sessions, Depends(_sessions)]
 SigningKeysDep = Annotated[SigningKeys, Depends(_signing_keys)]
 ClientDep = Annotated[Client, Depends(_client)]

@@ -20,8 +20,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-_PUBLISHED_BEFORE_USE_S = 60
-_LOOK_AGAIN_S = 10.0
+PUBLISH_S = 60.0
+"""Age at which a key begins to sign: verifiers have seen it by then."""
+
+LOOK_AGAIN_S = 10.0
+"""Longest time for which a process does not notice a change of the folder."""
+
 _LOOK_AGAIN_FOR_UNKNOWN_S = 1.0
 _log = structlog.get_logger(__name__)
 
@@ -47,18 +51,22 @@ class SigningKey:
 class SigningKeys:
     """The keys of a folder, read again while the program runs.
 
-    To rotate, add a PEM file: it is published at once and signs a minute later. To retire a key,
-    remove its file once its last token has expired.
+    A file that is added is published at once and signs later (see `key_rotation`). A key whose
+    file is removed is withdrawn: its tokens end within ten seconds.
     """
 
-    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, folder: Path, *, publish_s: float = PUBLISH_S, clock: Callable[[], float] = time.time
+    ) -> None:
         """Store the folder; `open` reads it.
 
         Args:
             folder: Holds `*.pem`, readable by this process alone.
+            publish_s: Age at which a key begins to sign.
             clock: Seconds since 1970, as the files' own times.
         """
         self._folder = folder
+        self._publish_s = publish_s
         self._clock = clock
         self._keys: dict[str, SigningKey] = {}
         self._read_at = 0.0
@@ -71,25 +79,25 @@ class SigningKeys:
         """
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not any(self._folder.glob("*.pem")):
-            _write_first(self._folder / "first.pem")
+            write_key(self._folder / "first.pem")
         self._read()
 
     def current(self) -> SigningKey:
         """Return the key to sign with: the newest that verifiers have had time to see."""
-        self._read_when_older_than(_LOOK_AGAIN_S)
+        self._read_when_older_than(LOOK_AGAIN_S)
         by_age = sorted(self._keys.values(), key=lambda key: key.written_at)
-        ripe = [k for k in by_age if self._clock() - k.written_at >= _PUBLISHED_BEFORE_USE_S]
+        ripe = [key for key in by_age if self._clock() - key.written_at >= self._publish_s]
         return ripe[-1] if ripe else by_age[0]
 
     def find(self, key_id: str) -> SigningKey | None:
         """Return a key by its id, looking into the folder at most once a second for a new one."""
-        if key_id not in self._keys:
-            self._read_when_older_than(_LOOK_AGAIN_FOR_UNKNOWN_S)
+        is_known = key_id in self._keys
+        self._read_when_older_than(LOOK_AGAIN_S if is_known else _LOOK_AGAIN_FOR_UNKNOWN_S)
         return self._keys.get(key_id)
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
         """Return the JSON Web Key Set of all public halves (RFC 7517)."""
-        self._read_when_older_than(_LOOK_AGAIN_S)
+        self._read_when_older_than(LOOK_AGAIN_S)
         return {"keys": [key.jwk() for key in self._keys.values()]}
 
     def _read_when_older_than(self, seconds: float) -> None:
@@ -104,15 +112,24 @@ class SigningKeys:
             _log.error("signing keys unreadable", error=str(error))
 
     def _read(self) -> None:
-        keys = [_load(path) for path in sorted(self._folder.glob("*.pem"))]
+        keys = load_keys(self._folder).values()
         if not keys:
             raise NoSigningKey(f"{self._folder} holds no signing key (*.pem).")
         self._keys = {key.id: key for key in keys}
         self._read_at = self._clock()
 
 
-def _write_first(path: Path) -> None:
-    """Write a new key whole or not at all; a process that was faster wins."""
+def load_keys(folder: Path) -> dict[Path, SigningKey]:
+    """Return the keys of a folder by their files.
+
+    Raises:
+        NoSigningKey: A file is not an Ed25519 private key.
+    """
+    return {path: _load(path) for path in sorted(folder.glob("*.pem"))}
+
+
+def write_key(path: Path) -> None:
+    """Write a new key whole or not at all, mode 0600; a process that was faster wins."""
     pem = Ed25519PrivateKey.generate().private_bytes(
         Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
     )
@@ -120,6 +137,9 @@ def _write_first(path: Path) -> None:
         file.write(pem)
         file.flush()
         os.fsync(file.fileno())
+        if os.geteuid() == 0:  # an operator's root writes for the folder's owner
+            owner = path.parent.stat()
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
         try:
             path.hardlink_to(file.name)
         except FileExistsError:

@@ -26,13 +26,14 @@ class Account:
     """Who makes a request: a user, acting in one tenant, in one session or by one API key.
 
     `session_id` is the session's id or the key's; `scopes` are the key's, None for a session, which
-    may do all that the role allows.
+    may do all that the role allows. `version` is the user's when the credential was checked.
     """
 
     context: TenantContext
     role: Role
     session_id: UUID
     scopes: frozenset[ApiScope] | None = None
+    version: int = 0
 
     @property
     def is_api_key(self) -> bool:
@@ -52,11 +53,29 @@ class AccessClaims:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a sign-in is checked against."""
+    """What a sign-in is checked against; no hash: the person signs in by a provider alone."""
 
     user_id: UUID
-    password_hash: str
+    password_hash: str | None
     is_disabled: bool
+    is_verified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A user, whatever the tenant."""
+
+    user_id: UUID
+    email: str
+    display_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderIdentity:
+    """Who a person is at an OpenID provider: `subject` is unique and lasting within `issuer`."""
+
+    issuer: str
+    subject: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +102,12 @@ class NewUser:
 
 @dataclass(frozen=True, slots=True)
 class NewAccount:
-    """Rows for a user who owns a new tenant."""
+    """Rows for a user who owns a new tenant; no hash: who signs in by a provider alone."""
 
     profile: Profile
     email_key: str
-    password_hash: str
+    password_hash: str | None
+    is_verified: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,3 +154,8 @@ class Tokens:
     access_token: str
     refresh_token: str
     expires_in_s: int
+
+
+def email_key(email: str) -> str:
+    """Return the form in which an e-mail address is unique."""
+    return email.strip().casefold()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from planes.shared.errors import InvalidInput
 from services.gateway.auth.passwords import MAX_CHARACTERS, normalised
 
 MIN_CHARACTERS = 15
@@ -47,6 +48,28 @@ class PasswordPolicy:
         if _is_periodic(text) or any(_is_one_word(form, words) for form in forms if form):
             return "This password is too easy to guess: it is a well-known one, or a pattern."
         return None
+
+    def check(self, password: str, field: str, personal: Iterable[str]) -> None:
+        """Refuse a weak new password.
+
+        Args:
+            password: As typed.
+            field: Its name in the body.
+            personal: As `flaw` takes them.
+
+        Raises:
+            InvalidInput: It says why.
+        """
+        flaw = self.flaw(password, personal)
+        if flaw is not None:
+            fields = [{"pointer": f"/body/{field}", "detail": flaw}]
+            raise InvalidInput(flaw, extensions={"errors": fields})
+
+
+def personal_words(email: str, *names: str) -> list[str]:
+    """Return words that say who a person is: parts of the address, and of names."""
+    local, _, domain = email.partition("@")
+    return [email, local, *domain.split("."), *(word for name in names for word in name.split())]
 
 
 def _is_one_word(plain: str, words: Iterable[str]) -> bool:

@@ -1,6 +1,9 @@
 """Passwords after NIST SP 800-63B-4: long, not well known, hashed with argon2id (RFC 9106)."""
 
 import asyncio
+import os
+import sys
+import threading
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +14,7 @@ from passlib.context import CryptContext
 from planes.shared.errors import Unavailable
 
 MAX_CHARACTERS = 1024
+_NICENESS = 19  # hashing gets the processor time that nothing else wants
 
 Result = TypeVar("Result")
 
@@ -29,8 +33,14 @@ def normalised(password: str) -> str:
 class Passwords:
     """Hashes and verifies off the event loop, in a bounded number of threads."""
 
-    def __init__(self, *, threads: int = 2, max_waiting: int = 64) -> None:
-        """Store the bounds; threads start with the first password."""
+    def __init__(self, *, threads: int | None = None, max_waiting: int = 64) -> None:
+        """Store the bounds; threads start with the first password.
+
+        Args:
+            threads: How many hash at once; by default two, and one fewer than there are cores.
+            max_waiting: How many passwords may wait for them; more are refused at once.
+        """
+        threads = threads or max(1, min(2, _cores() - 1))
         self._context = CryptContext(
             schemes=["argon2"],
             argon2__type="ID",
@@ -38,7 +48,9 @@ class Passwords:
             argon2__time_cost=2,
             argon2__parallelism=1,
         )
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="argon2")
+        self._pool = ThreadPoolExecutor(
+            threads, thread_name_prefix="argon2", initializer=_yield_to_others
+        )
         self._max_under_way = threads + max_waiting
         self._under_way = 0
 
@@ -73,3 +85,18 @@ class Passwords:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)
         finally:
             self._under_way -= 1
+
+
+def _cores() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _yield_to_others() -> None:
+    """Lower the priority of this thread, so that a storm of sign-ins leaves the event loop alone.
+
+    On Linux priorities belong to threads; elsewhere they are the process's, and stay.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

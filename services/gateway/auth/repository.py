@@ -7,10 +7,30 @@ import asyncpg
 from planes.shared.domain import Role, TenantContext
 from planes.shared.errors import Conflict
 from planes.shared.stores.postgres import Connection, Database
-from services.gateway.auth.models import Credentials, NewAccount, NewSession, Profile
+from services.gateway.audit import Action, AuditEvent, record
+from services.gateway.auth.audit_trail import PersonalAct, record_everywhere
+from services.gateway.auth.models import (
+    Credentials,
+    NewAccount,
+    NewSession,
+    Person,
+    Profile,
+    ProviderIdentity,
+)
+from services.gateway.auth.oidc_repository import insert_identity
+from services.gateway.auth.one_time_tokens import void
 from services.gateway.auth.session_repository import insert_session
 
-_CREDENTIALS = "SELECT id, password_hash, disabled_at IS NOT NULL AS is_disabled FROM users"
+_CREDENTIALS = """
+SELECT id, password_hash, disabled_at IS NOT NULL AS is_disabled,
+       email_verified_at IS NOT NULL AS is_verified
+FROM users"""
+
+_LAST_TENANT = """
+SELECT tenant_id FROM memberships
+WHERE user_id = $1 AND ($2::uuid IS NULL OR tenant_id = $2)
+ORDER BY last_used_at DESC LIMIT 1
+"""
 
 
 class UserRepository:
@@ -20,8 +40,19 @@ class UserRepository:
         """Store the database."""
         self._database = database
 
-    async def create(self, account: NewAccount, session: NewSession | None) -> None:
-        """Create a user, a tenant that the user owns and a first session, where given: all or none.
+    async def create(
+        self,
+        account: NewAccount,
+        *,
+        session: NewSession | None = None,
+        identity: ProviderIdentity | None = None,
+    ) -> None:
+        """Create a user and a tenant that the user owns: all or none.
+
+        Args:
+            account: Who it is.
+            session: A first session.
+            identity: Who the user is at an OpenID provider.
 
         Raises:
             Conflict: The e-mail address is registered.
@@ -30,6 +61,8 @@ class UserRepository:
         try:
             async with self._database.tenant(context.tenant_id, context.user_id) as connection:
                 await _insert_account(connection, account)
+                if identity is not None:
+                    await insert_identity(connection, identity, context.user_id)
                 if session is not None:
                     await insert_session(connection, session)
         except asyncpg.UniqueViolationError as error:
@@ -64,14 +97,29 @@ class UserRepository:
     async def tenant_to_enter(self, user_id: UUID, wanted: UUID | None) -> UUID | None:
         """Return the wanted tenant, or else the last used; None where the user is no member."""
         async with self._database.tenant(None, user_id) as connection:
-            tenant_id: UUID | None = await connection.fetchval(
-                "SELECT tenant_id FROM memberships"
-                " WHERE user_id = $1 AND ($2::uuid IS NULL OR tenant_id = $2)"
-                " ORDER BY last_used_at DESC LIMIT 1",
-                user_id,
-                wanted,
-            )
+            tenant_id: UUID | None = await connection.fetchval(_LAST_TENANT, user_id, wanted)
         return tenant_id
+
+    async def enter_new_tenant(self, profile: Profile) -> UUID:
+        """Give a user without any tenant one to own, or return the last used of those there are.
+
+        Parallel calls make one.
+        """
+        context = profile.context
+        async with self._database.tenant(context.tenant_id, context.user_id) as connection:
+            await connection.execute("SELECT FROM users WHERE id = $1 FOR UPDATE", context.user_id)
+            found: UUID | None = await connection.fetchval(_LAST_TENANT, context.user_id, None)
+            if found is None:
+                await _insert_tenant(connection, profile)
+        return found or context.tenant_id
+
+    async def person(self, user_id: UUID) -> Person | None:
+        """Return a user, whatever the tenant."""
+        async with self._database.platform() as connection:
+            row = await connection.fetchrow(
+                "SELECT id, email, display_name FROM users WHERE id = $1", user_id
+            )
+        return Person(*row) if row is not None else None
 
     async def change_password(
         self, user_id: UUID, *, old_hash: str, new_hash: str, kept_session: UUID
@@ -100,6 +148,9 @@ class UserRepository:
                 user_id,
                 kept_session,
             )
+            await void(connection, user_id)
+            act = PersonalAct(user_id, Action.PASSWORD_CHANGED)
+            await record_everywhere(connection, act)
         return version, [row["id"] for row in ended]
 
     async def _credentials(self, query: str, value: object) -> Credentials | None:
@@ -112,14 +163,22 @@ async def _insert_account(connection: Connection, account: NewAccount) -> None:
     profile = account.profile
     user_id, tenant_id = profile.context.user_id, profile.context.tenant_id
     await connection.execute(
-        "INSERT INTO users (id, email, email_key, password_hash, display_name)"
-        " VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO users (id, email, email_key, password_hash, display_name, email_verified_at)"
+        " VALUES ($1, $2, $3, $4, $5, CASE WHEN $6 THEN now() END)",
         user_id,
         profile.email,
         account.email_key,
         account.password_hash,
         profile.display_name,
+        account.is_verified,
     )
+    await _insert_tenant(connection, profile)
+    subject = f"user:{user_id}"
+    await record(connection, AuditEvent(tenant_id, Action.REGISTERED, user_id, subject=subject))
+
+
+async def _insert_tenant(connection: Connection, profile: Profile) -> None:
+    tenant_id = profile.context.tenant_id
     await connection.execute(
         "INSERT INTO tenants (id, name, plan) VALUES ($1, $2, $3)",
         tenant_id,
@@ -129,6 +188,6 @@ async def _insert_account(connection: Connection, account: NewAccount) -> None:
     await connection.execute(
         "INSERT INTO memberships (tenant_id, user_id, role) VALUES ($1, $2, $3)",
         tenant_id,
-        user_id,
+        profile.context.user_id,
         profile.role,
     )

@@ -3,9 +3,11 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Form, Query, Response
+from fastapi import APIRouter, Depends, Form, Query, Response
+from fastapi.responses import JSONResponse
 
 from services.gateway.auth.dependencies import (
+    AddressLimit,
     AnyCaller,
     AuthServiceDep,
     ClientDep,
@@ -19,6 +21,7 @@ from services.gateway.auth.schemas import (
     JsonWebKeySet,
     LoginRequest,
     LogoutRequest,
+    MailSentOut,
     PasswordRequest,
     ProfileOut,
     RefreshRequest,
@@ -28,6 +31,7 @@ from services.gateway.auth.schemas import (
     TokenForm,
     TokensOut,
 )
+from services.gateway.pagination import Cursor, decode_id, encode_id
 from services.gateway.problems import problem_responses
 from services.gateway.schemas import Page
 
@@ -35,11 +39,21 @@ router = APIRouter(prefix="/auth", tags=["Identity"])
 well_known = APIRouter(prefix="/.well-known", tags=["Identity"])
 
 
-@router.post("/register", status_code=201, summary="Register", responses=problem_responses(409))
+@router.post(
+    "/register",
+    status_code=201,
+    summary="Register",
+    response_model=RegisteredOut,
+    responses={**problem_responses(409), 202: {"model": MailSentOut, "description": "Mail sent"}},
+)
 async def register(
     body: RegisterRequest, response: Response, client: ClientDep, auth: AuthServiceDep
-) -> RegisteredOut:
-    """Create an account, with a tenant of its own on the free plan, and sign in."""
+) -> RegisteredOut | Response:
+    """Create an account, with a tenant of its own on the free plan, and sign in.
+
+    Where the platform verifies addresses the answer is 202, the same for every address: a mail is
+    on its way with a token for `POST /auth/verify`, or to say that there is an account already.
+    """
     _forbid_storing(response)
     new = NewUser(
         email=body.email,
@@ -47,11 +61,13 @@ async def register(
         display_name=body.display_name,
         tenant_name=body.tenant_name,
     )
-    profile, tokens = await auth.register(new, client)
-    return RegisteredOut.of_both(profile, tokens)
+    registered = await auth.register(new, client)
+    if registered is None:
+        return mail_sent("If the address can be used, a mail is on its way.")
+    return RegisteredOut.of_both(*registered)
 
 
-@router.post("/login", summary="Sign in", responses=problem_responses(401, 404))
+@router.post("/login", summary="Sign in", responses=problem_responses(401, 403, 404))
 async def login(
     body: LoginRequest, response: Response, client: ClientDep, auth: AuthServiceDep
 ) -> TokensOut:
@@ -63,7 +79,7 @@ async def login(
     return TokensOut.of(tokens)
 
 
-@router.post("/token", summary="Sign in (OAuth 2 form)", responses=problem_responses(401))
+@router.post("/token", summary="Sign in (OAuth 2 form)", responses=problem_responses(401, 403))
 async def token(
     form: Annotated[TokenForm, Form()],
     response: Response,
@@ -75,7 +91,12 @@ async def token(
     return TokensOut.of(await auth.login(form.username, form.password.get_secret_value(), client))
 
 
-@router.post("/refresh", summary="Stay signed in", responses=problem_responses(401))
+@router.post(
+    "/refresh",
+    summary="Stay signed in",
+    responses=problem_responses(401),
+    dependencies=[Depends(AddressLimit("refresh", 1200))],
+)
 async def refresh(body: RefreshRequest, response: Response, sessions: SessionsDep) -> TokensOut:
     """Exchange a refresh token, once, for the next one and a new access token.
 
@@ -105,13 +126,13 @@ async def me(account: AnyCaller, auth: AuthServiceDep) -> ProfileOut:
 async def list_sessions(
     account: SignedIn,
     sessions: SessionsDep,
-    cursor: Annotated[UUID | None, Query(description="`next_cursor` of the part before.")] = None,
+    cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Page[SessionOut]:
     """Return where the user is signed in, newest first."""
-    found = await sessions.alive(account, before=cursor, limit=limit + 1)
+    found = await sessions.alive(account, before=decode_id(cursor), limit=limit + 1)
     items = [SessionOut.of(session, account.session_id) for session in found[:limit]]
-    return Page(items=items, next_cursor=str(items[-1].id) if len(found) > limit else None)
+    return Page(items=items, next_cursor=encode_id(items[-1].id) if len(found) > limit else None)
 
 
 @router.delete(
@@ -155,3 +176,9 @@ async def jwks(response: Response, keys: SigningKeysDep) -> JsonWebKeySet:
 
 def _forbid_storing(response: Response) -> None:
     response.headers["cache-control"] = "no-store"
+
+
+def mail_sent(detail: str) -> Response:
+    """Return the answer to what is done by mail."""
+    body = MailSentOut(detail=detail).model_dump()
+    return JSONResponse(body, 202, {"cache-control": "no-store"})

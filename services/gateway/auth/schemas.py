@@ -10,41 +10,48 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstrai
 
 from planes.shared.domain import Role
 from services.gateway.auth.models import Profile, SessionSummary, Tokens
-from services.gateway.schemas import InputModel
+from services.gateway.schemas import InputModel, Text, is_unicode
 
 # The HTML standard's valid e-mail address (4.10.5.1.5), within the lengths of RFC 5321.
-_EMAIL = re.compile(
-    r"(?=.{3,254}\Z)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}"
+_PATTERN = (
+    r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}"
     r"@[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-    r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
+    r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$"
 )
+_EMAIL = re.compile(rf"(?=.{{3,254}}\Z){_PATTERN}")
+_CONTROLS = r"\u0000-\u001f\u007f-\u009f"
+_MAX_NAME = 200
+
+
+def is_email(value: str) -> bool:
+    """Tell whether a text is an e-mail address."""
+    return _EMAIL.fullmatch(value) is not None
+
+
+def is_shown_name(value: str) -> bool:
+    """Tell whether a text can stand as somebody's name."""
+    return 0 < len(value.strip()) <= _MAX_NAME and _is_shown(value)
+
+
+def _is_shown(value: str) -> bool:
+    return not any(unicodedata.category(character) in {"Cc", "Cs"} for character in value)
 
 
 def _check_email(value: str) -> str:
-    if _EMAIL.fullmatch(value) is None:
+    if not is_email(value):
         raise ValueError("not an e-mail address")
     return value
 
 
 def _check_shown(value: str) -> str:
-    if any(unicodedata.category(character) in {"Cc", "Cs"} for character in value):
+    if not _is_shown(value):
         raise ValueError("control characters are not allowed")
     return value
 
 
-def _is_unicode(value: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in value)
-
-
 def _check_secret(value: SecretStr) -> SecretStr:
-    if not _is_unicode(value.get_secret_value()):
+    if not is_unicode(value.get_secret_value()):
         raise ValueError("half of a surrogate pair is not a character")
-    return value
-
-
-def _check_text(value: str) -> str:
-    if "\x00" in value or not _is_unicode(value):
-        raise ValueError("NUL and halves of surrogate pairs are not allowed")
     return value
 
 
@@ -52,23 +59,29 @@ Email = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=254),
     AfterValidator(_check_email),
-    Field(examples=["ada@example.com"]),
+    Field(examples=["ada@example.com"], json_schema_extra={"pattern": _PATTERN}),
 ]
 ShownName = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=_MAX_NAME),
     AfterValidator(_check_shown),
+    Field(json_schema_extra={"pattern": rf"^[^{_CONTROLS}]*[^\s{_CONTROLS}][^{_CONTROLS}]*$"}),
 ]
 Secret = Annotated[SecretStr, AfterValidator(_check_secret)]
 Password = Annotated[Secret, Field(min_length=1, max_length=1024)]
-GivenEmail = Annotated[str, AfterValidator(_check_text), Field(max_length=254)]
+GivenEmail = Annotated[Text, Field(max_length=254)]
 NewPassword = Annotated[
     Secret,
     Field(
         max_length=1024,
+        json_schema_extra={"minLength": 15},
         description="15 to 1,024 characters of any kind; not a well-known password.",
         examples=["seven lamps beneath the harbour"],
     ),
+]
+OneTimeToken = Annotated[
+    Secret,
+    Field(min_length=1, max_length=256, examples=["Zm9yZ290dGVuIHBhc3N3b3JkcyBoYXBwZW4gdG8gYWxs"]),
 ]
 RefreshToken = Annotated[Secret, Field(min_length=1, max_length=256)]
 
@@ -122,6 +135,37 @@ class PasswordRequest(InputModel):
 
     current_password: Password
     new_password: NewPassword
+
+
+class ForgotPasswordRequest(InputModel):
+    """Whose password is forgotten."""
+
+    email: GivenEmail = Field(examples=["ada@example.com"])
+
+
+class ResetPasswordRequest(InputModel):
+    """A new password, and the token of a mail."""
+
+    token: OneTimeToken
+    new_password: NewPassword
+
+
+class VerifyRequest(InputModel):
+    """The token of a mail."""
+
+    token: OneTimeToken
+
+
+class OidcCodeRequest(InputModel):
+    """The code that a sign-in by an OpenID provider ended with."""
+
+    code: OneTimeToken
+
+
+class MailSentOut(BaseModel):
+    """What happens next; the same for every address."""
+
+    detail: str = Field(examples=["If the address can be used, a mail is on its way."])
 
 
 class TokensOut(BaseModel):

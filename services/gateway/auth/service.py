@@ -1,28 +1,31 @@
 """Registering, signing in and out, and keeping signed in."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import structlog
 
-from planes.shared.domain import Role, TenantContext
-from planes.shared.errors import Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
+from planes.shared.domain import TenantContext
+from planes.shared.errors import Forbidden, NotFound, Unauthenticated, Unavailable
+from services.gateway.auth.drafts import Drafts
+from services.gateway.auth.errors import EmailNotVerified
 from services.gateway.auth.models import (
     Account,
     Credentials,
-    NewAccount,
     NewUser,
     Profile,
     Tokens,
+    email_key,
 )
-from services.gateway.auth.password_policy import PasswordPolicy
-from services.gateway.auth.passwords import Passwords
+from services.gateway.auth.password_policy import personal_words
+from services.gateway.auth.recovery import RecoveryService
+from services.gateway.auth.refusals import RefusedSignIns
+from services.gateway.auth.registration import registration
 from services.gateway.auth.repository import UserRepository
 from services.gateway.auth.sessions import Sessions
 from services.gateway.limits.throttle import LoginThrottle
+from services.gateway.mail.outbox import MailKind
 
-_FIRST_PLAN = "free"
 _log = structlog.get_logger(__name__)
 
 
@@ -34,50 +37,68 @@ class Client:
     user_agent: str
 
 
+@dataclass(frozen=True, slots=True)
+class AuthParts:
+    """What signing in takes; `verifies_email`: nobody gets in before their address is confirmed."""
+
+    users: UserRepository
+    sessions: Sessions
+    drafts: Drafts
+    throttle: LoginThrottle
+    recovery: RecoveryService
+    refusals: RefusedSignIns
+    verifies_email: bool = False
+
+
 class AuthService:
     """Accounts and the proof of owning one."""
 
-    def __init__(
-        self,
-        users: UserRepository,
-        sessions: Sessions,
-        passwords: Passwords,
-        throttle: LoginThrottle,
-        new_id: Callable[[], UUID],
-    ) -> None:
+    def __init__(self, parts: AuthParts) -> None:
         """Store the parts."""
-        self._users = users
-        self._sessions = sessions
-        self._passwords = passwords
-        self._policy = PasswordPolicy()
-        self._throttle = throttle
-        self._new_id = new_id
+        self._users = parts.users
+        self._sessions = parts.sessions
+        self._drafts = parts.drafts
+        self._passwords = parts.drafts.passwords
+        self._policy = parts.drafts.policy
+        self._throttle = parts.throttle
+        self._recovery = parts.recovery
+        self._refusals = parts.refusals
+        self._verifies_email = parts.verifies_email
 
-    async def register(self, new: NewUser, client: Client) -> tuple[Profile, Tokens]:
+    async def register(self, new: NewUser, client: Client) -> tuple[Profile, Tokens] | None:
         """Create an account that owns a new tenant, signed in.
+
+        Returns:
+            The account; None where addresses are verified: then a mail is on its way, whether or
+            not the address was registered, and the answer must not tell.
 
         Raises:
             InvalidInput: The password is too easy to guess.
-            Conflict: The e-mail address is registered.
+            Conflict: The e-mail address is registered, and addresses are not verified.
             TooManyRequests: Too many registrations from this address.
             Unavailable: Redis or PostgreSQL does not answer.
         """
         await self._throttle.register(client.address)
-        account = await self._new_account(new)
+        account = await self._drafts.account(new)
+        if self._verifies_email:
+            await self._recovery.request(registration(account))
+            return None
         session, refresh_token = self._sessions.draft(account.profile.context, client.user_agent)
-        await self._users.create(account, session)
+        await self._users.create(account, session=session)
         _log.info("registered", user_id=str(session.context.user_id))
         return account.profile, await self._sessions.tokens(session, refresh_token)
 
     async def create_user(self, new: NewUser) -> Profile:
-        """Create an account that owns a new tenant, without signing in. Needs PostgreSQL alone.
+        """Create an account that owns a new tenant, for the operator. Needs PostgreSQL alone.
+
+        The operator vouches for the address: it counts as verified.
 
         Raises:
             InvalidInput: The password is too easy to guess.
             Conflict: The e-mail address is registered.
         """
-        account = await self._new_account(new)
-        await self._users.create(account, None)
+        account = replace(await self._drafts.account(new), is_verified=True)
+        await self._users.create(account)
         return account.profile
 
     async def login(
@@ -87,6 +108,7 @@ class AuthService:
 
         Raises:
             Unauthenticated: Unknown address, wrong password or disabled account, untold which.
+            EmailNotVerified: All is right but nobody has confirmed the address: a mail is sent.
             NotFound: The user is no member of that tenant.
             TooManyRequests: Too many failures before.
             Unavailable: Redis or PostgreSQL does not answer.
@@ -95,8 +117,39 @@ class AuthService:
         found = await self._users.credentials_of_email(key)
         is_right = await self._is_right(password, found, key, client)
         if found is None or not is_right:
+            if found is not None:
+                reason = "disabled" if found.is_disabled else "password"
+                self._refusals.note(found.user_id, reason=reason)
             raise Unauthenticated("The e-mail address or the password is wrong.")
-        return await self._enter(found, tenant_id, client)
+        await self.check_verified(found, email)
+        return await self.enter(found.user_id, tenant_id, client)
+
+    async def check_verified(self, found: Credentials, email: str) -> None:
+        """Keep people out who have not confirmed their address, where that is asked for.
+
+        Raises:
+            EmailNotVerified: A mail is on its way, unless there were some a moment ago.
+        """
+        if self._verifies_email and not found.is_verified:
+            self._refusals.note(found.user_id, reason="email-not-verified")
+            await self._recovery.post(MailKind.VERIFY_EMAIL, email.strip())
+            raise EmailNotVerified
+
+    async def enter(self, user_id: UUID, wanted: UUID | None, client: Client) -> Tokens:
+        """Open a session of somebody who was recognised, in the wanted or the last used tenant.
+
+        Who belongs to no tenant any more gets a new one.
+
+        Raises:
+            NotFound: The user is no member of the wanted tenant.
+        """
+        tenant_id = await self._users.tenant_to_enter(user_id, wanted)
+        if tenant_id is None and wanted is None:
+            tenant_id = await self._new_workspace(user_id)
+        if tenant_id is None:
+            raise NotFound("You are not a member of such a tenant.")
+        context = TenantContext(tenant_id=tenant_id, user_id=user_id)
+        return await self._sessions.open(context, client.user_agent)
 
     async def change_password(
         self, account: Account, *, current: str, new: str, client: Client
@@ -110,18 +163,35 @@ class AuthService:
         """
         user_id = account.context.user_id
         profile = await self.profile(account)
-        found = await self._users.credentials_of_user(user_id)
-        is_right = await self._is_right(current, found, email_key(profile.email), client)
-        if found is None or not is_right:
-            raise Forbidden("The current password is wrong.")
-        self._check_password(new, "new_password", profile)
+        old_hash = await self.check_password(account, current, client)
+        words = personal_words(profile.email, profile.display_name, profile.tenant_name)
+        self._policy.check(new, "new_password", words)
         version, ended = await self._users.change_password(
             user_id,
-            old_hash=found.password_hash,
+            old_hash=old_hash,
             new_hash=await self._passwords.hash(new),
             kept_session=account.session_id,
         )
         await self._sessions.revoked(user_id, ended, version=version)
+
+    async def check_password(self, account: Account, password: str, client: Client) -> str:
+        """Return the hash of the caller's password, which they have shown to know.
+
+        Raises:
+            Forbidden: It is wrong, or there is none.
+            TooManyRequests: Too many failures before.
+        """
+        key = email_key((await self.profile(account)).email)
+        found = await self._users.credentials_of_user(account.context.user_id)
+        is_right = await self._is_right(password, found, key, client)
+        if found is None or found.password_hash is None or not is_right:
+            raise Forbidden("The current password is wrong.")
+        return found.password_hash
+
+    async def has_password(self, account: Account) -> bool:
+        """Tell whether the caller signs in by password, and not by a provider alone."""
+        found = await self._users.credentials_of_user(account.context.user_id)
+        return found is not None and found.password_hash is not None
 
     async def profile(self, account: Account) -> Profile:
         """Return the caller as a member of the tenant of this session.
@@ -150,37 +220,8 @@ class AuthService:
         await self._throttle.succeed(key, client.address)
         return True
 
-    async def _enter(self, found: Credentials, wanted: UUID | None, client: Client) -> Tokens:
-        tenant_id = await self._users.tenant_to_enter(found.user_id, wanted)
-        if tenant_id is None:
-            raise NotFound("You are not a member of such a tenant.")
-        context = TenantContext(tenant_id=tenant_id, user_id=found.user_id)
-        return await self._sessions.open(context, client.user_agent)
-
-    async def _new_account(self, new: NewUser) -> NewAccount:
-        name = new.display_name or new.email.partition("@")[0]
-        profile = Profile(
-            context=TenantContext(tenant_id=self._new_id(), user_id=self._new_id()),
-            role=Role.OWNER,
-            email=new.email,
-            display_name=name,
-            tenant_name=new.tenant_name or f"{name}'s workspace",
-            plan=_FIRST_PLAN,
-        )
-        self._check_password(new.password, "password", profile)
-        password_hash = await self._passwords.hash(new.password)
-        return NewAccount(profile, email_key(new.email), password_hash)
-
-    def _check_password(self, password: str, field: str, profile: Profile) -> None:
-        local, _, domain = profile.email.partition("@")
-        personal = [profile.email, local, *domain.split(".")]
-        personal += [*profile.display_name.split(), *profile.tenant_name.split()]
-        flaw = self._policy.flaw(password, personal)
-        if flaw is not None:
-            fields = [{"pointer": f"/body/{field}", "detail": flaw}]
-            raise InvalidInput(flaw, extensions={"errors": fields})
-
-
-def email_key(email: str) -> str:
-    """Return the form in which an e-mail address is unique."""
-    return email.strip().casefold()
+    async def _new_workspace(self, user_id: UUID) -> UUID | None:
+        person = await self._users.person(user_id)
+        if person is None:
+            return None
+        return await self._users.enter_new_tenant(self._drafts.workspace(person))

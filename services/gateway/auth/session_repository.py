@@ -1,12 +1,17 @@
 """Sessions and their refresh tokens in PostgreSQL."""
 
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import fields
 from datetime import timedelta
+from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
 
 from planes.shared.domain import Role, TenantContext
 from planes.shared.stores.postgres import Connection, Database
+from services.gateway.audit import Action, AuditEvent
+from services.gateway.auth.audit_trail import record_in_tenant
 from services.gateway.auth.models import (
     AccessClaims,
     NewSession,
@@ -16,12 +21,16 @@ from services.gateway.auth.models import (
 )
 from services.gateway.limits.rates import PlanLimits
 
+Standings: TypeAlias = Callable[[Collection[UUID]], Awaitable[dict[UUID, tuple[int, Role]]]]
+
+LIMIT_COLUMNS = tuple(each.name for each in fields(PlanLimits))
 REFRESH_LIFETIME = timedelta(days=30)
 _GRACE = timedelta(seconds=10)  # in which a repeated refresh is a retry, not a theft
 
 _STATE = """
 SELECT s.ended_at IS NULL AND u.disabled_at IS NULL AS is_alive, s.tenant_id, u.version, m.role,
-       p.requests_per_minute, p.chat_requests_per_minute
+       p.requests_per_minute, p.chat_requests_per_minute, p.upload_requests_per_minute,
+       p.search_requests_per_minute
 FROM sessions s
 JOIN users u ON u.id = s.user_id
 JOIN memberships m ON m.user_id = s.user_id AND m.tenant_id = s.tenant_id
@@ -43,7 +52,7 @@ VALUES ($1, $2, $3, now() + $4::interval)
 """
 
 _SECOND_USE = """
-SELECT r.session_id,
+SELECT r.session_id, r.user_id,
        r.expires_at <= now() OR s.ended_at IS NOT NULL AS is_dead,
        r.used_at > now() - $3::interval AND n.token_hash IS NOT NULL AND n.used_at IS NULL
            AS is_repeat
@@ -77,6 +86,12 @@ class SessionRepository:
         async with self._database.tenant(None, user_id) as connection:
             row = await connection.fetchrow(_STATE, session_id, user_id)
         return _to_state(row, user_id, session_id) if row is not None else None
+
+    async def standings(self, ids: Collection[UUID]) -> dict[UUID, tuple[int, Role]]:
+        """Return which of these sessions and API keys are alive, with version and role of each."""
+        async with self._database.platform() as connection:
+            rows = await connection.fetch("SELECT * FROM session_standings($1)", list(ids))
+        return {row["id"]: (row["version"], Role(row["role"])) for row in rows}
 
     async def owner(self, token_hash: bytes) -> UUID | None:
         """Return the user of a refresh token, used or not."""
@@ -161,6 +176,9 @@ async def insert_session(connection: Connection, session: NewSession) -> None:
         session.context.user_id,
         REFRESH_LIFETIME,
     )
+    context, subject = session.context, f"session:{session.session_id}"
+    event = AuditEvent(context.tenant_id, Action.SIGNED_IN, context.user_id, subject=subject)
+    await record_in_tenant(connection, event)
 
 
 async def _judge_second_use(
@@ -171,22 +189,26 @@ async def _judge_second_use(
         return Rotation.INVALID, None
     if row["is_repeat"]:
         return Rotation.ROTATED, row["session_id"]
-    await connection.execute(
-        "UPDATE sessions SET ended_at = now(), end_reason = 'refresh-reuse' WHERE id = $1",
-        row["session_id"],
-    )
+    await _end(connection, row["user_id"], row["session_id"], "refresh-reuse")
     return Rotation.REUSED, row["session_id"]
 
 
 async def _end(connection: Connection, user_id: UUID, session_id: UUID, reason: str) -> bool:
     row = await connection.fetchrow(
         "UPDATE sessions SET ended_at = now(), end_reason = $3"
-        " WHERE id = $1 AND user_id = $2 AND ended_at IS NULL RETURNING id",
+        " WHERE id = $1 AND user_id = $2 AND ended_at IS NULL RETURNING tenant_id",
         session_id,
         user_id,
         reason,
     )
-    return row is not None
+    if row is None:
+        return False
+    action = Action.REFRESH_REUSED if reason == "refresh-reuse" else Action.SIGNED_OUT
+    subject = f"session:{session_id}"
+    details = {"reason": reason}
+    event = AuditEvent(row["tenant_id"], action, user_id, subject=subject, details=details)
+    await record_in_tenant(connection, event)
+    return True
 
 
 def _to_state(row: "asyncpg.Record", user_id: UUID, session_id: UUID) -> SessionState:
@@ -196,5 +218,5 @@ def _to_state(row: "asyncpg.Record", user_id: UUID, session_id: UUID) -> Session
         session_id=session_id,
         version=row["version"],
     )
-    limits = PlanLimits(row["requests_per_minute"], row["chat_requests_per_minute"])
+    limits = PlanLimits(**{column: row[column] for column in LIMIT_COLUMNS})
     return SessionState(claims, row["is_alive"], limits)

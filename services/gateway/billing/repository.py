@@ -15,7 +15,8 @@ _SUMS = (
     "coalesce(sum(cost_usd), 0) AS cost_usd"
 )
 _WHERE = (
-    "FROM ledger WHERE tenant_id = $1 AND created_at >= $2 AND created_at < $3 "
+    "FROM ledger WHERE tenant_id = $1 AND kind = 'answer' "
+    "AND created_at >= $2 AND created_at < $3 "
     "AND ($4::uuid IS NULL OR user_id = $4)"
 )
 _GROUPS: dict[GroupBy, str] = {

@@ -1,12 +1,15 @@
-"""Usage, quotas and plans as clients see them."""
+"""Usage, quotas, plans, subscriptions and invoices as clients see them."""
 
 from datetime import date, datetime
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field
 
+from services.gateway.schemas import InputModel, Name
+
 GroupBy = Literal["day", "model", "user"]
+LineKind = Literal["plan", "usage", "included"]
 
 
 class Usage(BaseModel):
@@ -72,13 +75,19 @@ class Plan(BaseModel):
 
     name: str = Field(examples=["pro"])
     title: str
-    monthly_price_usd: str
+    monthly_price_usd: str = Field(examples=["29.0000000000"])
     messages_per_month: int | None
     tokens_per_month: int | None
     documents: int | None
     storage_bytes: int | None
+    included_usage_usd: str | None = Field(
+        description="Usage that the price includes; null is all of it.", examples=["10.0000000000"]
+    )
     requests_per_minute: int
     chat_requests_per_minute: int
+    upload_requests_per_minute: int
+    search_requests_per_minute: int
+    features: list[str] = Field(examples=[["open-chat", "api-keys"]])
 
 
 class PlansAnswer(BaseModel):
@@ -86,3 +95,46 @@ class PlansAnswer(BaseModel):
 
     current: str
     items: list[Plan]
+
+
+class SubscriptionRequest(InputModel):
+    """The plan that a tenant wants to pay for."""
+
+    plan: Annotated[Name, Field(examples=["pro"])]
+
+
+class SubscriptionAnswer(BaseModel):
+    """Where the owner pays; the plan changes when the payment provider says so."""
+
+    checkout_url: str = Field(examples=["https://checkout.stripe.com/c/pay/cs_test_a1b2c3"])
+
+
+class InvoiceLine(BaseModel):
+    """A line of an invoice, exact to ten places; a negative amount is taken off."""
+
+    kind: LineKind
+    description: str = Field(examples=["Usage of extractive"])
+    model: str | None = Field(examples=["extractive"])
+    messages: int
+    prompt_tokens: int
+    completion_tokens: int
+    amount_usd: str = Field(examples=["0.0000123400"])
+
+
+class InvoiceSummary(BaseModel):
+    """One month of a tenant; the month that has not ended yet is `open` and still changes."""
+
+    id: UUID
+    number: str = Field(examples=["PP-2026-11-9f0c2a7e"])
+    status: Literal["open", "closed"]
+    period: Period
+    total_usd: str = Field(description="Rounded to cents, half to even.", examples=["29.00"])
+
+
+class Invoice(InvoiceSummary):
+    """A month with its lines."""
+
+    tenant_id: UUID
+    tenant_name: str
+    currency: Literal["USD"] = "USD"
+    lines: list[InvoiceLine]

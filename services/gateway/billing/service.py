@@ -63,6 +63,11 @@ class BillingService:
             items=[UsageItem(**_sums(row), **_key(row["key"], group_by)) for row in items],
         )
 
+    async def quotas(self, account: Account) -> Quotas:
+        """Return what the plan leaves, reservations included."""
+        async with self._database.tenant(account.context.tenant_id) as connection:
+            return _quotas(await repository.standing(connection, account.context))
+
     async def plans(self, account: Account) -> PlansAnswer:
         """Return the tiers and the tenant's own."""
         async with self._database.tenant(account.context.tenant_id) as connection:
@@ -76,7 +81,7 @@ def _utc(value: datetime | None) -> datetime | None:
         return None
     if not 2000 <= value.year < 3000:
         raise InvalidInput("`from` and `to` lie between the years 2000 and 3000.")
-    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 def _sums(row: asyncpg.Record) -> dict[str, object]:
@@ -104,5 +109,11 @@ def _quota(limit: int | None, used: int, resets_at: datetime | None) -> Quota:
 
 
 def _plan(row: asyncpg.Record) -> Plan:
-    fields = {name: row[name] for name in Plan.model_fields if name != "monthly_price_usd"}
-    return Plan(monthly_price_usd=money(row["monthly_price_usd"]), **fields)
+    amounts = ("monthly_price_usd", "included_usage_usd")
+    fields = {name: row[name] for name in Plan.model_fields if name not in amounts}
+    included = row["included_usage_usd"]
+    return Plan(
+        monthly_price_usd=money(row["monthly_price_usd"]),
+        included_usage_usd=None if included is None else money(included),
+        **fields,
+    )

@@ -59,9 +59,9 @@ class Answer:
         self._metrics = metrics
         self._is_stream = is_stream
         self._meter = Meter()
-        self._model = "*"
         self._last_event_id = 0
         self._is_ending = False
+        self._reason: PlatformError | None = None
         self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(_QUEUED_EVENTS)
         self._task: asyncio.Task[None] | None = None
@@ -86,12 +86,9 @@ class Answer:
         return event
 
     async def events(self) -> AsyncIterator[bytes]:
-        """Yield the remaining events, `done` or `error` last; leaving early stops the answer."""
-        try:
-            while (event := await self._next_event()) is not None:
-                yield event
-        finally:
-            self.stop()
+        """Yield the remaining events, `done` or `error` last."""
+        while (event := await self._next_event()) is not None:
+            yield event
 
     async def _next_event(self) -> bytes | None:
         event = await self._events.get()
@@ -100,6 +97,20 @@ class Answer:
 
     def stop(self) -> None:
         """End the answer now: hang up on the plane, bill and keep what was produced."""
+        # a task that is cancelled before its first step would never settle
+        asyncio.get_running_loop().call_soon(self._cancel)
+
+    def abort(self, problem: PlatformError) -> None:
+        """End the answer now, and tell its reader why.
+
+        What was produced is billed and kept, once. A stream ends with an `error` event that carries
+        the problem; whoever waits for the whole answer gets it raised. An answer that is being
+        settled already ends as it would have.
+        """
+        self._reason = self._reason or problem
+        self.stop()
+
+    def _cancel(self) -> None:
         if self._task is not None and not self._is_ending:
             self._task.cancel()
 
@@ -112,7 +123,7 @@ class Answer:
                         return
             await self._fail(Unavailable(_BROKEN_OFF))
         except asyncio.CancelledError:
-            await self._end_early()
+            await (self._fail(self._reason) if self._reason else self._end_early())
         except PlatformError as error:
             await self._fail(error)
         except Exception:
@@ -130,7 +141,7 @@ class Answer:
                 usage = Usage.model_validate_json(frame.data)
                 self._meter.count(usage)
                 priced = self._prices.usage(
-                    self._model, usage.prompt_tokens, usage.completion_tokens
+                    self._meter.model, usage.prompt_tokens, usage.completion_tokens
                 )
                 await self._put(self._encoded("usage", priced))
             case "done":
@@ -140,7 +151,7 @@ class Answer:
                 problem = Problem.model_validate_json(frame.data)
                 raise remote_problem(problem.code, problem.title, problem.status, problem.detail)
             case "meta":
-                self._model = Meta.model_validate_json(frame.data).model
+                self._meter.model = Meta.model_validate_json(frame.data).model
                 await self._put(frame.raw)
             case _:
                 self._meter.keep(frame)
@@ -164,7 +175,7 @@ class Answer:
             conversation_id=self.request.conversation_id,
             message=AnswerMessage(
                 id=self.request.message_id,
-                content=done.content,
+                content=payload["content"],
                 created_at=datetime.fromisoformat(payload["created_at"]),
             ),
             citations=list(done.citations),
@@ -174,9 +185,7 @@ class Answer:
             mode=self.request.mode,
             usage=usage_of(*tokens, cost),
         )
-        without_content = self.whole.model_dump(mode="json")
-        del without_content["message"]["content"]
-        self._events.put_nowait(self._encoded("done", without_content))
+        self._events.put_nowait(self._encoded("done", self.whole.without_content()))
 
     async def _end_early(self) -> None:
         """Bill and keep what was produced before somebody stopped the answer."""
@@ -211,8 +220,8 @@ class Answer:
                 return
             tokens = (produced.prompt_tokens, produced.completion_tokens)
             partial = self._meter.partial_payload()
-            await self._ledger.settle(Settlement(self._model, *tokens, partial))
-            self._metrics.count_answer(FinishReason.CANCELLED, self._model, tokens)
+            await self._ledger.settle(Settlement(produced.model, *tokens, partial))
+            self._metrics.count_answer(FinishReason.CANCELLED, produced.model, tokens)
         except Exception:
             _log.exception("answer left to the sweeper", answer_id=str(self.request.answer_id))
 

@@ -5,10 +5,15 @@ from uuid import UUID
 
 import asyncpg
 
-from planes.shared.domain import ChatMessage, ChatMode, TenantContext, new_id
+from planes.shared.domain import ChatMessage, TenantContext, new_id
 from planes.shared.stores.postgres import Database
 from services.gateway.chat import repository
 from services.gateway.chat.history import ChatHistory
+from services.gateway.chat.replays import settled_answer
+from services.gateway.chat.schemas import ChatAnswer, ConversationInput, NewConversation
+from services.gateway.chat.titles import title_of
+from services.gateway.idempotency.models import AnswerPlace
+from services.gateway.idempotency.service import Effect
 
 _UNTITLED = "New conversation"
 
@@ -22,19 +27,22 @@ class ConversationService:
         self._history = history
 
     async def create(
-        self,
-        context: TenantContext,
-        *,
-        title: str | None,
-        mode: ChatMode,
-        document_ids: list[UUID] | None,
-    ) -> asyncpg.Record:
+        self, context: TenantContext, wanted: ConversationInput, effect: Effect
+    ) -> NewConversation:
         """Make an empty conversation and return it."""
         conversation_id = new_id()
+        values = (
+            conversation_id,
+            wanted.title or _UNTITLED,
+            wanted.mode.value,
+            wanted.document_ids,
+        )
         async with self._database.tenant(context.tenant_id) as connection:
-            values = (conversation_id, title or _UNTITLED, mode.value, document_ids)
             await repository.insert_conversation(connection, context, values)
-            return await repository.find_conversation(connection, context, conversation_id)
+            row = await repository.find_conversation(connection, context, conversation_id)
+            made = NewConversation.of(row)
+            await effect.record(connection, 201, made)
+        return made
 
     async def find(self, context: TenantContext, conversation_id: UUID) -> asyncpg.Record:
         """Return one conversation.
@@ -87,6 +95,43 @@ class ConversationService:
         messages = await self._history.page(
             context, conversation_id, after_seq=after_seq, limit=limit
         )
+        return await self._without_deleted(context, messages)
+
+    async def settled_answer(self, context: TenantContext, place: AnswerPlace) -> ChatAnswer:
+        """Return an answer again, from its ledger row and its message.
+
+        Raises:
+            NotFound: Its conversation was deleted.
+        """
+        messages = await self.messages(
+            context, place.conversation_id, after_seq=place.seq - 1, limit=1
+        )
+        async with self._database.tenant(context.tenant_id) as connection:
+            bill = await repository.find_settled(connection, context, place.answer_id)
+        return settled_answer(place, bill, messages)
+
+    async def opened(
+        self, context: TenantContext, wanted: ConversationInput, answer: ChatAnswer
+    ) -> NewConversation:
+        """Return a conversation as it was when its first question was answered, then or later.
+
+        Raises:
+            NotFound: It was deleted.
+        """
+        row = await self.find(context, answer.conversation_id)
+        then = {
+            "title": wanted.title or title_of(wanted.message or ""),
+            "mode": wanted.mode,
+            "document_ids": wanted.document_ids,
+            "message_count": 2,
+            "updated_at": answer.message.created_at,
+            "answer": answer,
+        }
+        return NewConversation.of(row).model_copy(update=then)
+
+    async def _without_deleted(
+        self, context: TenantContext, messages: list[ChatMessage]
+    ) -> list[ChatMessage]:
         cited = sorted({UUID(str(c["document_id"])) for m in messages for c in m.citations})
         if not cited:
             return messages

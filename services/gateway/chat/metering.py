@@ -24,7 +24,8 @@ class Meter:
     """Counts what passes by; events are decoded only when somebody asks."""
 
     def __init__(self) -> None:
-        """Start at nothing."""
+        """Start at nothing, with the price of any model until it is known which one answers."""
+        self.model = "*"
         self._usage = Usage(prompt_tokens=0, completion_tokens=0)
         self._deltas: list[bytes] = []
         self._citations: list[bytes] = []
@@ -51,6 +52,7 @@ class Meter:
             prompt_tokens=self._usage.prompt_tokens,
             completion_tokens=max(self._usage.completion_tokens, counted),
             content=storable("".join(delta["text"] for delta in deltas)),
+            model=self.model,
         )
 
     def partial_payload(self) -> dict[str, Any]:

@@ -96,6 +96,7 @@ class Produced:
     prompt_tokens: int
     completion_tokens: int
     content: str
+    model: str
 
 
 async def checkpoint(
@@ -103,9 +104,10 @@ async def checkpoint(
 ) -> bool:
     """Note how far an answer has come and keep its reservation; False when it was swept."""
     kept: bool = await connection.fetchval(
-        "SELECT checkpoint_answer($1, $2, $3, $4, $5, $6)",
+        "SELECT checkpoint_answer($1, $2, $3, $4, $5, $6, $7)",
         context.tenant_id,
         answer_id,
+        produced.model,
         produced.prompt_tokens,
         produced.completion_tokens,
         produced.content,
@@ -241,6 +243,26 @@ async def pending_messages(
         conversation_id,
         after_seq,
     )
+
+
+async def find_settled(
+    connection: Connection, context: TenantContext, answer_id: UUID
+) -> asyncpg.Record:
+    """Return the ledger row of an answer of the caller.
+
+    Raises:
+        NotFound: It was not billed, or is somebody else's.
+    """
+    row = await connection.fetchrow(
+        "SELECT * FROM ledger WHERE request_id = $3 AND kind = 'answer' AND tenant_id = $1 "
+        "AND user_id = $2",
+        context.tenant_id,
+        context.user_id,
+        answer_id,
+    )
+    if row is None:
+        raise NotFound("There is no such answer.")
+    return row
 
 
 async def living_documents(

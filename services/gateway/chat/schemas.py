@@ -1,15 +1,17 @@
 """Questions, answers, conversations and messages as clients see them."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
+import asyncpg
 from pydantic import BaseModel, BeforeValidator, Field, field_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from planes.shared.domain import ChatMode, FinishReason
 from planes.shared.wire import CitationOut
 from services.gateway.billing.schemas import Usage
-from services.gateway.schemas import InputModel, Name, Text
+from services.gateway.schemas import NOT_BLANK, InputModel, Name, Text
 
 MAX_MESSAGE_CHARS = 32_000
 _MODE_NAMES = {"rag_mode": "rag", "open_chat": "open"}
@@ -22,7 +24,13 @@ def _mode_name(value: object) -> object:
 Mode = Annotated[ChatMode, BeforeValidator(_mode_name)]
 DocumentIds = Annotated[list[UUID], Field(max_length=1000)]
 Message = Annotated[
-    Text, Field(min_length=1, max_length=MAX_MESSAGE_CHARS, examples=["How long is the warranty?"])
+    Text,
+    Field(
+        min_length=1,
+        max_length=MAX_MESSAGE_CHARS,
+        examples=["How long is the warranty?"],
+        json_schema_extra=NOT_BLANK,
+    ),
 ]
 
 
@@ -84,6 +92,10 @@ class ChatAnswer(BaseModel):
     mode: ChatMode
     usage: Usage
 
+    def without_content(self) -> dict[str, Any]:
+        """Return what ends a stream, which has sent the content already."""
+        return self.model_dump(mode="json", exclude={"message": {"content"}})
+
 
 class StoredMessage(BaseModel):
     """A message of a conversation."""
@@ -106,12 +118,18 @@ class ConversationInput(InputModel):
     document_ids: DocumentIds | None = None
     message: Message | None = None
 
+    def question(self) -> Question | None:
+        """Return the first message as a question; None where there is none."""
+        if self.message is None:
+            return None
+        return Question(message=self.message, mode=self.mode, document_ids=self.document_ids)
+
 
 class ConversationChange(InputModel):
     """What may change in a conversation."""
 
-    title: Name | None = None
-    mode: Mode | None = None
+    title: Name | SkipJsonSchema[None] = None
+    mode: Mode | SkipJsonSchema[None] = None
     document_ids: DocumentIds | None = None
 
 
@@ -125,6 +143,11 @@ class Conversation(BaseModel):
     message_count: int
     created_at: datetime
     updated_at: datetime
+
+    @classmethod
+    def of(cls, row: asyncpg.Record) -> Self:
+        """Return the public form of a row."""
+        return cls(**{name: row[name] for name in Conversation.model_fields})
 
 
 class NewConversation(Conversation):

@@ -1,26 +1,30 @@
 """Answering a question: reserve, ask the serving plane, meter. Knows no web framework."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from planes.shared.clients.serving import ServingClient
 from planes.shared.domain import ChatMode, TenantContext, new_id
-from planes.shared.errors import Unavailable
+from planes.shared.errors import PlatformError, Unavailable
 from planes.shared.stores.postgres import Database
 from planes.shared.wire import AnswerRequest, Scope
 from services.gateway.admin.health import ServingMonitor
 from services.gateway.admin.metrics import GatewayMetrics
+from services.gateway.auth.models import Account
 from services.gateway.billing.prices import Prices
 from services.gateway.chat import repository
 from services.gateway.chat.answers import Answer
+from services.gateway.chat.guard import StreamGuard
 from services.gateway.chat.history import ChatHistory
 from services.gateway.chat.metering import AnswerLedger
 from services.gateway.chat.repository import Intent, Reservation
 from services.gateway.chat.schemas import ChatAnswer, Question
+from services.gateway.chat.titles import title_of
+from services.gateway.idempotency.models import AnswerPlace
+from services.gateway.idempotency.service import Effect
 from services.gateway.tracing import current_trace_id
 
-_TITLE_CHARS = 60
 _SHUTDOWN_S = 10.0
 
 
@@ -31,6 +35,7 @@ class ChatLimits:
     max_prompt_tokens: int
     default_max_tokens: int
     history_messages: int
+    max_answers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,24 @@ class ChatParts:
     history: ChatHistory
     prices: Prices
     metrics: GatewayMetrics
+    guard: StreamGuard
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question and where it is asked.
+
+    Attributes:
+        question: What is asked.
+        conversation_id: Where; None starts a conversation.
+        title: Of the new conversation; made of the question if None.
+        effect: Told where the answer will be, so that a repeat of the request finds it.
+    """
+
+    question: Question
+    conversation_id: UUID | None = None
+    title: str | None = None
+    effect: Effect = field(default_factory=Effect)
 
 
 class ChatService:
@@ -54,14 +77,7 @@ class ChatService:
         self._limits = limits
         self._running: dict[asyncio.Task[None], Answer] = {}
 
-    async def _begin(
-        self,
-        context: TenantContext,
-        question: Question,
-        intent: Intent,
-        *,
-        is_stream: bool,
-    ) -> Answer:
+    async def _begin(self, account: Account, asked: Asked, *, is_stream: bool) -> Answer:
         """Reserve the worst case and begin to answer, in a new conversation if none is named.
 
         Raises:
@@ -69,15 +85,18 @@ class ChatService:
             Conflict: It has an answer under way.
             QuotaExceeded: Before any work, so that the client gets a status code.
             NoLanguageModel: Open chat without a language model.
-            Unavailable: The database does not answer.
+            Unavailable: The database does not answer, or too many answers are under way.
         """
-        if question.wanted_mode == ChatMode.OPEN:
+        if len(self._running) >= self._limits.max_answers:
+            raise Unavailable("Too many answers are under way.", retry_after_s=1)
+        if asked.question.wanted_mode == ChatMode.OPEN:
             self._parts.monitor.require_language_model()
-        async with self._parts.database.platform() as connection:
-            reservation = await repository.reserve(connection, context, intent)
+        context = account.context
+        intent = self._intent(asked)
+        reservation = await self._reserve(context, intent, asked.effect)
         ledger = AnswerLedger(self._parts.database, context, intent.answer_id)
         try:
-            request = await self._request(context, question, intent, reservation)
+            request = await self._request(context, asked.question, intent, reservation)
         except BaseException:
             await asyncio.shield(ledger.release(undo=True))
             raise
@@ -85,23 +104,27 @@ class ChatService:
             request, ledger, self._parts.prices, self._parts.metrics, is_stream=is_stream
         )
         self._keep(answer, answer.start(self._parts.serving, context, current_trace_id()))
+        self._parts.guard.watch(answer, account)
         return answer
 
-    async def whole(
-        self,
-        context: TenantContext,
-        question: Question,
-        conversation_id: UUID | None,
-        *,
-        title: str | None = None,
-    ) -> ChatAnswer:
-        """Answer and wait for the end; a failure takes the question back.
+    async def _reserve(self, context: TenantContext, intent: Intent, effect: Effect) -> Reservation:
+        """Reserve in one statement, or in one transaction with the place of a keyed answer."""
+        if not effect.is_keyed:
+            async with self._parts.database.platform() as connection:
+                return await repository.reserve(connection, context, intent)
+        async with self._parts.database.tenant(context.tenant_id) as connection:
+            reservation = await repository.reserve(connection, context, intent)
+            place = AnswerPlace(
+                intent.answer_id,
+                intent.conversation_id,
+                intent.message_id,
+                reservation.question_seq + 1,
+            )
+            await effect.record_answer(connection, place)
+            return reservation
 
-        Args:
-            context: Who asks.
-            question: What is asked.
-            conversation_id: Where; None starts a conversation.
-            title: Of the new conversation; made of the question if None.
+    async def whole(self, account: Account, asked: Asked) -> ChatAnswer:
+        """Answer and wait for the end; a failure takes the question back.
 
         Raises:
             NotFound: The conversation is not the caller's.
@@ -110,26 +133,32 @@ class ChatService:
             NoLanguageModel: Open chat without a language model.
             PlatformError: What went wrong on the way.
         """
-        intent = self._intent(question, conversation_id, title)
-        answer = await self._begin(context, question, intent, is_stream=False)
-        await answer.first_event()
-        async for _ in answer.events():
-            pass
+        answer = await self._begin(account, asked, is_stream=False)
+        try:
+            await answer.first_event()
+            async for _ in answer.events():
+                pass
+        finally:
+            answer.stop()
         if answer.whole is None:
             raise answer.problem or Unavailable("The answer was stopped.")
         return answer.whole
 
-    async def stream(
-        self, context: TenantContext, question: Question, conversation_id: UUID | None
-    ) -> tuple[bytes, Answer]:
+    async def stream(self, account: Account, asked: Asked) -> tuple[bytes, Answer]:
         """Answer and return the first event with the answer, whose `events` are the others.
+
+        The caller stops the answer when nobody reads it any more.
 
         Raises:
             PlatformError: As `whole`, as long as there was no first event.
         """
-        intent = self._intent(question, conversation_id, None)
-        answer = await self._begin(context, question, intent, is_stream=True)
+        answer = await self._begin(account, asked, is_stream=True)
         return await answer.first_event(), answer
+
+    def end_answers(self, problem: PlatformError) -> None:
+        """End every answer under way with `problem`, billed for what was produced."""
+        for answer in self._running.values():
+            answer.abort(problem)
 
     async def close(self) -> None:
         """Stop every answer and wait until all are settled, at most ten seconds."""
@@ -138,14 +167,12 @@ class ChatService:
         if self._running:
             await asyncio.wait(self._running, timeout=_SHUTDOWN_S)
 
-    def _intent(
-        self, question: Question, conversation_id: UUID | None, title: str | None
-    ) -> Intent:
-        is_new = conversation_id is None
+    def _intent(self, asked: Asked) -> Intent:
+        question, is_new = asked.question, asked.conversation_id is None
         return Intent(
             answer_id=new_id(),
-            conversation_id=conversation_id or new_id(),
-            title=(title or title_of(question.message)) if is_new else None,
+            conversation_id=asked.conversation_id or new_id(),
+            title=(asked.title or title_of(question.message)) if is_new else None,
             mode=question.wanted_mode or (ChatMode.RAG if is_new else None),
             document_ids=question.document_ids,
             question_id=new_id(),
@@ -192,11 +219,5 @@ class ChatService:
         task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
-        del self._running[task]
+        self._parts.guard.leave(self._running.pop(task))
         self._parts.metrics.open_answers.dec()
-
-
-def title_of(message: str) -> str:
-    """Return a conversation's title: the first line of its first message, shortened."""
-    line = " ".join(message.strip().splitlines()[0].split())
-    return line if len(line) <= _TITLE_CHARS else line[: _TITLE_CHARS - 1].rstrip() + "…"

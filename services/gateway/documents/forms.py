@@ -1,5 +1,6 @@
 """Reading a multipart upload, after its sender is known."""
 
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from planes.shared.errors import BadRequest, InvalidInput
 from services.gateway.documents.service import Labels
 from services.gateway.schemas import Tag
 
+_BLOCK_BYTES = 1 << 20
 _MAX_TAGS = 32
 _MAX_METADATA_BYTES = 16 * 1024
 _FIELDS = frozenset({"file", "tags", "metadata"})
@@ -67,6 +69,20 @@ async def read_upload(request: Request) -> AsyncIterator[tuple[UploadFile, Label
         if not isinstance(file, UploadFile):
             raise InvalidInput("The form has no file in the field `file`.")
         yield file, Labels(_tags(form.getlist("tags")), _metadata(form.get("metadata")))
+
+
+async def content_of(file: UploadFile, labels: Labels) -> dict[str, object]:
+    """Return what makes two uploads the same request; boundaries differ between repeats."""
+    digest = hashlib.sha256()
+    while block := await file.read(_BLOCK_BYTES):
+        digest.update(block)
+    await file.seek(0)
+    return {
+        "sha256": digest.hexdigest(),
+        "name": file.filename,
+        "tags": labels.tags,
+        "metadata": labels.metadata,
+    }
 
 
 def _tags(values: list[UploadFile | str]) -> list[str]:

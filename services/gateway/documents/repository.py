@@ -145,23 +145,29 @@ async def take_document_quota(
 
     Raises:
         QuotaExceeded: It names the quota.
+        NotFound: The tenant was deleted meanwhile.
     """
     taken = await connection.fetchval(
+        # subqueries, not a join: they are read again where a plan change was waited for
         "UPDATE tenants t SET documents_used = documents_used + 1, "
-        "storage_bytes_used = storage_bytes_used + $2 FROM plans p "
-        "WHERE t.id = $1 AND p.name = t.plan "
-        "AND (p.documents IS NULL OR documents_used < p.documents) "
-        "AND (p.storage_bytes IS NULL OR storage_bytes_used + $2 <= p.storage_bytes) "
+        "storage_bytes_used = storage_bytes_used + $2 "
+        "WHERE t.id = $1 AND t.deleted_at IS NULL AND coalesce(documents_used < "
+        "(SELECT p.documents FROM plans p WHERE p.name = t.plan), true) "
+        "AND coalesce(storage_bytes_used + $2 <= "
+        "(SELECT p.storage_bytes FROM plans p WHERE p.name = t.plan), true) "
         "RETURNING t.id",
         context.tenant_id,
         size_bytes,
     )
     if taken is None:
         is_full = await connection.fetchval(
-            "SELECT documents_used >= p.documents FROM tenants t JOIN plans p ON p.name = t.plan "
-            "WHERE t.id = $1",
+            "SELECT coalesce(documents_used >= p.documents, false) "
+            "FROM tenants t JOIN plans p ON p.name = t.plan "
+            "WHERE t.id = $1 AND t.deleted_at IS NULL",
             context.tenant_id,
         )
+        if is_full is None:
+            raise NotFound("There is no such tenant.")
         raise QuotaExceeded(
             "The plan's quota of documents or storage is used up. Delete documents or change the "
             "plan.",

@@ -9,9 +9,14 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from planes.shared.domain import DocumentStatus
-from services.gateway.auth.dependencies import DocumentReader, DocumentWriter, Searcher
+from services.gateway.auth.dependencies import (
+    DocumentReader,
+    DocumentWriter,
+    Searcher,
+    Uploader,
+)
 from services.gateway.dependencies import DocumentServiceDep, SearchServiceDep
-from services.gateway.documents.forms import UPLOAD_BODY, read_upload
+from services.gateway.documents.forms import UPLOAD_BODY, content_of, read_upload
 from services.gateway.documents.repository import DocumentFilter
 from services.gateway.documents.schemas import (
     DeletionAnswer,
@@ -24,7 +29,9 @@ from services.gateway.documents.schemas import (
     SearchAnswer,
     SearchInput,
     UploadAnswer,
+    public_status,
 )
+from services.gateway.idempotency.dependencies import Idempotent
 from services.gateway.pagination import Cursor, Limit, decode_id, encode_id
 from services.gateway.problems import problem_responses
 from services.gateway.schemas import Page
@@ -43,15 +50,19 @@ _FINISHED = frozenset({"ready", "failed", "cancelled"})
 )
 @router.post("/documents/upload", status_code=202, include_in_schema=False)
 async def post_document(
-    request: Request, account: DocumentWriter, documents: DocumentServiceDep
+    request: Request,
+    account: Uploader,
+    documents: DocumentServiceDep,
+    repeatable: Idempotent,
 ) -> UploadAnswer:
     """Accept a PDF, DOCX, HTML, Markdown or text file and make it searchable.
 
     The same bytes again return the document that exists. Follow `GET /jobs/{id}`.
     """
     async with read_upload(request) as (file, labels):
-        document, job_id = await documents.upload(file, labels, account.context)
-    return UploadAnswer(document=_document(document), job_id=job_id)
+        content = await content_of(file, labels) if repeatable.is_keyed else {}
+        async with repeatable.attempt(account.context, content) as effect:
+            return await documents.upload(file, labels, account.context, effect)
 
 
 @router.get(
@@ -73,7 +84,7 @@ async def get_documents(  # noqa: PLR0913, PLR0917 (each is a query parameter)
     wanted = DocumentFilter(status, tag, decode_id(cursor), limit + 1)
     rows = await documents.page(wanted, account.context)
     following = encode_id(rows[limit - 1]["id"]) if len(rows) > limit else None
-    return Page(items=[_document(row) for row in rows[:limit]], next_cursor=following)
+    return Page(items=[Document.of(row) for row in rows[:limit]], next_cursor=following)
 
 
 @router.get(
@@ -86,7 +97,7 @@ async def get_document(
     document_id: UUID, account: DocumentReader, documents: DocumentServiceDep
 ) -> Document:
     """Get one document with the state of its processing."""
-    return _document(await documents.find(document_id, account.context))
+    return Document.of(await documents.find(document_id, account.context))
 
 
 @router.get(
@@ -198,16 +209,6 @@ async def post_search(
 _INERT = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox"}
 
 
-def _status(row: asyncpg.Record) -> DocumentStatus:
-    """A cancelled version shows as failed with its reason."""
-    return DocumentStatus("failed" if row["status"] == "cancelled" else row["status"])
-
-
-def _document(row: asyncpg.Record) -> Document:
-    fields = {name: row[name] for name in Document.model_fields if name not in ("status", "sha256")}
-    return Document(status=_status(row), sha256=row["sha256"].hex(), **fields)
-
-
 def _job(job_id: UUID, rows: list[asyncpg.Record]) -> Job:
     statuses = [row["status"] for row in rows]
     ready, failed = statuses.count("ready"), statuses.count("failed")
@@ -225,7 +226,7 @@ def _job(job_id: UUID, rows: list[asyncpg.Record]) -> Job:
             JobDocument(
                 document_id=row["document_id"],
                 name=row["name"],
-                status=DocumentStatus.DELETED if row["deleted_at"] else _status(row),
+                status=DocumentStatus.DELETED if row["deleted_at"] else public_status(row),
                 percent=row["percent"],
                 error=row["error"],
             )

@@ -1,15 +1,17 @@
 """Documents, jobs and receipts as clients see them."""
 
+import json
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from uuid import UUID
 
+import asyncpg
 import orjson
 from pydantic import BaseModel, Field, field_validator
 
 from planes.shared.domain import DocumentStatus
 from planes.shared.wire import PassageOut
-from services.gateway.schemas import InputModel, Tag, Text
+from services.gateway.schemas import NOT_BLANK, InputModel, Tag, Text
 
 
 class DocumentError(BaseModel):
@@ -20,6 +22,11 @@ class DocumentError(BaseModel):
         examples=["The PDF is protected by a password. Remove it and upload again."]
     )
     retryable: bool
+
+
+def public_status(row: asyncpg.Record) -> DocumentStatus:
+    """Return the status of a row; a cancelled version shows as failed with its reason."""
+    return DocumentStatus("failed" if row["status"] == "cancelled" else row["status"])
 
 
 class Document(BaseModel):
@@ -39,6 +46,12 @@ class Document(BaseModel):
     metadata: dict[str, Any]
     created_at: datetime
     updated_at: datetime
+
+    @classmethod
+    def of(cls, row: asyncpg.Record) -> Self:
+        """Return the public form of a row."""
+        fields = {name: row[name] for name in cls.model_fields if name not in ("status", "sha256")}
+        return cls(status=public_status(row), sha256=row["sha256"].hex(), **fields)
 
 
 class UploadAnswer(BaseModel):
@@ -100,7 +113,12 @@ class DeletionReceipt(BaseModel):
 class SearchInput(InputModel):
     """A search over the tenant's documents."""
 
-    query: Text = Field(min_length=1, max_length=4000, examples=["How long is the warranty?"])
+    query: Text = Field(
+        min_length=1,
+        max_length=4000,
+        examples=["How long is the warranty?"],
+        json_schema_extra=NOT_BLANK,
+    )
     top_k: int = Field(default=10, ge=1, le=50)
     document_ids: list[UUID] | None = Field(default=None, max_length=1000)
     tags: list[Tag] | None = Field(
@@ -116,12 +134,14 @@ class SearchInput(InputModel):
     @classmethod
     def _storable(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         try:
-            encoded = orjson.dumps(value)
-        except (orjson.JSONEncodeError, TypeError) as error:
+            encoded = json.dumps(value, ensure_ascii=False, allow_nan=False)
+            stored: dict[str, Any] | None = orjson.loads(encoded)  # numbers as metadata has them
+            orjson.dumps(stored)
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError("the filter is nested too deeply, or not valid Unicode") from error
-        if b"\\u0000" in encoded:
+        if "\\u0000" in encoded:
             raise ValueError("the NUL character is not allowed")
-        return value
+        return stored
 
     @field_validator("query")
     @classmethod

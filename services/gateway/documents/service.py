@@ -15,7 +15,9 @@ from planes.shared.stores.postgres import Connection, Database
 from services.gateway.documents import repository
 from services.gateway.documents.ingestion import IngestionRequests
 from services.gateway.documents.repository import DocumentFilter, NewVersion
+from services.gateway.documents.schemas import Document, UploadAnswer
 from services.gateway.documents.uploads import StoredFile, Uploads
+from services.gateway.idempotency.service import Effect
 from services.gateway.tracing import current_trace_id
 
 
@@ -53,8 +55,8 @@ class DocumentService:
         self._ingestion = ingestion
 
     async def upload(
-        self, file: UploadFile, labels: Labels, context: TenantContext
-    ) -> tuple[asyncpg.Record, UUID]:
+        self, file: UploadFile, labels: Labels, context: TenantContext, effect: Effect
+    ) -> UploadAnswer:
         """Accept a file and return its document and job; known bytes return what is known of them.
 
         Raises:
@@ -63,15 +65,15 @@ class DocumentService:
         """
         async with self._uploads.receive(file, context) as stored:
             try:
-                document, job_id = await self._register(stored, labels, context)
+                answer = await self._register(stored, labels, context, effect)
             except asyncpg.UniqueViolationError:  # the same bytes arrived twice at once
-                document, job_id = await self._register(stored, labels, context)
-            if document["id"] != stored.document_id:
+                answer = await self._register(stored, labels, context, effect)
+            if answer.document.id != stored.document_id:
                 await self._uploads.discard(
                     context.tenant_id, stored.document_id, stored.version_id
                 )
         self._ingestion.request(current_trace_id())
-        return document, job_id
+        return answer
 
     async def find(self, document_id: UUID, context: TenantContext) -> asyncpg.Record:
         """Return one document.
@@ -155,33 +157,31 @@ class DocumentService:
             return await repository.find_job(connection, context, job_id)
 
     async def _register(
-        self, stored: StoredFile, labels: Labels, context: TenantContext
-    ) -> tuple[asyncpg.Record, UUID]:
+        self, stored: StoredFile, labels: Labels, context: TenantContext, effect: Effect
+    ) -> UploadAnswer:
         """Make the file a document and close its intent, in one transaction."""
         async with self._database.tenant(context.tenant_id) as connection:
-            known = await repository.find_by_content(connection, context, stored.sha256)
-            if known is not None:
-                return known, await self._job_of_known(connection, known, stored, context)
-            new = NewVersion(
-                document_id=stored.document_id,
-                version_id=stored.version_id,
-                job_id=new_id(),
-                name=stored.name,
-                media_type=stored.media_type,
-                size_bytes=stored.size_bytes,
-                sha256=stored.sha256,
-                tags=labels.tags,
-                metadata=labels.metadata,
-                trace_id=current_trace_id(),
-            )
-            await repository.take_document_quota(connection, context, new.size_bytes)
-            await repository.insert_document(connection, context, new)
-            item = (new.document_id, new.version_id)
-            await repository.insert_job(connection, context, new.job_id, item)
-            if not await repository.close_upload(connection, new.version_id):
-                raise Conflict("The upload took too long and was discarded. Upload it again.")
-            document = await repository.find_document(connection, context, new.document_id)
-            return document, new.job_id
+            row = await repository.find_by_content(connection, context, stored.sha256)
+            if row is not None:
+                job_id = await self._job_of_known(connection, row, stored, context)
+            else:
+                new = _new_version(stored, labels)
+                await self._insert(connection, new, context)
+                row = await repository.find_document(connection, context, new.document_id)
+                job_id = new.job_id
+            answer = UploadAnswer(document=Document.of(row), job_id=job_id)
+            await effect.record(connection, 202, answer)
+        return answer
+
+    async def _insert(
+        self, connection: Connection, new: NewVersion, context: TenantContext
+    ) -> None:
+        await repository.take_document_quota(connection, context, new.size_bytes)
+        await repository.insert_document(connection, context, new)
+        item = (new.document_id, new.version_id)
+        await repository.insert_job(connection, context, new.job_id, item)
+        if not await repository.close_upload(connection, new.version_id):
+            raise Conflict("The upload took too long and was discarded. Upload it again.")
 
     async def _job_of_known(
         self,
@@ -207,6 +207,21 @@ class DocumentService:
         await repository.requeue_version(connection, version_id)
         await repository.insert_job(connection, context, job_id, (known["id"], version_id))
         return job_id
+
+
+def _new_version(stored: StoredFile, labels: Labels) -> NewVersion:
+    return NewVersion(
+        document_id=stored.document_id,
+        version_id=stored.version_id,
+        job_id=new_id(),
+        name=stored.name,
+        media_type=stored.media_type,
+        size_bytes=stored.size_bytes,
+        sha256=stored.sha256,
+        tags=labels.tags,
+        metadata=labels.metadata,
+        trace_id=current_trace_id(),
+    )
 
 
 async def _with_first(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

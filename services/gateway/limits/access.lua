@@ -1,33 +1,66 @@
--- One authenticated request: is its session alive, is its token current, does a limit let it through?
--- The limit is the generic cell rate algorithm (ITU-T I.371), by the server's clock.
+-- One authenticated request: is its session alive, is its token current, do its limits let it pass?
+-- Each limit is the generic cell rate algorithm (ITU-T I.371), by the server's clock; a request
+-- counts against all of them or, where one refuses it, against none.
 --
--- KEYS  1 the user's version   2 the session   3 when the user's next request is due (µs)
--- ARGV  1 the token's version  2 the endpoint class, the session's field with its limit a minute
--- Returns {status, limit, remaining, µs until all is replenished, µs until one more is allowed}.
-local ADMITTED, LIMITED, REVOKED, UNKNOWN = 0, 1, 2, 3
+-- KEYS  1 the user's version   2 the session   3... when the next request of each limit is due (µs)
+-- ARGV  1 the token's version
+--       2... for each limit the session's field with its requests a minute
+--       then for each limit the µs from now to when the caller believes it due: 0 if unknown
+-- Returns {status, then for each limit: requests a minute, remaining, µs until all is replenished,
+-- µs until one more is allowed}; the status alone where the session is not known to be alive.
+local ADMITTED, LIMITED, ENDED, UNKNOWN, OUTDATED = 0, 1, 2, 3, 4
 local WINDOW_US = 60000000
+local count = #KEYS - 2
 
-local session = redis.call('HMGET', KEYS[2], 'ended', ARGV[2])
+local session = redis.call('HMGET', KEYS[2], 'ended', unpack(ARGV, 2, count + 1))
 if session[1] then
-    return {REVOKED}
+    return {ENDED}
 end
 local version = tonumber(redis.call('GET', KEYS[1]) or '0')
-local limit = tonumber(session[2] or '0')
-if limit == 0 or version < tonumber(ARGV[1]) then
+if version > tonumber(ARGV[1]) then
+    return {OUTDATED}
+end
+if version < tonumber(ARGV[1]) then
     return {UNKNOWN}
 end
-if version > tonumber(ARGV[1]) then
-    return {REVOKED}
+for each = 1, count do
+    if not session[each + 1] then
+        return {UNKNOWN}
+    end
 end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local interval = math.floor(WINDOW_US / limit)
-local burst = interval * limit
-local due = math.max(tonumber(redis.call('GET', KEYS[3]) or '0'), now)
-if due + interval - now > burst then
-    return {LIMITED, limit, 0, due - now, due + interval - now - burst}
+local intervals, dues, status = {}, {}, ADMITTED
+for each = 1, count do
+    local limit = tonumber(session[each + 1])
+    local interval = math.floor(WINDOW_US / limit)
+    local stored = redis.call('GET', KEYS[each + 2])
+    if stored then
+        dues[each] = math.max(tonumber(stored), now)
+    else -- expired, or dropped for want of memory
+        dues[each] = now + math.min(tonumber(ARGV[count + 1 + each]), interval * limit)
+    end
+    intervals[each] = interval
+    if dues[each] + interval - now > interval * limit then
+        status = LIMITED
+    end
 end
-due = due + interval
-redis.call('SET', KEYS[3], string.format('%.0f', due), 'PX', math.ceil((due - now) / 1000))
-return {ADMITTED, limit, math.floor((burst - (due - now)) / interval), due - now, 0}
+
+local answer = {status}
+for each = 1, count do
+    local limit, interval, due = tonumber(session[each + 1]), intervals[each], dues[each]
+    local burst = interval * limit
+    local wait = math.max(0, due + interval - now - burst)
+    if status == ADMITTED then
+        due = due + interval
+        local lives = math.ceil((due - now) / 1000)
+        redis.call('SET', KEYS[each + 2], string.format('%.0f', due), 'PX', lives)
+        wait = 0
+    end
+    local remaining = math.max(0, math.floor((burst - (due - now)) / interval))
+    for _, value in ipairs({limit, remaining, due - now, wait}) do
+        answer[#answer + 1] = value
+    end
+end
+return answer

@@ -1,16 +1,20 @@
 """Sessions and limits in Redis: one script for each authenticated request."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from uuid import UUID
 
-from services.gateway.limits.rates import EndpointClass, PlanLimits, Rate
+import structlog
+
+from services.gateway.limits.rates import EndpointClass, PlanLimits, Rate, Rates
+from services.gateway.limits.revocations import REVOCATIONS, Revocation
 from services.gateway.limits.scripts import RedisScripts, RedisUnavailable
 
 _SESSION_TTL_S = 60  # how old a plan or a membership may be here
 _MAX_UNSENT = 10_000
+_log = structlog.get_logger(__name__)
 
 
 class Standing(IntEnum):
@@ -18,13 +22,14 @@ class Standing(IntEnum):
 
     ADMITTED = 0
     LIMITED = 1
-    REVOKED = 2
+    ENDED = 2
     UNKNOWN = 3
+    OUTDATED = 4
 
 
 @dataclass(frozen=True, slots=True)
 class SessionKey:
-    """A session, and the version of its user that a token was made for."""
+    """A session or an API key, and the version of its user that it is known with."""
 
     user_id: UUID
     session_id: UUID
@@ -33,46 +38,62 @@ class SessionKey:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The gate's answer; there is a rate where the session is known and alive."""
+    """The gate's answer; there are rates where the session is known and alive."""
 
     standing: Standing
-    rate: Rate | None = None
+    rates: Rates | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsent:
+    """What Redis has yet to be told of one user."""
+
+    version: int = 0
+    ended: frozenset[UUID] = frozenset()
+    stale: frozenset[UUID] = frozenset()
 
 
 class SessionGate:
     """Which sessions are alive and what their users may still do this minute.
 
-    A session that Redis does not know is `UNKNOWN`: read PostgreSQL, `remember`, ask again. All
-    keys of one call share the hash tag of the user, so that they lie on one node of a cluster.
+    A session that Redis does not know is `UNKNOWN`: read PostgreSQL, `remember`, ask again. So a
+    key that Redis dropped for want of memory costs a query and changes no decision. All keys of one
+    call share the hash tag of the user, so that they lie on one node of a cluster.
     """
 
     def __init__(self, scripts: RedisScripts, *, token_lifetime_s: int) -> None:
         """Store the scripts, and the age at which no access token is valid any more."""
         self._scripts = scripts
         self._token_lifetime_s = token_lifetime_s
-        self._unsent: dict[UUID, tuple[int, frozenset[UUID]]] = {}
+        self._unsent: dict[UUID, _Unsent] = {}
         self._sending = asyncio.Lock()
 
-    async def check(self, session: SessionKey, endpoint: EndpointClass) -> Verdict:
-        """Judge and count one request.
+    async def check(
+        self,
+        session: SessionKey,
+        endpoint: EndpointClass,
+        backlog_us: Mapping[EndpointClass, int] | None = None,
+    ) -> Verdict:
+        """Judge and count one request, against all of its limits or against none.
+
+        Args:
+            session: Who asks.
+            endpoint: The class of the call.
+            backlog_us: How far ahead of now this process knows each limit to be used; counts where
+                Redis has lost it.
 
         Raises:
             RedisUnavailable: Redis does not answer; nothing was counted.
         """
-        if self._unsent:
-            await self._send_unsent()
-        user = session.user_id
-        keys = [
-            _version_key(user),
-            _session_key(user, session.session_id),
-            f"rate:{{{user}}}:{endpoint}",
-        ]
-        standing, *rest = await self._scripts.run("access", keys, session.version, endpoint)
-        if not rest:
-            return Verdict(Standing(standing))
-        limit, remaining, reset_us, retry_us = rest
-        rate = Rate(endpoint, limit, remaining, reset_us / 1e6, retry_us / 1e6)
-        return Verdict(Standing(standing), rate)
+        await self.send_unsent()
+        user, known = session.user_id, backlog_us or {}
+        policies = endpoint.policies
+        keys = [_version_key(user), _session_key(user, session.session_id)]
+        keys += [f"rate:{{{user}}}:{policy}" for policy in policies]
+        backlogs = [known.get(policy, 0) for policy in policies]
+        arguments: list[str | int] = [session.version, *policies, *backlogs]
+        standing, *states = await self._scripts.run("access", keys, *arguments)
+        return Verdict(Standing(standing), _rates(policies, states) if states else None)
 
     async def remember(self, session: SessionKey, limits: PlanLimits) -> None:
         """Keep what PostgreSQL says of a session that is alive.
@@ -100,24 +121,59 @@ class SessionGate:
         Where Redis does not answer it is told before it is next asked; until then `check` fails,
         and its callers read PostgreSQL.
         """
-        try:
-            await self._send(user_id, session_ids, version)
-        except RedisUnavailable:
-            known, sessions = self._unsent.get(user_id, (0, frozenset()))
-            if user_id in self._unsent or len(self._unsent) < _MAX_UNSENT:
-                self._unsent[user_id] = (max(known, version), sessions.union(session_ids))
+        await self._tell(user_id, _Unsent(version, frozenset(session_ids)))
 
-    async def _send_unsent(self) -> None:
+    async def forget(self, user_id: UUID, session_ids: Collection[UUID]) -> None:
+        """Drop what Redis knows of sessions that go on: a new plan or role acts at once."""
+        await self._tell(user_id, _Unsent(stale=frozenset(session_ids)))
+
+    async def send_unsent(self) -> None:
+        """Tell Redis what it has missed; to be called now and then.
+
+        Raises:
+            RedisUnavailable: It still does not answer.
+        """
+        if not self._unsent:
+            return
         async with self._sending:  # nobody is judged before all of it is sent
             for user_id, unsent in list(self._unsent.items()):
-                version, session_ids = unsent
-                await self._send(user_id, session_ids, version)
+                await self._send(user_id, unsent)
                 if self._unsent.get(user_id) is unsent:
                     del self._unsent[user_id]
 
-    async def _send(self, user_id: UUID, session_ids: Collection[UUID], version: int) -> None:
-        keys = [_version_key(user_id), *(_session_key(user_id, each) for each in session_ids)]
-        await self._scripts.run("revoke", keys, version, self._token_lifetime_s)
+    async def _tell(self, user_id: UUID, news: _Unsent) -> None:
+        try:
+            await self._send(user_id, news)
+        except RedisUnavailable:
+            known = self._unsent.get(user_id, _Unsent())
+            if user_id not in self._unsent and len(self._unsent) >= _MAX_UNSENT:
+                _log.error("revocation not kept for Redis", user_id=str(user_id))
+                return
+            self._unsent[user_id] = _Unsent(
+                max(known.version, news.version),
+                known.ended | news.ended,
+                known.stale | news.stale,
+            )
+
+    async def _send(self, user_id: UUID, news: _Unsent) -> None:
+        if news.stale:
+            stale = [_session_key(user_id, each) for each in news.stale]
+            await self._scripts.run("stale", stale)
+        if news.ended or news.version:
+            keys = [_version_key(user_id), *(_session_key(user_id, each) for each in news.ended)]
+            said = Revocation(user_id, news.ended, news.version).encoded()
+            arguments = (news.version, self._token_lifetime_s, REVOCATIONS, said)
+            await self._scripts.run("revoke", keys, *arguments)
+
+
+def _rates(policies: Iterable[EndpointClass], states: Iterable[int]) -> Rates:
+    """Return the script's answer, four numbers a policy, as rates."""
+    numbers = iter(states)
+    each = [
+        Rate(policy, next(numbers), next(numbers), next(numbers) / 1e6, next(numbers) / 1e6)
+        for policy in policies
+    ]
+    return Rates(tuple(each))
 
 
 def _version_key(user_id: UUID) -> str:

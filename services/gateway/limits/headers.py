@@ -3,7 +3,7 @@
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.gateway.limits.rates import Rate
+from services.gateway.limits.rates import Rates
 
 RATE_STATE = "rate"
 
@@ -23,9 +23,9 @@ class RateHeadersMiddleware:
         state = scope.setdefault("state", {})
 
         async def send_with_rate(message: Message) -> None:
-            rate = state.get(RATE_STATE)
-            if message["type"] == "http.response.start" and isinstance(rate, Rate):
-                MutableHeaders(scope=message).update(rate.headers())
+            rates = state.get(RATE_STATE)
+            if message["type"] == "http.response.start" and isinstance(rates, Rates):
+                MutableHeaders(scope=message).update(rates.headers())
             await send(message)
 
         await self._app(scope, receive, send_with_rate)

@@ -12,9 +12,11 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from planes.shared.deadlines import answer_within
 from planes.shared.errors import Unavailable
 
-_DEADLINE_S = 1.0
+_DEADLINE_S = 1.0  # of a script, with all waits of the driver
+_BACKSTOP_S = 3.0
 _PAUSE_S = 1.0
 _NO_ANSWER = "The session store does not answer. Try again in a moment."
 _log = structlog.get_logger(__name__)
@@ -34,9 +36,9 @@ def redis_client(url: str, *, max_connections: int = 64) -> Redis:
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=max_connections,
-        timeout=_DEADLINE_S,
-        socket_timeout=_DEADLINE_S,
-        socket_connect_timeout=_DEADLINE_S,
+        timeout=_BACKSTOP_S,
+        socket_timeout=_BACKSTOP_S,
+        socket_connect_timeout=_BACKSTOP_S,
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
     return Redis.from_pool(pool)
@@ -68,7 +70,8 @@ class RedisScripts:
         if self._paused_until:
             self._paused_until = now + _PAUSE_S
         try:
-            answer = await self._scripts[name](keys=list(keys), args=list(arguments))
+            async with answer_within(_DEADLINE_S):
+                answer = await self._scripts[name](keys=list(keys), args=list(arguments))
         except (RedisError, OSError) as error:
             self._paused_until = time.monotonic() + _PAUSE_S
             _log.warning("redis unavailable", script=name, error=str(error))

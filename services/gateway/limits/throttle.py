@@ -1,10 +1,10 @@
 """Guessing passwords gets slower and slower; nobody is locked out for good."""
 
 import hashlib
-import ipaddress
 import math
 
 from planes.shared.errors import TooManyRequests
+from services.gateway.limits.addresses import AddressRates, network_of
 from services.gateway.limits.scripts import RedisScripts
 
 _FREE_ATTEMPTS = 10
@@ -19,9 +19,12 @@ class LoginThrottle:
     after the last one.
     """
 
-    def __init__(self, scripts: RedisScripts, *, registrations_per_minute: int) -> None:
-        """Store the scripts, and how many accounts one address may register."""
+    def __init__(
+        self, scripts: RedisScripts, addresses: AddressRates, *, registrations_per_minute: int
+    ) -> None:
+        """Store the parts, and how many accounts one address may register."""
         self._scripts = scripts
+        self._addresses = addresses
         self._registrations_per_minute = registrations_per_minute
 
     async def begin(self, account: str, address: str) -> None:
@@ -55,9 +58,9 @@ class LoginThrottle:
             TooManyRequests: The address has registered too many accounts.
             RedisUnavailable: Nothing can be counted.
         """
-        key = f"register:{_network(address)}"
-        [wait_ms] = await self._scripts.run("rate", [key], self._registrations_per_minute)
-        _refuse(wait_ms, "Too many registrations from your address.")
+        limit = self._registrations_per_minute
+        rates = await self._addresses.take("registrations", address, limit)
+        rates.check()
 
     async def _count(self, key: str) -> None:
         [wait_ms] = await self._scripts.run(
@@ -80,16 +83,4 @@ def _account_key(account: str) -> str:
 
 
 def _address_key(address: str) -> str:
-    return f"attempts:address:{_network(address)}"
-
-
-def _network(address: str) -> str:
-    """Return the address, or its /64 where it is IPv6: one person has that many."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return "unknown"
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    mapped = parsed.ipv4_mapped
-    return str(mapped or ipaddress.ip_network((parsed.packed, 64), strict=False).network_address)
+    return f"attempts:address:{network_of(address)}"

@@ -27,15 +27,19 @@ async def served(app: ASGIApp) -> AsyncIterator[str]:
     """Serve an application on a free port of loopback and yield its address."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app, log_config=None, proxy_headers=False, timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         assert not task.done(), task.exception()
         await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server.should_exit = True
-    await task
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
 
 
 async def until(condition: Callable[[], Awaitable[object]], *, seconds: float = 15) -> None:
@@ -54,6 +58,19 @@ class Person:
     tenant_id: str
 
 
+async def signed_up(url: str) -> Person:
+    """Sign somebody new up at the gateway at `url`."""
+    http = httpx.AsyncClient(base_url=url, timeout=20)
+    email = f"{uuid4().hex}@example.com"
+    answer = await http.post("/auth/register", json={"email": email, "password": PASSWORD})
+    if answer.status_code != 201:
+        await http.aclose()
+        pytest.fail(answer.text)
+    body = answer.json()
+    http.headers["authorization"] = f"Bearer {body['access_token']}"
+    return Person(http, body["user"]["id"], body["tenant"]["id"])
+
+
 @dataclass
 class Gateway:
     """A running gateway."""
@@ -64,15 +81,7 @@ class Gateway:
 
     async def register(self) -> Person:
         """Sign up somebody new, with a tenant of their own."""
-        http = httpx.AsyncClient(base_url=self.url, timeout=20)
-        email = f"{uuid4().hex}@example.com"
-        answer = await http.post("/auth/register", json={"email": email, "password": PASSWORD})
-        if answer.status_code != 201:
-            await http.aclose()
-            pytest.fail(answer.text)
-        body = answer.json()
-        http.headers["authorization"] = f"Bearer {body['access_token']}"
-        return Person(http, body["user"]["id"], body["tenant"]["id"])
+        return await signed_up(self.url)
 
 
 @pytest.fixture

@@ -126,17 +126,42 @@ async def test_a_dead_answer_is_billed_for_its_last_checkpoint(
 ) -> None:
     intent = books.intent()
     await books.reserve(intent)
-    assert await books.checkpoint(intent, Produced(30, 5, "Two ye"))
+    assert await books.checkpoint(intent, Produced(30, 5, "Two ye", "extractive"))
     assert not await sweep_reservation(books.database), "it is alive"
     await books.expire(admin)
     assert await sweep_reservation(books.database)
     assert not await sweep_reservation(books.database)
     assert (await books.quota())["tokens_used"] == 35
     assert (await books.quota())["tokens_reserved"] == 0
-    assert not await books.checkpoint(intent, Produced(30, 9, "Two years")), "it was swept"
+    assert not await books.checkpoint(intent, Produced(30, 9, "Two years", "extractive")), (
+        "it was swept"
+    )
     assert await books.settle(intent, _ANSWER) is None, "nobody bills it a second time"
     assert await books.count("ledger") == 1
     assert await books.count("outbox") == 2
+
+
+async def test_a_dead_answer_is_billed_at_the_price_of_the_model_that_answered(
+    books: Books, admin: Database
+) -> None:
+    async with admin.platform() as connection:
+        await connection.execute("INSERT INTO prices VALUES ('dear', 0.5, 2)")
+    intent = books.intent()
+    await books.reserve(intent)
+    assert await books.checkpoint(intent, Produced(30, 5, "Two ye", "dear"))
+    await books.expire(admin)
+    assert await sweep_reservation(books.database)
+    async with books.database.tenant(books.context.tenant_id) as connection:
+        (bill,) = await connection.fetch("SELECT model, cost_usd FROM ledger")
+        stored = await connection.fetchval(
+            "SELECT payload FROM outbox WHERE id = $1", intent.message_id
+        )
+        quota = await connection.fetchrow("SELECT * FROM quota_periods")
+    assert (bill["model"], bill["cost_usd"]) == ("dear", 30 * Decimal("0.5") + 5 * 2)
+    assert stored["content"] == "Two ye"
+    assert stored["model"] == "dear"
+    assert quota["cost_usd_used"] == bill["cost_usd"]
+    assert quota["cost_usd_reserved"] == 0
 
 
 async def test_a_dead_answer_without_a_checkpoint_costs_nothing_and_keeps_its_question(

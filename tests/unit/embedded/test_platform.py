@@ -10,6 +10,7 @@ from services.embedded.parts import Part
 from services.embedded.platform import platform_parts
 from services.embedded.processes import INSTANCE_VARIABLE, PART_VARIABLE
 from services.embedded.settings import EmbeddedSettings
+from services.gateway.settings import GatewaySettings
 
 _MAY_KNOW = {
     "postgres": set(),
@@ -26,9 +27,14 @@ _MAY_KNOW = {
 
 @pytest.fixture
 def parts(tmp_path: Path) -> dict[str, Part]:
+    return parts_of(tmp_path, gateways=1)
+
+
+def parts_of(home: Path, *, gateways: int) -> dict[str, Part]:
+    settings = EmbeddedSettings(gateways=gateways)
     installation = Installation(
-        home=Home(tmp_path),
-        ports=EmbeddedSettings().ports(),
+        home=Home(home),
+        ports=settings.ports(),
         secrets={name: f"<{name}>" for name in SECRETS},
         environment={
             "PATH": "/bin",
@@ -38,6 +44,7 @@ def parts(tmp_path: Path) -> dict[str, Part]:
         },
         host="127.0.0.1",
         tls=False,
+        gateway_shutdown_s=settings.gateway_shutdown_s,
     )
     return {part.name: part for part in platform_parts(installation)}
 
@@ -70,3 +77,28 @@ def test_parts_need_only_parts_before_them(parts: dict[str, Part]) -> None:
     names = list(parts)
     for position, name in enumerate(names):
         assert set(parts[name].needs) <= set(names[:position])
+
+
+def test_gateways_share_the_public_port_and_nothing_else(tmp_path: Path) -> None:
+    parts = parts_of(tmp_path, gateways=3)
+    told = [parts[name].environment for name in ("gateway", "gateway-2", "gateway-3")]
+    assert {values["GATEWAY_PORT"] for values in told} == {"8000"}
+    assert {values["GATEWAY_SHARE_PORT"] for values in told} == {"true"}
+    assert [values["GATEWAY_ADMIN_PORT"] for values in told] == ["8001", "8002", "8003"]
+    assert "gateway-4" not in parts
+
+
+def test_one_gateway_does_not_share_its_port(parts: dict[str, Part]) -> None:
+    assert parts["gateway"].environment["GATEWAY_SHARE_PORT"] == "false"
+
+
+@pytest.mark.parametrize("gateways", [1, 16])
+def test_the_gateways_together_leave_connections_to_others(tmp_path: Path, gateways: int) -> None:
+    parts = parts_of(tmp_path, gateways=gateways)
+    each = int(parts["gateway"].environment["GATEWAY_DATABASE_CONNECTIONS"])
+    assert each >= 5
+    assert each * gateways <= 100
+
+
+def test_a_gateway_has_time_to_end(parts: dict[str, Part]) -> None:
+    assert parts["gateway"].stop_s > GatewaySettings.model_fields["shutdown_s"].default + 8

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.embedded.ports import PortTaken, choose, is_free, url
+from services.embedded.ports import PortTaken, admin_ports, choose, claim, is_free, url
+from services.gateway.server import listening_sockets
 from tests.conftest import free_port
 
 
@@ -54,3 +55,19 @@ def test_a_server_on_every_address_is_reached_on_loopback() -> None:
     assert url("::", 8000, tls=True) == "https://[::1]:8000"
     assert url("10.0.0.1", 8000) == "http://10.0.0.1:8000"
     assert url("::1", 8000) == "http://[::1]:8000"
+
+
+def test_a_claimed_port_is_shared_with_our_processes_and_with_no_other_platform() -> None:
+    port = free_port()
+    with claim("127.0.0.1", port):
+        with pytest.raises(PortTaken):
+            claim("127.0.0.1", port)
+        assert not is_free("127.0.0.1", port)
+        first, second = (listening_sockets("127.0.0.1", port, is_shared=True)[0] for _ in range(2))
+        with first, second, pytest.raises(SystemExit, match="cannot listen"):
+            listening_sockets("127.0.0.1", port)
+
+
+def test_each_gateway_process_has_an_admin_port_under_its_parts_name() -> None:
+    ports = {"gateway": 8000, "admin": 8001, "admin_2": 8002, "redis": 6380}
+    assert admin_ports(ports) == {"gateway": 8001, "gateway-2": 8002}

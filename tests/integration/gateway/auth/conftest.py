@@ -14,6 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from planes.shared.stores.postgres import Database
 from services.gateway import problems
+from services.gateway.auth.api_key_routes import router as api_keys
 from services.gateway.auth.assembly import IdentityOptions, assemble
 from services.gateway.auth.dependencies import Asker, TenantAdmin
 from services.gateway.auth.routes import router, well_known
@@ -80,7 +81,7 @@ async def gateway(database_url: str, redis_url: str, folder: Path) -> AsyncItera
     identity = assemble(database, redis, IdentityOptions(folder / "keys", SECRET))
     app = FastAPI()
     problems.install(app)
-    for part in (router, well_known, questions):
+    for part in (router, well_known, api_keys, questions):
         app.include_router(part)
     app.add_middleware(RateHeadersMiddleware)
     app.state.identity = identity
@@ -93,6 +94,7 @@ async def gateway(database_url: str, redis_url: str, folder: Path) -> AsyncItera
             client.app = app
             yield client
     finally:
+        await identity.finish()
         identity.close()
         await redis.aclose()
         await database.close()

@@ -131,6 +131,73 @@ async def test_unknown_wrong_and_disabled_accounts_get_the_same_answer(
     assert bodies[0] == bodies[1] == bodies[2]
 
 
+async def test_an_account_without_a_password_answers_as_for_a_wrong_one(
+    client: Client, admin_database: Database
+) -> None:
+    account = await client.register("ada")
+    async with admin_database.platform() as connection:
+        await connection.execute("UPDATE users SET password_hash = NULL")
+    without = await client.login("ada")
+    unknown = await client.login("eve")
+    assert without.status_code == 401
+    assert {**without.json(), "trace_id": ""} == {**unknown.json(), "trace_id": ""}
+    body = {"current_password": PASSWORD, "new_password": "nine ravens over the chimney"}
+    changed = await client.post("/auth/password", json=body, headers=bearer(account))
+    assert changed.status_code == 403
+
+
+async def test_who_belongs_to_no_tenant_any_more_gets_a_new_one(
+    client: Client, admin_database: Database
+) -> None:
+    account = await client.register(display_name="Ada")
+    async with admin_database.platform() as connection:
+        await connection.execute("DELETE FROM memberships")
+    wanted = {
+        "email": "ada@example.com",
+        "password": PASSWORD,
+        "tenant_id": account["tenant"]["id"],
+    }
+    assert (await client.post("/auth/login", json=wanted)).status_code == 404
+    answers = await asyncio.gather(*(client.login() for _ in range(5)))
+    found = [await client.get("/auth/me", headers=bearer(each.json())) for each in answers]
+    [tenant] = {each.json()["tenant"]["id"]: each.json()["tenant"] for each in found}.values()
+    assert tenant["id"] != account["tenant"]["id"]
+    assert tenant["name"] == "Ada's workspace"
+    assert {each.json()["user"]["role"] for each in found} == {"owner"}
+
+
+async def test_what_people_do_stands_in_the_audit_log(
+    client: Client, admin_database: Database
+) -> None:
+    account = await client.register()
+    await client.login(password="another password altogether")
+    await client.login("eve")
+    body = {"current_password": PASSWORD, "new_password": "nine ravens over the chimney"}
+    await client.post("/auth/password", json=body, headers=bearer(account))
+    fresh = await client.refresh(account["refresh_token"])
+    await client.post("/auth/logout", headers=bearer(fresh.json()))
+
+    async def logged() -> list[str]:
+        async with admin_database.platform() as connection:
+            rows = await connection.fetch("SELECT * FROM audit_log ORDER BY id")
+        assert {str(row["tenant_id"]) for row in rows} == {account["tenant"]["id"]}
+        assert "example.com" not in str([dict(row) for row in rows])
+        return sorted(row["action"] for row in rows)
+
+    expected = [
+        "session.ended",
+        "session.opened",
+        "session.refused",
+        "user.password-changed",
+        "user.registered",
+    ]
+
+    async def is_complete() -> bool:
+        return await logged() == expected
+
+    await eventually(is_complete)
+
+
 async def test_a_tenant_of_others_cannot_be_entered(client: Client) -> None:
     await client.register("ada")
     globex = await client.register("bob")

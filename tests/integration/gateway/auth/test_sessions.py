@@ -2,12 +2,13 @@
 
 import asyncio
 import hashlib
+from pathlib import Path
 
 import pytest
 
 from planes.shared.stores.postgres import Database
 from services.gateway.limits.scripts import redis_client
-from tests.integration.gateway.auth.conftest import Client, bearer
+from tests.integration.gateway.auth.conftest import Client, bearer, gateway
 
 pytestmark = pytest.mark.integration
 
@@ -40,6 +41,51 @@ async def test_fifty_parallel_refreshes_give_one_successor(
     assert len({answer.json()["refresh_token"] for answer in answers}) == 1
     async with admin_database.platform() as connection:
         assert await connection.fetchval("SELECT count(*) FROM refresh_tokens") == 2
+
+
+async def test_two_gateways_give_one_successor_and_reuse_on_either_ends_the_family_on_both(
+    client: Client,
+    admin_database: Database,
+    database_urls: dict[str, str],
+    redis_url: str,
+    tmp_path: Path,
+) -> None:
+    account = await client.register()
+    async with gateway(database_urls["gateway"], redis_url, tmp_path) as second:
+        answers = await asyncio.gather(
+            *(each.refresh(account["refresh_token"]) for each in [client, second] * 25)
+        )
+        assert {answer.status_code for answer in answers} == {200}
+        [successor] = {answer.json()["refresh_token"] for answer in answers}
+        async with admin_database.platform() as connection:
+            assert await connection.fetchval("SELECT count(*) FROM refresh_tokens") == 2
+        used = await second.refresh(successor)
+        for each in (client, second):
+            assert (await each.get("/auth/me", headers=bearer(used.json()))).status_code == 200
+        assert (await second.refresh(account["refresh_token"])).status_code == 401, "reuse"
+        for each in (client, second):
+            for tokens in (account, answers[0].json(), used.json()):
+                assert (await each.get("/auth/me", headers=bearer(tokens))).status_code == 401
+        assert (await client.refresh(used.json()["refresh_token"])).status_code == 401
+
+
+async def test_ends_of_sessions_stand_in_the_audit_log(
+    client: Client, admin_database: Database
+) -> None:
+    first = await client.register()
+    second = (await client.refresh(first["refresh_token"])).json()
+    await client.refresh(second["refresh_token"])
+    await client.refresh(first["refresh_token"])
+    again = (await client.login()).json()
+    await client.post("/auth/logout", headers=bearer(again))
+    async with admin_database.platform() as connection:
+        rows = await connection.fetch(
+            "SELECT action, tenant_id, actor_id FROM audit_log"
+            " WHERE action IN ('session.ended', 'session.refresh-reused') ORDER BY id"
+        )
+    assert [row["action"] for row in rows] == ["session.refresh-reused", "session.ended"]
+    assert {str(row["tenant_id"]) for row in rows} == {first["tenant"]["id"]}
+    assert {str(row["actor_id"]) for row in rows} == {first["user"]["id"]}
 
 
 async def test_a_token_used_again_after_its_successor_ends_the_session(client: Client) -> None:

@@ -1,0 +1,23 @@
+"""`POST /auth/switch`."""
+
+from fastapi import APIRouter, Response
+
+from services.gateway.auth.account_schemas import SwitchRequest
+from services.gateway.auth.dependencies import AuthServiceDep, ClientDep, SignedIn
+from services.gateway.auth.schemas import TokensOut
+from services.gateway.problems import problem_responses
+
+router = APIRouter(prefix="/auth", tags=["Identity"])
+
+
+@router.post("/switch", summary="Act in another tenant", responses=problem_responses(401, 404))
+async def post_switch(
+    body: SwitchRequest,
+    response: Response,
+    account: SignedIn,
+    client: ClientDep,
+    auth: AuthServiceDep,
+) -> TokensOut:
+    """Open a session in another tenant that the caller belongs to; this session goes on too."""
+    response.headers["cache-control"] = "no-store"
+    return TokensOut.of(await auth.enter(account.context.user_id, body.tenant_id, client))

@@ -1,0 +1,107 @@
+"""An invoice from its ledger entries: pure functions, exact until the total."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any, TypeAlias
+from uuid import UUID, uuid5
+
+import asyncpg
+
+from services.gateway.billing.prices import money
+from services.gateway.billing.schemas import Invoice, InvoiceLine, LineKind, Period
+
+_CENT = Decimal("0.01")
+Row: TypeAlias = Mapping[str, Any] | asyncpg.Record
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What a tenant's invoices need beside its ledger.
+
+    Attributes:
+        tenant: id, name, plan and `current_period`.
+        plans: Every plan by its name.
+        history: The plan changes, oldest first.
+    """
+
+    tenant: Row
+    plans: Mapping[str, Row]
+    history: Sequence[Row]
+
+
+def invoice_id_of(tenant_id: UUID, period: date) -> UUID:
+    """Return the id of a tenant's invoice of a month, the same each time (UUIDv5, RFC 9562)."""
+    return uuid5(tenant_id, f"invoice:{period:%Y-%m}")
+
+
+def invoice_of(books: Books, period: date, entries: Sequence[Row]) -> Invoice:
+    """Return the invoice of a month from the sums of its ledger entries by kind and model."""
+    invoice_id = invoice_id_of(books.tenant["id"], period)
+    lines = _lines(books, period, entries)
+    return Invoice(
+        id=invoice_id,
+        number=f"PP-{period:%Y-%m}-{invoice_id.hex[:8]}",
+        status="open" if period == books.tenant["current_period"] else "closed",
+        period=Period(from_=_midnight(period), to=_midnight(_next_month(period))),
+        total_usd=str(total_of([Decimal(line.amount_usd) for line in lines])),
+        tenant_id=books.tenant["id"],
+        tenant_name=books.tenant["name"],
+        lines=lines,
+    )
+
+
+def total_of(amounts: Sequence[Decimal]) -> Decimal:
+    """Return an invoice's total: the one place where money is rounded, half to even."""
+    return sum(amounts, Decimal(0)).quantize(_CENT, ROUND_HALF_EVEN)
+
+
+def _lines(books: Books, period: date, entries: Sequence[Row]) -> list[InvoiceLine]:
+    charges = [row for row in entries if row["kind"] == "subscription"]
+    charges.sort(key=lambda row: books.plans[row["model"]]["position"])  # as upgrades come
+    answers = [row for row in entries if row["kind"] == "answer"]
+    lines = [_line("plan", _plan_text(books, row), row) for row in charges]
+    lines += [_line("usage", f"Usage of {row['model']}", row) for row in answers]
+    if answers:
+        plan = books.plans[charges[-1]["model"] if charges else plan_at_end(books, period)]
+        used = sum((row["amount_usd"] for row in answers), Decimal(0))
+        limit = plan["included_usage_usd"]
+        included = used if limit is None else min(used, limit)
+        text = f"Included in plan {plan['title']}"
+        lines.append(_line("included", text, {"amount_usd": Decimal(0) - included}))
+    return lines
+
+
+def plan_at_end(books: Books, period: date) -> str:
+    """Return the name of the plan at the end of a month."""
+    until_then = [row["to_plan"] for row in books.history if row["period"] <= period]
+    later = [row["from_plan"] for row in books.history if row["period"] > period]
+    name: str = [*until_then[-1:], *later[:1], books.tenant["plan"]][0]
+    return name
+
+
+def _plan_text(books: Books, row: Row) -> str:
+    plan = books.plans[row["model"]]
+    is_whole = row["amount_usd"] >= plan["monthly_price_usd"]
+    return f"Plan {plan['title']}" if is_whole else f"Change to plan {plan['title']}, difference"
+
+
+def _line(kind: LineKind, description: str, row: Row) -> InvoiceLine:
+    return InvoiceLine(
+        kind=kind,
+        description=description,
+        model=row["model"] if kind == "usage" else None,
+        messages=row["messages"] if kind == "usage" else 0,
+        prompt_tokens=row.get("prompt_tokens", 0),
+        completion_tokens=row.get("completion_tokens", 0),
+        amount_usd=money(row["amount_usd"]),
+    )
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, datetime.min.time(), UTC)
+
+
+def _next_month(day: date) -> date:
+    return day.replace(year=day.year + day.month // 12, month=day.month % 12 + 1)

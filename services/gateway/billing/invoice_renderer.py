@@ -1,0 +1,50 @@
+"""Renders invoices in a child process, one at a time, with a deadline."""
+
+import asyncio
+import sys
+
+import structlog
+
+from planes.shared.errors import PlatformError, Unavailable
+from services.gateway.billing.schemas import Invoice
+
+_DEADLINE_S = 30.0
+_PROGRAM = "services.gateway.billing.invoice_pdf"
+_log = structlog.get_logger(__name__)
+
+
+class InvoiceRenderer:
+    """Turns invoices into PDF files beside the gateway's process."""
+
+    def __init__(self) -> None:
+        """Allow one child at a time."""
+        self._turn = asyncio.Semaphore(1)
+
+    async def pdf(self, invoice: Invoice) -> bytes:
+        """Return the invoice as a PDF file.
+
+        Raises:
+            Unavailable: Others' invoices take all the time there is.
+            PlatformError: The child failed; the log says how.
+        """
+        try:
+            async with asyncio.timeout(_DEADLINE_S), self._turn:
+                return await self._run(invoice.model_dump_json(by_alias=False).encode())
+        except TimeoutError as error:
+            raise Unavailable("The invoice could not be printed in time.") from error
+
+    async def _run(self, document: bytes) -> bytes:
+        pipe = asyncio.subprocess.PIPE
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", _PROGRAM, stdin=pipe, stdout=pipe, stderr=pipe
+        )
+        try:
+            output, flaws = await child.communicate(document)
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+        if child.returncode != 0:
+            _log.error("an invoice was not printed", stderr=flaws.decode(errors="replace")[-2000:])
+            raise PlatformError("The invoice could not be printed; the trace id finds out why.")
+        return output

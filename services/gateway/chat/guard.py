@@ -1,0 +1,112 @@
+"""Answers under way end when the right to them does: within a second, on every gateway.
+
+Revocations are published by Redis, which may lose any of them. So PostgreSQL is asked about the
+running answers whenever some may have been missed, and twice a second while Redis is not heard.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import suppress
+from uuid import UUID
+
+import structlog
+
+from planes.shared.errors import Unavailable
+from services.gateway.auth.access import ended
+from services.gateway.auth.models import Account
+from services.gateway.auth.session_repository import Standings
+from services.gateway.chat.answers import Answer
+from services.gateway.limits.feed import RevocationFeed
+from services.gateway.limits.revocations import Revocation
+
+_LOOK_S = 0.5
+_REMEMBERED_S = 120.0  # longer than a request takes from its admission to its answer
+_log = structlog.get_logger(__name__)
+
+
+class StreamGuard:
+    """Knows which answers run for whom, and aborts those whose session or API key has ended."""
+
+    def __init__(self, feed: RevocationFeed, standings: Standings) -> None:
+        """Store where revocations are heard, and how PostgreSQL is asked."""
+        self._feed = feed
+        self._standings = standings
+        self._running: dict[Answer, Account] = {}
+        self._doubtful: set[Answer] = set()
+        self._revoked_at: OrderedDict[UUID, float] = OrderedDict()
+        self._wake = asyncio.Event()
+
+    def watch(self, answer: Answer, account: Account) -> None:
+        """Abort `answer` as soon as its caller may not have it, until `leave`."""
+        self._running[answer] = account
+        self._forget_old()
+        if account.context.user_id in self._revoked_at:  # perhaps after it was admitted
+            self._doubt([answer])
+
+    def leave(self, answer: Answer) -> None:
+        """Forget an answer that has ended."""
+        self._running.pop(answer, None)
+        self._doubtful.discard(answer)
+
+    async def listen(self) -> None:
+        """Act on revocations until cancelled."""
+        async for revocation in self._feed.revocations():
+            if revocation is None:
+                self._doubt(self._running)
+            else:
+                self._act(revocation)
+
+    async def look(self) -> None:
+        """Ask PostgreSQL about doubtful answers until cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await self._wake.wait()
+            self._wake.clear()
+            if not self._feed.is_alive:
+                self._doubtful |= self._running.keys()
+            try:
+                await self._check(list(self._doubtful))
+            except Unavailable as error:  # they stay doubtful
+                _log.warning("open answers are not checked", reason=error.detail)
+                await asyncio.sleep(_LOOK_S)
+
+    def _act(self, revocation: Revocation) -> None:
+        """Abort what was named; other answers of the user may be of an older version."""
+        user_id = revocation.user_id
+        self._revoked_at[user_id] = time.monotonic()
+        self._revoked_at.move_to_end(user_id)
+        own = [each for each, who in self._running.items() if who.context.user_id == user_id]
+        for answer in own:
+            if self._running[answer].session_id in revocation.session_ids:
+                answer.abort(ended())
+        if revocation.version:
+            self._doubt(own)
+
+    async def _check(self, answers: list[Answer]) -> None:
+        """Abort those answers whose callers may not have them any more.
+
+        Raises:
+            Unavailable: PostgreSQL does not answer.
+        """
+        asked = {answer: self._running[answer] for answer in answers}
+        if not asked:
+            return
+        found = await self._standings({who.session_id for who in asked.values()})
+        for answer, who in asked.items():
+            self._doubtful.discard(answer)
+            standing = found.get(who.session_id)
+            # a key goes on when its maker's version or role changes: every role may ask
+            if standing is None or not (who.is_api_key or standing == (who.version, who.role)):
+                answer.abort(ended())
+
+    def _doubt(self, answers: Iterable[Answer]) -> None:
+        self._doubtful.update(answers)
+        self._wake.set()
+
+    def _forget_old(self) -> None:
+        oldest = time.monotonic() - _REMEMBERED_S
+        while self._revoked_at and next(iter(self._revoked_at.values())) < oldest:
+            self._revoked_at.popitem(last=False)

@@ -1,0 +1,127 @@
+"""What the operator does to people, by `polyplane admin`."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from planes.shared.stores.postgres import Database
+from services.cli import admin_people
+from services.cli.main import app
+from tests.conftest import free_port
+from tests.integration.gateway.auth.conftest import PASSWORD, SECRET, Client, bearer
+
+pytestmark = pytest.mark.integration
+
+NEW_PASSWORD = "nine ravens over the chimney"
+
+
+@dataclass
+class Installed:
+    """As much of an installation as the commands use."""
+
+    url: str
+    redis_url: str
+    folder: Path
+
+    @property
+    def home(self) -> SimpleNamespace:
+        return SimpleNamespace(keys=self.folder / "keys")
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        return {"gateway_refresh_secret": SECRET}
+
+    def database_url(self, role: str) -> str:
+        assert role == "polyplane_gateway"
+        return self.url
+
+    def redis(self) -> SimpleNamespace:
+        return SimpleNamespace(url=lambda: self.redis_url)
+
+
+@pytest.fixture
+def installed(
+    database_urls: dict[str, str],
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Installed:
+    installed = Installed(database_urls["gateway"], redis_url, tmp_path)
+    monkeypatch.setattr(admin_people, "running", lambda: installed)
+    return installed
+
+
+async def admin(*words: str, given: str = "") -> Result:
+    return await asyncio.to_thread(CliRunner().invoke, app, ["admin", *words], given)
+
+
+async def actions(database: Database, name: str) -> list[tuple[str, str]]:
+    async with database.platform() as connection:
+        rows = await connection.fetch(
+            "SELECT action, actor_kind FROM audit_log WHERE action = $1", name
+        )
+    return [(row["action"], row["actor_kind"]) for row in rows]
+
+
+@pytest.mark.usefixtures("installed")
+async def test_a_disabled_person_is_out_at_once_and_may_be_let_in_again(
+    client: Client, admin_database: Database
+) -> None:
+    account = await client.register()
+    assert (await client.get("/auth/me", headers=bearer(account))).status_code == 200
+    disabled = await admin("disable-user", "--email", "ADA@example.com")
+    assert disabled.exit_code == 0, disabled.output
+    assert (await client.get("/auth/me", headers=bearer(account))).status_code == 401
+    assert (await client.refresh(account["refresh_token"])).status_code == 401
+    assert (await client.login()).status_code == 401
+    assert "disabled" in (await admin("list-users")).output
+    enabled = await admin("enable-user", "--email", "ada@example.com")
+    assert enabled.exit_code == 0, enabled.output
+    assert (await client.refresh(account["refresh_token"])).status_code == 401
+    assert (await client.login()).status_code == 200
+    for act in ("user.disabled", "user.enabled"):
+        assert await actions(admin_database, act) == [(act, "operator")]
+
+
+@pytest.mark.usefixtures("installed")
+async def test_a_password_set_by_the_operator_ends_all_sessions(
+    client: Client, admin_database: Database
+) -> None:
+    account = await client.register()
+    words = ("reset-password", "--email", "ada@example.com", "--password-stdin")
+    weak = await admin(*words, given="password" * 3)
+    assert weak.exit_code == 1
+    assert (await client.get("/auth/me", headers=bearer(account))).status_code == 200
+    done = await admin(*words, given=NEW_PASSWORD + "\n")
+    assert done.exit_code == 0, done.output
+    assert NEW_PASSWORD not in done.output
+    assert (await client.get("/auth/me", headers=bearer(account))).status_code == 401
+    assert (await client.refresh(account["refresh_token"])).status_code == 401
+    assert (await client.login()).status_code == 401
+    assert (await client.login(password=NEW_PASSWORD)).status_code == 200
+    assert await actions(admin_database, "user.password-reset") == [
+        ("user.password-reset", "operator")
+    ]
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("command", ["reset-password", "disable-user", "enable-user"])
+async def test_nobody_is_an_error(command: str) -> None:
+    answer = await admin(command, "--email", "nobody@example.com", given=f"{PASSWORD}\n" * 2)
+    assert answer.exit_code == 1
+    assert "Nobody has this e-mail address" in answer.output
+
+
+async def test_an_act_that_redis_did_not_hear_of_is_not_reported_as_done(
+    client: Client, installed: Installed
+) -> None:
+    await client.register()
+    installed.redis_url = f"redis://127.0.0.1:{free_port()}/0"
+    answer = await admin("disable-user", "--email", "ada@example.com")
+    assert answer.exit_code == 1
+    assert "does not answer" in answer.output

@@ -1,0 +1,79 @@
+"""Invoices as PDF files: what stands in them, in any script."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pypdfium2
+import pytest
+
+from planes.shared.errors import PlatformError
+from services.gateway.billing.invoice_renderer import InvoiceRenderer
+from services.gateway.billing.schemas import Invoice, InvoiceLine, Period
+
+TENANT = UUID("01a1fd26-1267-7285-bf84-61d8d204dc7a")
+
+
+def invoice(name: str, lines: int = 1) -> Invoice:
+    line = InvoiceLine(
+        kind="usage",
+        description="Usage of a-model",
+        model="a-model",
+        messages=1234,
+        prompt_tokens=1_000_000,
+        completion_tokens=1,
+        amount_usd="0.1234567891",
+    )
+    return Invoice(
+        id=TENANT,
+        number="PP-2026-11-01a1fd26",
+        status="closed",
+        period=Period(
+            from_=datetime(2026, 11, 1, tzinfo=UTC), to=datetime(2026, 12, 1, tzinfo=UTC)
+        ),
+        total_usd="1234.56",
+        tenant_id=TENANT,
+        tenant_name=name,
+        lines=[line] * lines,
+    )
+
+
+async def pages(document: Invoice) -> list[str]:
+    pdf = pypdfium2.PdfDocument(await InvoiceRenderer().pdf(document))
+    texts = [page.get_textpage().get_text_range() for page in pdf]
+    pdf.close()
+    return texts
+
+
+async def test_the_figures_stand_in_it() -> None:
+    (text,) = await pages(invoice("Acme"))
+    for part in ("Acme", "PP-2026-11-01a1fd26", "Closed", "1,234", "1,000,001", "0.1234567891"):
+        assert part in text
+    assert "1,234.56 USD" in text
+    assert "01 November 2026 to 30 November 2026" in text
+    assert "U+" not in text
+
+
+@pytest.mark.parametrize("name", ["Müller & Søn ™", "Ελλάδα", "Москва", "Հայաստան", "საქართველო"])
+async def test_names_of_many_scripts_are_printed(name: str) -> None:
+    (text,) = await pages(invoice(name))
+    assert name in text
+    assert "U+" not in text
+
+
+async def test_what_no_font_has_is_written_as_its_number_with_a_note() -> None:
+    (text,) = await pages(invoice("Acme \U000130f0"))
+    assert "Acme [U+130F0]" in text
+    assert "a character that no installed font has" in text
+
+
+async def test_many_lines_go_on_the_next_page() -> None:
+    texts = await pages(invoice("Acme", lines=60))
+    assert len(texts) > 1
+    assert sum(text.count("0.1234567891") for text in texts) == 60
+    assert "1,234.56 USD" in texts[-1]
+
+
+async def test_a_failed_child_is_an_error_that_says_nothing_of_itself() -> None:
+    broken = invoice("Acme").model_copy(update={"total_usd": "not a number"})
+    with pytest.raises(PlatformError, match="could not be printed"):
+        await InvoiceRenderer().pdf(broken)
