@@ -8,7 +8,7 @@ INSTALL = POLYPLANE_VENV=$(VENV) $(PYTHON) infra/locks/install.py --extras "$(EX
 SOURCES := services planes tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs doctor demo test test-qwen unit fmt lint types e2e lock migrate clean
+.PHONY: help setup up down status logs doctor demo test test-qwen unit fmt lint types e2e lock migrate clean audit security
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,7 +36,7 @@ demo: ## Upload documents, ask three questions, check the citations
 	@$(INSTALL)
 	@$(BIN)/polyplane demo
 
-test: lint types ## Check and test everything
+test: lint types audit ## Check and test everything
 	$(BIN)/pytest tests/unit tests/contract tests/integration tests/architecture tests/e2e
 
 test-qwen: ## Test the local language model, in an environment of its own (PyTorch: 3 GB to download)
@@ -60,6 +60,12 @@ lint: setup ## Check style, format and the dependency rule
 
 types: setup ## Check types
 	$(BIN)/mypy
+
+audit: ## Scan the code, the repository and the locked packages for holes and secrets
+	$(BIN)/python infra/security/audit.py
+
+security: setup audit ## Try to break in: rights, isolation, forged tokens, malformed requests
+	$(BIN)/pytest tests/integration/gateway/security tests/unit/gateway/auth
 
 lock: setup ## Make the locks in infra/locks anew
 	UV=$${UV:-$$(command -v uv || echo .venv-tools/bin/uv)} infra/locks/lock.sh

@@ -32,8 +32,12 @@ def demo() -> None:
     state = read_state(home)
     if state is None or state.phase != "running":
         state = start_platform(home, dict(os.environ))
-    # The certificate may be one's own: the address is our own platform's.
-    http = httpx.Client(base_url=state.gateway_url, timeout=90, verify=False, trust_env=False)  # noqa: S501
+    http = httpx.Client(
+        base_url=state.gateway_url,
+        timeout=90,
+        verify=False,  # noqa: S501 - one's own certificate, our own platform
+        trust_env=False,
+    )
     try:
         with http:
             _run(DemoClient(http))

@@ -38,7 +38,9 @@ def pull(
     folder = locate().models / model
     console.print(f"Downloading {model} to {folder}")
     try:
-        snapshot_download(model, local_dir=folder, allow_patterns=list(_FILES))
+        snapshot_download(  # nosec B615 (the operator names the model; weights only, no code)
+            model, local_dir=folder, allow_patterns=list(_FILES)
+        )
     except (HfHubHTTPError, OSError, ValueError) as error:
         errors.print(f"{model} cannot be downloaded: {error}", markup=False)
         raise typer.Exit(1) from error

@@ -45,14 +45,21 @@ def http_answers(url: str) -> Readiness:
     """Return a check that a GET of `url` answers with 2xx."""
 
     async def is_ready() -> bool:
-        # A certificate of one's own is fine: only our own port is asked.
         try:
-            async with httpx.AsyncClient(timeout=3, verify=False, trust_env=False) as client:  # noqa: S501
+            async with _loopback_client() as client:
                 return (await client.get(url)).is_success
         except httpx.HTTPError:
             return False
 
     return is_ready
+
+
+def _loopback_client() -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        timeout=3,
+        verify=False,  # noqa: S501 - one's own certificate, our own port
+        trust_env=False,
+    )
 
 
 def port_answers(port: int) -> Readiness:
@@ -78,7 +85,7 @@ def dagster_daemon_is_healthy(port: int) -> Readiness:
 
     async def is_ready() -> bool:
         try:
-            async with httpx.AsyncClient(timeout=3, verify=False, trust_env=False) as client:  # noqa: S501
+            async with _loopback_client() as client:
                 answer = await client.post(
                     f"http://127.0.0.1:{port}/graphql", json={"query": _DAEMON_HEALTH}
                 )

@@ -20,7 +20,7 @@ class Action(StrEnum):
     SIGNED_OUT = "session.ended"
     REFRESH_REUSED = "session.refresh-reused"
     PASSWORD_CHANGED = "user.password-changed"  # noqa: S105 (the name of an act)
-    PASSWORD_RESET = "user.password-reset"  # noqa: S105
+    PASSWORD_RESET = "user.password-reset"  # noqa: S105 (likewise)
     EMAIL_VERIFIED = "user.email-verified"
     USER_DISABLED = "user.disabled"
     USER_ENABLED = "user.enabled"

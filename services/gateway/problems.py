@@ -120,7 +120,7 @@ async def _on_platform_error(_: Request, error: Exception) -> Response:
 
 
 async def _on_invalid_request(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101
+    assert isinstance(error, RequestValidationError)  # noqa: S101 (likewise)
     fields = [
         {
             "pointer": "/" + "/".join(str(part) for part in item["loc"]),
@@ -135,7 +135,7 @@ async def _on_invalid_request(_: Request, error: Exception) -> Response:
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101
+    assert isinstance(error, HTTPException)  # noqa: S101 (likewise)
     if error.status_code == 405:
         return _other_method(request)
     problem = PlatformError(error.detail)

@@ -9,6 +9,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
 )
+from pydantic.config import JsonDict
 from pydantic_core import CoreSchema
 
 from services.gateway.strictness import as_json_has_it
@@ -56,7 +57,7 @@ def _storable(value: str) -> str:
 Text = Annotated[
     str, AfterValidator(_storable), Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})
 ]
-NOT_BLANK = {"pattern": r"^[^\u0000]*[^\s\u0000\u001c-\u001f][^\u0000]*$"}
+NOT_BLANK: JsonDict = {"pattern": r"^[^\u0000]*[^\s\u0000\u001c-\u001f][^\u0000]*$"}
 """What the OpenAPI document says of a text that must hold more than white space."""
 Name = Annotated[Text, Field(min_length=1, max_length=200)]
 Tag = Annotated[Text, Field(min_length=1, max_length=64)]

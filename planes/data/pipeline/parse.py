@@ -88,15 +88,15 @@ class Parser:
                 "PATH": os.environ.get("PATH", os.defpath),
                 "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
             }
-            self._server = subprocess.Popen(  # noqa: S603
+            self._server = subprocess.Popen(  # noqa: S603 - our own program
                 _SERVER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
             )
         return self._server
 
     def _ask(self, request: bytes, content: bytes) -> dict[str, Any]:
         server = self._started()
-        assert server.stdin is not None  # noqa: S101
-        assert server.stdout is not None  # noqa: S101
+        assert server.stdin is not None  # noqa: S101 - asked for with PIPE
+        assert server.stdout is not None  # noqa: S101 - likewise
         write_frame(server.stdin, request)
         write_frame(server.stdin, content)
         deadline = time.monotonic() + self._limits.wall_s + _GRACE_S

@@ -46,8 +46,10 @@ class QwenGenerator:
         import transformers
 
         self._transformers = transformers
-        self._tokenizer = transformers.AutoTokenizer.from_pretrained(self._weights)
-        network = transformers.AutoModelForCausalLM.from_pretrained(self._weights, dtype="auto")
+        self._tokenizer = transformers.AutoTokenizer.from_pretrained(self._weights)  # nosec B615 (a folder)
+        network = transformers.AutoModelForCausalLM.from_pretrained(  # nosec B615 (a folder)
+            self._weights, dtype="auto"
+        )
         self._network = network.eval()
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Generated, None]:

@@ -13,6 +13,7 @@ from planes.shared.stores.postgres import Connection, Database
 from services.gateway import audit
 from services.gateway.auth.models import AccessClaims, Account, ApiScope, SessionState
 from services.gateway.auth.session_repository import LIMIT_COLUMNS
+from services.gateway.billing.features import Feature, require_feature
 from services.gateway.limits.rates import PlanLimits
 
 MAX_KEYS = 50
@@ -76,9 +77,11 @@ class ApiKeyRepository:
 
         Raises:
             Conflict: The caller has as many keys as anybody may have.
+            Forbidden: The plan has no API keys.
         """
         context = account.context
         async with self._database.tenant(context.tenant_id, context.user_id) as connection:
+            await require_feature(connection, context.tenant_id, Feature.API_KEYS)
             await _check_number(connection, context)
             [row] = await connection.fetch(
                 _INSERT,
@@ -154,7 +157,8 @@ async def _check_number(connection: Connection, context: TenantContext) -> None:
     if not is_member:
         raise Unauthenticated("You are no longer a member of this tenant.")
     number = await connection.fetchval(
-        f"SELECT count(*) FROM api_keys WHERE tenant_id = $1 AND user_id = $2 AND {_LIVE}",  # noqa: S608
+        f"SELECT count(*) FROM api_keys WHERE tenant_id = $1 AND user_id = $2"  # noqa: S608 (ours)
+        f" AND {_LIVE}",
         context.tenant_id,
         context.user_id,
     )

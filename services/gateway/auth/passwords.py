@@ -14,7 +14,7 @@ from passlib.context import CryptContext
 from planes.shared.errors import Unavailable
 
 MAX_CHARACTERS = 1024
-_NICENESS = 19  # hashing gets the processor time that nothing else wants
+_NICENESS = 10  # gives way to the event loop, and still gets its share beside a busy model
 
 Result = TypeVar("Result")
 

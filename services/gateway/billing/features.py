@@ -26,13 +26,18 @@ async def require_feature(connection: Connection, tenant_id: UUID, feature: Feat
         Forbidden: It has not; the problem's `feature` says which, its `plan` whose.
     """
     row = await connection.fetchrow(
-        "SELECT p.title, p.name, $2 = ANY (p.features) AS has_feature "
+        "SELECT p.name, $2 = ANY (p.features) AS has_feature "
         "FROM tenants t JOIN plans p ON p.name = t.plan WHERE t.id = $1",
         tenant_id,
         feature,
     )
     if row is not None and not row["has_feature"]:
-        raise Forbidden(
-            f"The plan {row['title']} does not include this. An owner may change the plan.",
-            extensions={"feature": feature, "plan": row["name"]},
-        )
+        raise lacking(feature, row["name"])
+
+
+def lacking(feature: Feature, plan: str) -> Forbidden:
+    """Return the problem of a plan without a feature."""
+    return Forbidden(
+        f"The plan {plan} does not include this ({feature}). An owner may change the plan.",
+        extensions={"feature": feature, "plan": plan},
+    )

@@ -20,6 +20,7 @@ from services.gateway.problems import problem_document
 
 _CHECKPOINT_S = 2.0
 _READER_S = 30.0
+_TOLD_AFTER_S = 3.0
 _QUEUED_EVENTS = 256
 _BROKEN_OFF = "The serving plane broke off the answer. Try again in a moment."
 _log = structlog.get_logger(__name__)
@@ -197,10 +198,14 @@ class Answer:
         self._begin_to_end()
         self.problem = error
         is_kept = self._is_stream and self._last_event_id > 0
-        await self._settle_partly(undo=not is_kept)
+        settling = asyncio.create_task(self._settle_partly(undo=not is_kept))
+        # The reader learns it after the settlement, but is not kept waiting by a stalled database.
+        await asyncio.wait({settling}, timeout=_TOLD_AFTER_S)
         if self._last_event_id:
             self._last_event_id += 1
             self._events.put_nowait(self._encoded("error", problem_document(error)))
+        self._events.put_nowait(None)
+        await settling
 
     def _begin_to_end(self) -> None:
         """From here on nobody stops the answer, and it is noted no more."""

@@ -11,6 +11,7 @@ import asyncpg
 from planes.shared.domain import ChatMode, TenantContext, new_id
 from planes.shared.errors import Conflict, NotFound, QuotaExceeded
 from planes.shared.stores.postgres import Connection
+from services.gateway.billing.features import Feature, lacking
 
 RESERVATION_LIFETIME = timedelta(seconds=60)
 _QUOTAS = {
@@ -53,6 +54,7 @@ async def reserve(connection: Connection, context: TenantContext, intent: Intent
     Raises:
         NotFound: The conversation is not the caller's.
         Conflict: It has an answer under way.
+        Forbidden: The plan has no open chat.
         QuotaExceeded: It names the quota.
     """
     row = await connection.fetchrow(
@@ -77,6 +79,8 @@ async def reserve(connection: Connection, context: TenantContext, intent: Intent
         raise NotFound("There is no such conversation.")
     if row["status"] == "busy":
         raise Conflict("The conversation is still being answered.", retry_after_s=2)
+    if row["status"] == Feature.OPEN_CHAT:
+        raise lacking(Feature.OPEN_CHAT, row["answer_mode"])
     if row["status"] != "reserved":
         raise QuotaExceeded(_QUOTAS[row["status"]], extensions={"quota": row["status"]})
     scope = row["scope_document_ids"]
@@ -213,7 +217,7 @@ async def change_conversation(
     for column in ("title", "mode", "document_ids"):
         if column in changes:
             await connection.execute(
-                f"UPDATE conversations SET {column} = $3, updated_at = now() "  # noqa: S608
+                f"UPDATE conversations SET {column} = $3, updated_at = now() "  # noqa: S608 (ours)
                 "WHERE tenant_id = $1 AND id = $2",
                 context.tenant_id,
                 conversation_id,

@@ -68,6 +68,8 @@ class Uploads:
             key = original_key(context.tenant_id, document_id, version_id)
             size_bytes, sha256 = await self._store(key, head, file)
             yield StoredFile(document_id, version_id, name, media_type, size_bytes, sha256)
+        except Unavailable:
+            raise  # left to the sweeper: whoever waits has waited long enough
         except BaseException:
             await asyncio.shield(self.discard(context.tenant_id, document_id, version_id))
             raise

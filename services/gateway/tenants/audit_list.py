@@ -9,6 +9,7 @@ import asyncpg
 from planes.shared.errors import InvalidInput
 from planes.shared.stores.postgres import Database
 from services.gateway.auth.models import Account
+from services.gateway.billing.features import Feature, require_feature
 from services.gateway.tenants.schemas import Actor, AuditEntry
 
 _ENTRIES = """
@@ -53,9 +54,14 @@ class AuditList:
     async def page(
         self, account: Account, wanted: AuditFilter, *, before: UUID | None, limit: int
     ) -> list[AuditEntry]:
-        """Return a part of the acts, newest first."""
+        """Return a part of the acts, newest first.
+
+        Raises:
+            Forbidden: The plan has no audit log; it is written all the same.
+        """
         tenant_id = account.context.tenant_id
         async with self._database.tenant(tenant_id) as connection:
+            await require_feature(connection, tenant_id, Feature.AUDIT_LOG)
             rows = await connection.fetch(
                 _ENTRIES,
                 tenant_id,

@@ -11,6 +11,7 @@ from planes.shared.errors import Conflict, Forbidden, NotFound, TooManyRequests
 from planes.shared.stores.postgres import Connection, Database, enter_tenant
 from services.gateway.audit import Action, AuditEvent, record
 from services.gateway.auth.models import Account, email_key
+from services.gateway.billing.features import Feature, require_feature
 from services.gateway.idempotency.service import Effect
 from services.gateway.mail.letters import LetterWriter
 from services.gateway.mail.outbox import MailKind, Occasion, post
@@ -45,13 +46,14 @@ class InvitationService:
         What is kept for a repeat of the request holds no token.
 
         Raises:
-            Forbidden: The role is above the caller's own.
+            Forbidden: The role is above the caller's own, or the plan has no invitations.
             Conflict: The person is a member.
             TooManyRequests: The tenant has invited too many people in the last 24 hours.
         """
         tenant_id, token = account.context.tenant_id, secrets.token_urlsafe(32)
         new = NewInvitation(self._new_id(), email, email_key(email), role, _hash(token))
         async with self._database.tenant(tenant_id) as connection:
+            await require_feature(connection, tenant_id, Feature.INVITATIONS)
             await members.lock(connection, tenant_id)
             await _check_inviter(connection, account, role)
             if await repository.has_member(connection, tenant_id, new.email_key):

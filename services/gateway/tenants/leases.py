@@ -8,8 +8,9 @@ from uuid import UUID
 from planes.shared.domain import Role
 from planes.shared.errors import Conflict, Forbidden
 from planes.shared.stores.postgres import Database
-from services.gateway.audit import AuditEvent, record
+from services.gateway.audit import Action, AuditEvent, record
 from services.gateway.auth.models import Account
+from services.gateway.billing.features import Feature, require_feature
 from services.gateway.tenants import member_repository as members
 
 _LIFETIME = timedelta(seconds=60)
@@ -56,8 +57,12 @@ class ExportLease:
 
         Raises:
             Conflict: Another export of the same data is under way.
+            Forbidden: The plan has no exports of tenants; people export their own data on any.
         """
-        async with self._database.tenant(self._account.context.tenant_id) as connection:
+        tenant_id = self._account.context.tenant_id
+        async with self._database.tenant(tenant_id) as connection:
+            if event.action is Action.TENANT_EXPORTED:
+                await require_feature(connection, tenant_id, Feature.EXPORT)
             if await connection.fetchval(_TAKE, *self._key, _LIFETIME) is None:
                 raise Conflict(
                     "An export of the same data is under way. Try again when it is done.",

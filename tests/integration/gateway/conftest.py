@@ -27,9 +27,7 @@ async def served(app: ASGIApp) -> AsyncIterator[str]:
     """Serve an application on a free port of loopback and yield its address."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app, log_config=None, proxy_headers=False, timeout_graceful_shutdown=1
-    )
+    config = uvicorn.Config(app, log_config=None, proxy_headers=False, timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
@@ -11,9 +11,13 @@ import asyncpg
 import httpx
 import pypdfium2
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
 from planes.shared.domain import new_id
 from planes.shared.stores.postgres import Database
+from services.cli import admin_plans
+from services.cli.admin import app as admin_commands
 from services.gateway.billing.assembly import Billing
 from services.gateway.billing.plan_repository import PlanChange
 from tests.integration.gateway.conftest import Gateway, Person
@@ -448,3 +452,84 @@ async def test_a_damaged_quota_row_is_found_and_rebuilt(person: Person, admin: D
     ]
     await execute(admin, "SELECT rebuild_quota($1, $2)", UUID(person.tenant_id), MONTH)
     assert not await fetch(admin, "SELECT * FROM ledger_differences()")
+
+
+async def test_what_a_plan_lacks_is_forbidden_and_says_so(person: Person, admin: Database) -> None:
+    calls = {
+        "api-keys": ("POST", "/auth/api-keys", {"name": "a key", "scopes": ["chat"]}),
+        "invitations": ("POST", "/tenant/invitations", {"email": "a@b.example", "role": "member"}),
+        "audit-log": ("GET", "/tenant/audit", None),
+        "export": ("GET", "/tenant/export", None),
+        "open-chat": ("POST", "/chat", {"message": "Hello?", "mode": "open"}),
+    }
+    for feature, (method, path, body) in calls.items():
+        allowed = await person.http.request(method, path, json=body)
+        assert allowed.status_code in {200, 201}, f"{feature}: {allowed.text}"
+    await execute(admin, "UPDATE plans SET features = '{}' WHERE name = 'free'")
+    for feature, (method, path, body) in calls.items():
+        refused = await person.http.request(method, path, json=body)
+        assert refused.status_code == 403, feature
+        assert (refused.json()["feature"], refused.json()["plan"]) == (feature, "free")
+    assert (await ask(person)).status_code == 200, "questions about documents are for everybody"
+
+
+@pytest.fixture
+def operator(
+    monkeypatch: pytest.MonkeyPatch, database_urls: dict[str, str], redis_url: str
+) -> Callable[..., Awaitable[Result]]:
+    """Run `polyplane admin` on the machine of this database."""
+
+    class Machine:
+        def database_url(self, role: str) -> str:
+            return database_urls[role.removeprefix("polyplane_")]
+
+        def redis(self) -> "Machine":
+            return self
+
+        def url(self) -> str:
+            return redis_url
+
+    monkeypatch.setattr(admin_plans, "running", Machine)
+
+    async def run(*arguments: object) -> Result:
+        words = [str(argument) for argument in arguments]
+        return await asyncio.to_thread(CliRunner().invoke, admin_commands, words)
+
+    return run
+
+
+async def test_the_operator_sets_plans_by_tenant_or_by_owner(
+    person: Person, admin: Database, operator: Callable[..., Awaitable[Result]]
+) -> None:
+    listed = await operator("list-plans")
+    assert "29.00 USD" in listed.output
+    by_id = await operator("set-plan", "--tenant", person.tenant_id, "--plan", "pro")
+    assert (by_id.exit_code, "free -> pro" in by_id.output) == (0, True), by_id.output
+    assert "29.00 USD" in by_id.output
+    policy = (await person.http.get("/auth/me")).headers["ratelimit-policy"]
+    assert '"requests";q=3000' in policy
+    email = (await fetch(admin, "SELECT email FROM users"))[0]["email"]
+    by_owner = await operator("set-plan", "--email", email.upper(), "--plan", "free")
+    assert by_owner.exit_code == 0, by_owner.output
+    assert (await person.http.get("/billing/plans")).json()["current"] == "free"
+    for wrong in (
+        ("--tenant", person.tenant_id, "--plan", "gold"),
+        ("--tenant", uuid4(), "--plan", "pro"),
+        ("--email", "nobody@example.com", "--plan", "pro"),
+    ):
+        assert (await operator("set-plan", *wrong)).exit_code == 1
+    assert (await operator("set-plan", "--plan", "pro")).exit_code == 2
+
+
+async def test_the_operator_checks_the_ledger(
+    person: Person, admin: Database, operator: Callable[..., Awaitable[Result]]
+) -> None:
+    assert (await ask(person)).status_code == 200
+    sound = await operator("check-ledger")
+    assert (sound.exit_code, sound.output.strip()) == (0, "0 differences")
+    await execute(admin, "UPDATE quota_periods SET messages_used = 7")
+    damaged = await operator("check-ledger")
+    assert damaged.exit_code == 1
+    assert "messages_used: 7 instead of 1" in damaged.output
+    assert (await operator("check-ledger", "--repair")).exit_code == 0
+    assert (await operator("check-ledger")).exit_code == 0

@@ -129,6 +129,16 @@ async def test_another_tenants_key_is_another_key(person: Person, stranger: Pers
     assert REPLAYED not in theirs.headers
 
 
+async def test_programs_repeat_requests_with_an_api_key(person: Person) -> None:
+    wanted = {"name": "a program", "scopes": ["chat"]}
+    made = (await person.http.post("/auth/api-keys", json=wanted)).json()
+    headers = {**keyed(), "authorization": f"Bearer {made['key']}"}
+    body = {"message": "How long?"}
+    first = await person.http.post("/chat", headers=headers, json=body)
+    assert first.status_code == 200, first.text
+    assert_replayed(first, await person.http.post("/chat", headers=headers, json=body))
+
+
 async def test_an_upload_is_accepted_once_whatever_its_boundary(person: Person) -> None:
     key = keyed()
     first = await upload(person, key, b"hello", tags=["x", "y"], metadata='{"a": 1, "b": 2}')
@@ -343,7 +353,7 @@ async def send_everywhere(
     person: Person, urls: tuple[str, str], count: int, **sent: Any
 ) -> list[httpx.Response]:
     """Send one request many times at once, to two gateways."""
-    limits = httpx.Limits(max_connections=count)
+    limits = httpx.Limits(max_connections=count, max_keepalive_connections=0)
     headers = {"authorization": person.http.headers["authorization"], **sent.pop("headers")}
     async with httpx.AsyncClient(limits=limits, timeout=30, headers=headers) as http:
         path = sent.pop("path")
@@ -373,7 +383,7 @@ async def test_fifty_at_once_over_two_gateways_have_one_effect(  # noqa: PLR0917
     urls, key = (gateway.url, second), keyed()
     answers = await send_everywhere(person, urls, 50, headers=key, **sent)
     codes = {answer.status_code for answer in answers}
-    assert codes <= {status, 409}, [a.text for a in answers if a.status_code not in (status, 409)]
+    assert codes <= {status, 409, 503}, "a machine that is too busy says 503, without an effect"
     done = [answer for answer in answers if answer.status_code == status]
     originals = [answer for answer in done if REPLAYED not in answer.headers]
     assert len(originals) == 1

@@ -118,9 +118,8 @@ async def lift_limits(database_url: str) -> None:
     await connection.close()
 
 
-@pytest.fixture
-def postgres_pids(postgres: Postgres) -> list[int]:
-    """The processes of the running PostgreSQL, the postmaster first."""
+def processes_of(postgres: Postgres) -> list[int]:
+    """Return the processes of a running PostgreSQL, the postmaster first."""
     pid = int((postgres.data / "postmaster.pid").read_text("utf-8").split()[0])
     return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
 
@@ -223,22 +222,23 @@ class TestImpatient:
             await writer.wait_closed()
 
     async def test_it_ends_though_the_database_has_stopped_answering(
-        self, two_gateways: TwoGateways, plane: FakePlane, postgres_pids: list[int]
+        self, two_gateways: TwoGateways, plane: FakePlane, postgres: Postgres
     ) -> None:
         plane.words, plane.hold = ["one ", "two "], asyncio.Event()
         person = await two_gateways.register()
         stream = asyncio.create_task(streamed(person))
         await all_open(two_gateways, 1)
-        for pid in postgres_pids:
+        stopped = processes_of(postgres)
+        for pid in stopped:
             os.kill(pid, signal.SIGSTOP)
         try:
             for process in two_gateways.processes:
                 process.signal()
             assert [await process.ended() for process in two_gateways.processes] == [0, 0]
         finally:
-            for pid in postgres_pids:
+            for pid in stopped:
                 os.kill(pid, signal.SIGCONT)
-        await asyncio.wait([stream])
+        assert (await stream)[-1][0] == "error"
 
 
 async def test_a_second_signal_ends_it_at_once(two_gateways: TwoGateways, plane: FakePlane) -> None:

@@ -219,9 +219,7 @@ async def test_after_ten_failures_an_account_waits_but_is_not_locked(client: Cli
     )
     codes = sorted(answer.status_code for answer in answers)
     assert codes == [401] * 10 + [429] * 20
-    refused = await client.login()
-    assert refused.status_code == 429
-    assert refused.headers["retry-after"] == "1"
+    assert {each.headers["retry-after"] for each in answers if each.status_code == 429} == {"1"}
 
     async def may_try() -> bool:
         return (await client.login()).status_code == 200

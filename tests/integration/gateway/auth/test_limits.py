@@ -81,11 +81,12 @@ async def test_tenth_failure_slows_an_account_down_on_every_gateway_and_locks_no
     client: Client, second: Client, redis_url: str
 ) -> None:
     await client.register()
-    answers = [await each.login(password="wrong") for each in [client, second] * 5]
-    assert [a.status_code for a in answers] == [401] * 10
-    refused = await second.login()
-    assert refused.status_code == 429
-    assert 0 < int(refused.headers["retry-after"]) <= 60
+    for each in [client, second] * 4:
+        assert (await each.login(password="wrong")).status_code == 401
+    answers = await asyncio.gather(*(each.login(password="wrong") for each in [client, second] * 5))
+    assert sorted(a.status_code for a in answers) == [401] * 2 + [429] * 8
+    waits = {int(a.headers["retry-after"]) for a in answers if a.status_code == 429}
+    assert waits == {1}
     async with redis_client(redis_url) as redis:  # the wait is over
         async for key in redis.scan_iter("attempts:*"):
             await redis.hdel(key, "open_at")
@@ -97,9 +98,8 @@ async def test_tenth_failure_slows_an_address_down_whatever_the_account(
     client: Client, second: Client
 ) -> None:
     await client.register()
-    for number in range(10):
-        assert (await client.login(f"nobody{number}")).status_code == 401
-    assert (await client.login()).status_code == 429
+    answers = await asyncio.gather(*(client.login(f"nobody{number}") for number in range(15)))
+    assert sorted(a.status_code for a in answers) == [401] * 10 + [429] * 5
     assert (await second.login()).status_code == 200, "another address"
 
 
@@ -204,8 +204,9 @@ class Clockwork:
         verdict = await self._gate.check(self._key, endpoint)
         assert verdict.rates is not None
         assert verdict.rates.is_admitted is (verdict.standing is Standing.ADMITTED)
-        stored = int(await self._redis.get(self._name(endpoint.policies[0])) or 0)
-        return verdict.rates, stored - round(verdict.rates.each[0].reset_s * 1e6)
+        used = max(verdict.rates.each, key=lambda rate: rate.reset_s)  # still ahead of now
+        stored = await self._redis.get(self._name(used.policy))
+        return verdict.rates, int(stored) - round(used.reset_s * 1e6)
 
     def _name(self, policy: str) -> str:
         return f"rate:{{{self._key.user_id}}}:{policy}"

@@ -73,10 +73,15 @@ async def test_a_disabled_person_is_out_at_once_and_may_be_let_in_again(
     client: Client, admin_database: Database
 ) -> None:
     account = await client.register()
-    assert (await client.get("/auth/me", headers=bearer(account))).status_code == 200
+    body = {"name": "a program", "scopes": ["search"]}
+    made = await client.post("/auth/api-keys", json=body, headers=bearer(account))
+    program = {"authorization": f"Bearer {made.json()['key']}"}
+    for caller in (bearer(account), program):
+        assert (await client.get("/auth/me", headers=caller)).status_code == 200
     disabled = await admin("disable-user", "--email", "ADA@example.com")
     assert disabled.exit_code == 0, disabled.output
-    assert (await client.get("/auth/me", headers=bearer(account))).status_code == 401
+    for caller in (bearer(account), program):
+        assert (await client.get("/auth/me", headers=caller)).status_code == 401
     assert (await client.refresh(account["refresh_token"])).status_code == 401
     assert (await client.login()).status_code == 401
     assert "disabled" in (await admin("list-users")).output

@@ -4,19 +4,21 @@ All its checks are on. A failure is mended in the product, or in what the docume
 """
 
 import asyncio
-import threading
+import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import Future
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import schemathesis
+import structlog
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from schemathesis.schemas import BaseSchema
 
 from planes.shared.domain import Role
-from tests.integration.gateway.security.conftest import World, running_world, some_address
+from tests.integration.gateway.security.conftest import running_world, some_address
 
 _WORDS = ("heron", "lantern", "quarry", "velvet", "orchard", "ember", "tundra", "saffron")
 _BOUNDED = settings(
@@ -57,40 +59,48 @@ schemathesis.openapi.format(
 
 
 class ServedWorld:
-    """A gateway in a thread of its own: schemathesis calls it without an event loop."""
+    """A gateway in a process of its own: hypothesis watches over randomness in this one."""
 
     def __init__(self, urls: dict[str, str], redis_url: str, folder: Path) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._ready: Future[World] = Future()
-        self._stop = asyncio.Event()
-        self._thread = threading.Thread(
-            target=self._loop.run_until_complete, args=(self._run(urls, redis_url, folder),)
-        )
-        self._thread.start()
-        self.world = self._ready.result(30)
+        spawning = multiprocessing.get_context("spawn")
+        self._pipe, theirs = spawning.Pipe()
+        arguments = (theirs, urls, redis_url, folder)
+        self._process = spawning.Process(target=_serve, args=arguments)
+        self._process.start()
+        self.url = self._answer()
 
-    async def _run(self, urls: dict[str, str], redis_url: str, folder: Path) -> None:
-        try:
-            async with running_world(urls, redis_url, folder) as world:
-                self._ready.set_result(world)
-                await self._stop.wait()
-        except BaseException as error:
-            if not self._ready.done():
-                self._ready.set_exception(error)
-            raise
-
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(30)
-        self._loop.close()
+    def _answer(self) -> str:
+        assert self._pipe.poll(60), "the gateway's process says nothing"
+        return str(self._pipe.recv())
 
     def owners_token(self) -> str:
         """Return an access token of the owner of a new tenant."""
-        return asyncio.run_coroutine_threadsafe(self._owners_token(), self._loop).result(30)
+        self._pipe.send("token")
+        return self._answer()
 
-    async def _owners_token(self) -> str:
-        household = await self.world.household()
-        return await self.world.token(household.members[Role.OWNER])
+    def close(self) -> None:
+        self._pipe.send("stop")
+        self._process.join(30)
+        self._process.close()
+        self._pipe.close()
+
+
+def _serve(pipe: Connection, urls: dict[str, str], redis_url: str, folder: Path) -> None:
+    """Run a gateway and make owners of tenants for who asks, until told to stop."""
+
+    async def run() -> None:
+        async with running_world(urls, redis_url, folder) as world:
+            pipe.send(world.url)
+            while await asyncio.to_thread(pipe.recv) == "token":
+                household = await world.household()
+                pipe.send(await world.token(household.members[Role.OWNER]))
+
+    structlog.configure(processors=[_silence])
+    asyncio.run(run())
+
+
+def _silence(*_: object) -> NoReturn:
+    raise structlog.DropEvent
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +109,7 @@ def served_world(
     redis_url: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[ServedWorld]:
-    """A gateway in a thread."""
+    """A running gateway."""
     served = ServedWorld(module_database_urls, redis_url, tmp_path_factory.mktemp("gateway"))
     yield served
     served.close()
@@ -107,7 +117,7 @@ def served_world(
 
 def _document(served: ServedWorld) -> BaseSchema:
     config = schemathesis.Config.from_dict(_CONFIG)
-    return schemathesis.openapi.from_url(f"{served.world.url}/openapi.json", config=config)
+    return schemathesis.openapi.from_url(f"{served.url}/openapi.json", config=config)
 
 
 @pytest.fixture

@@ -5,6 +5,17 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
+# What stays, without names: money, and who did what.
+RETAINED = {
+    "audit_log",
+    "ledger",
+    "payment_events",
+    "plan_changes",
+    "quota_periods",
+    "subscriptions",
+    "tenant_deletions",
+}
+
 TENANT_TABLES = """
 SELECT c.table_name FROM information_schema.columns c
 JOIN information_schema.tables t USING (table_schema, table_name)
@@ -35,6 +46,18 @@ _VALUES = {
 
 async def tenant_tables(connection: asyncpg.Connection) -> list[str]:
     return [row["table_name"] for row in await connection.fetch(TENANT_TABLES)]
+
+
+async def left_over(connection: asyncpg.Connection, tenant_id: str | UUID) -> set[str]:
+    """Return the tables that still hold rows of a tenant."""
+    return {
+        table
+        for table in await tenant_tables(connection)
+        if await connection.fetchval(
+            f"SELECT count(*) FROM {table} WHERE tenant_id = $1",  # noqa: S608
+            UUID(str(tenant_id)),
+        )
+    }
 
 
 async def fill(connection: asyncpg.Connection, tenant_id: UUID, user_id: UUID) -> None:

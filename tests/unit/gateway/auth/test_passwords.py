@@ -1,6 +1,9 @@
 """Which passwords are accepted, and how they are kept."""
 
 import asyncio
+import os
+import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -116,3 +119,14 @@ async def test_more_passwords_than_may_wait_are_refused(passwords: Passwords) ->
     refused = [result for result in results if isinstance(result, Unavailable)]
     assert len(refused) == 2
     assert await passwords.hash("anything")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="priorities belong to threads on Linux alone")
+async def test_hashing_threads_make_way_for_the_event_loop() -> None:
+    passwords = Passwords(threads=1)
+    await passwords.hash("seven herons near a quiet lake")
+    [thread] = [each for each in threading.enumerate() if each.name.startswith("argon2")]
+    assert thread.native_id is not None
+    mine = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert os.getpriority(os.PRIO_PROCESS, thread.native_id) > mine
+    passwords.close()

@@ -171,7 +171,8 @@ END
 $$;
 
 -- As before, but the plan is read under the lock of the quota: a plan change that was committed
--- before the question is counted decides it.
+-- before the question is counted decides it. One more status, 'open-chat': the plan, whose name
+-- stands in answer_mode, has no open chat.
 CREATE OR REPLACE FUNCTION reserve_answer(
     p_tenant uuid, p_user uuid, p_answer uuid, p_conversation uuid, p_title text, p_mode text,
     p_document_ids uuid[], p_question uuid, p_content text, p_reply uuid, p_model text,
@@ -205,6 +206,11 @@ BEGIN
 
     PERFORM lock_quota(p_tenant, v_period);
     SELECT p.* INTO v_plan FROM tenants t JOIN plans p ON p.name = t.plan WHERE t.id = p_tenant;
+    IF coalesce(p_mode, v_conversation.mode) = 'open' AND 'open-chat' <> ALL (v_plan.features) THEN
+        RETURN QUERY SELECT 'open-chat', NULL::integer, NULL::uuid[], v_plan.name, NULL::uuid[],
+            NULL::integer;
+        RETURN;
+    END IF;
     UPDATE quota_periods q
     SET messages_reserved = q.messages_reserved + 1, tokens_reserved = q.tokens_reserved + v_tokens,
         cost_usd_reserved = q.cost_usd_reserved + v_cost
