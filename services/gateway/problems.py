@@ -150,9 +150,14 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
 def _other_method(request: Request) -> Response:
     """Answer OPTIONS, and refuse other methods; both name all that the path has (RFC 9110)."""
     path = request.scope["path"]
-    routes = iter_route_contexts(request.app.routes)
+    matching = [
+        route
+        for route in iter_route_contexts(request.app.routes)
+        if route.methods and route.path and route.path_regex.match(path)
+    ]
+    fewest = min(len(route.param_convertors) for route in matching)  # a name before `{id}`
     allowed = {"OPTIONS"}.union(
-        *(each.methods or () for each in routes if each.methods and each.path_regex.match(path))
+        *(route.methods or () for route in matching if len(route.param_convertors) == fewest)
     )
     if request.method == "OPTIONS":
         return Response(status_code=204, headers={"allow": ", ".join(sorted(allowed))})

@@ -81,6 +81,13 @@ async def test_a_passage_that_the_model_was_not_shown_is_not_cited() -> None:
     assert (done.citations, done.grounded) == ((), False)
 
 
+async def test_the_tokens_of_the_prompt_are_told_before_the_first_text() -> None:
+    told = await events(ForgetfulGenerator(["It opened."]))
+    names = [name for _, name, _ in told]
+    assert names.index("usage") < names.index("delta")
+    assert told[names.index("usage")][2] == {"prompt_tokens": 7, "completion_tokens": 0}
+
+
 async def test_usage_is_told_at_least_every_32_tokens() -> None:
     told = await events(ScriptedGenerator(["word "] * 100))
     since = 0

@@ -46,6 +46,12 @@ _CONFIG = {
         _may_also_refuse("POST /documents", "415", "422"),
         # from earlier than to, both after the year 2000
         _may_also_refuse("GET /billing/usage", "422"),
+        _may_also_refuse("GET /tenant/audit", "422"),
+        # metadata without NUL, however deep
+        _may_also_refuse("POST /search", "422"),
+        # a token from a letter, good for one act
+        _may_also_refuse("POST /auth/password/reset", "400"),
+        _may_also_refuse("POST /auth/verify", "400"),
         # a time to come
         _may_also_refuse("POST /auth/api-keys", "422"),
         # a plan of the table of plans
