@@ -20,9 +20,10 @@ _API_KEY = {
 def operations(routes: Sequence[BaseRoute]) -> Iterator[tuple[str, str, RouteContext]]:
     """Yield the method, the path and the route of every operation, hidden ones included."""
     for route in iter_route_contexts(routes):
+        path = route.path_format or route.path
         for method in sorted(route.methods or ()):
-            if route.path is not None:
-                yield method, route.path, route
+            if path is not None:
+                yield method, path, route
 
 
 def permission_of(route: RouteContext) -> Permission | None:

@@ -58,7 +58,7 @@ async def get_invitations(
 
 
 @router.delete(
-    "/{invitation_id}",
+    "/{invitation_id:uuid}",
     status_code=204,
     summary="Withdraw an invitation",
     responses=problem_responses(401, 403, 404),
