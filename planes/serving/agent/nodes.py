@@ -94,7 +94,9 @@ async def generate(state: AgentState, runtime: Runtime[AgentTools]) -> AgentStat
             if isinstance(piece, PromptRead):
                 tracker = CitationTracker(prompt.passages[: piece.passages])
                 # before any text, so that an answer broken off early is billed for its prompt
-                runtime.stream_writer(TokensSpent(Usage(prompt_tokens=piece.prompt_tokens, completion_tokens=0)))
+                runtime.stream_writer(
+                    TokensSpent(Usage(prompt_tokens=piece.prompt_tokens, completion_tokens=0))
+                )
             if piece.text:
                 pieces.append(piece.text)
                 runtime.stream_writer(TextAdded(piece.text, piece.completion_tokens))

@@ -128,6 +128,7 @@ class World:
     async def _is_settled(self) -> bool:
         waiting: int = await self.database.fetchval(
             "SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM reservations)"
+            " + (SELECT count(*) FROM mail_outbox)"
         )
         return waiting == 0
 
