@@ -1,10 +1,15 @@
-"""Deadlines for other processes that do not run out while this one is busy."""
+"""Deadlines: for other processes, and for all that one task does."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import math
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 
 _MAX_EXTENSIONS = 10
+_end: ContextVar[tuple["asyncio.Task[object] | None", float]] = ContextVar(
+    "end", default=(None, math.inf)
+)
 
 
 @asynccontextmanager
@@ -38,3 +43,25 @@ async def answer_within(seconds: float) -> AsyncIterator[None]:
         finally:
             if timer is not None:
                 timer.cancel()
+
+
+@contextmanager
+def task_within(seconds: float) -> Iterator[None]:
+    """Let `seconds_left` count down in this task.
+
+    Tasks that it starts are not bound: what must be finished goes on after its caller's deadline.
+    """
+    end = asyncio.get_running_loop().time() + seconds
+    token = _end.set((asyncio.current_task(), end))
+    try:
+        yield
+    finally:
+        _end.reset(token)
+
+
+def seconds_left() -> float:
+    """Return how long this task may still take; infinite unless it runs `task_within`."""
+    task, end = _end.get()
+    if task is None or task is not asyncio.current_task():
+        return math.inf
+    return end - asyncio.get_running_loop().time()

@@ -60,6 +60,7 @@ from services.gateway.limits.headers import RateHeadersMiddleware
 from services.gateway.limits.scripts import redis_client
 from services.gateway.maintenance import ChatLogDrain, every, sweep_reservation
 from services.gateway.openapi import DESCRIPTION, TAGS, describe
+from services.gateway.plain_deadline import PlainDeadlineMiddleware
 from services.gateway.settings import GatewaySettings
 from services.gateway.tenants.assembly import assemble as assemble_tenants
 from services.gateway.tenants.invitation_routes import router as invitation_router
@@ -266,6 +267,7 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
         max_body_bytes=settings.max_body_bytes,
         max_file_bytes=settings.max_file_bytes,
     )
+    app.add_middleware(PlainDeadlineMiddleware, seconds=2 * settings.database_deadline_s)
     app.add_middleware(RateHeadersMiddleware)
     app.add_middleware(DrainMiddleware, drain=app.state.drain)
     app.add_middleware(TracingMiddleware, metrics=metrics, unexpected=problems.unexpected_response)

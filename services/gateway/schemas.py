@@ -8,6 +8,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
+    model_validator,
 )
 from pydantic.config import JsonDict
 from pydantic_core import CoreSchema
@@ -15,6 +16,8 @@ from pydantic_core import CoreSchema
 from services.gateway.strictness import as_json_has_it
 
 Item = TypeVar("Item")
+
+_MAX_MEMBERS = 100
 
 
 class InputModel(BaseModel):
@@ -24,6 +27,14 @@ class InputModel(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_members(cls, value: Any) -> Any:
+        """Refuse many unknown fields as one mistake: naming each would block the event loop."""
+        if isinstance(value, dict) and len(value) > _MAX_MEMBERS:
+            raise ValueError(f"an object of more than {_MAX_MEMBERS} members")
+        return value
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -42,7 +53,11 @@ class Page(BaseModel, Generic[Item]):
 
 def is_unicode(value: str) -> bool:
     """Tell whether a text holds no half of a surrogate pair."""
-    return not any("\ud800" <= char <= "\udfff" for char in value)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _storable(value: str) -> str:

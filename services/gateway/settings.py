@@ -83,4 +83,6 @@ class GatewaySettings(OidcSettings):
             missing = [name for name, value in needed.items() if not value]
             if missing:
                 raise ValueError(f"Stripe needs {', '.join(missing)} too, or none of its settings")
+        if len(set(self.stripe_prices.values())) < len(self.stripe_prices):
+            raise ValueError("GATEWAY_STRIPE_PRICES names a price twice: a price is of one plan")
         return self

@@ -134,6 +134,7 @@ def invoice(tenant_id: str, subscription_id: str, **amounts: int) -> dict[str, A
         "id": "in_1",
         "object": "invoice",
         "customer": "cus_1",
+        "currency": "usd",
         "parent": {"type": "subscription_details", "subscription_details": details},
         **amounts,
     }

@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from planes.shared.deadlines import seconds_left
 from planes.shared.errors import Unavailable
 
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -36,6 +37,7 @@ _BUSY = "Too many requests are waiting for the database. Try again in a moment."
 _ACQUIRE_S = 5.0
 _STATEMENT_S = 30.0
 _RELEASE_S = 1.0
+_LEAST_S = 0.5  # to put things right after a task's deadline
 
 
 class SchemaMismatch(RuntimeError):
@@ -63,6 +65,7 @@ class Database:
             max_waiting: How many may wait for a connection; more are refused at once.
             deadline_s: How long one use of a connection may take, the wait for it included; then
                 the connection is cut. A server that lives ends a statement half a second before.
+                Less where less is left of `task_within`.
         """
         self._url = url
         self._service = service
@@ -160,9 +163,10 @@ class Database:
         if pool is None:
             raise Unavailable("The database is not open.")
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._deadline_s
+        use_s = min(self._deadline_s, max(seconds_left(), _LEAST_S))
+        deadline = loop.time() + use_s
         try:
-            connection = await self._acquire(pool)
+            connection = await self._acquire(pool, use_s)
             cut = loop.call_at(deadline, _cut, connection)
             try:
                 yield connection
@@ -174,12 +178,12 @@ class Database:
         except _UNREACHABLE as error:
             raise Unavailable(_NO_ANSWER) from error
 
-    async def _acquire(self, pool: "asyncpg.Pool[asyncpg.Record]") -> Connection:
+    async def _acquire(self, pool: "asyncpg.Pool[asyncpg.Record]", within_s: float) -> Connection:
         if self._waiting >= self._max_waiting:
             raise Unavailable(_BUSY, retry_after_s=1)
         self._waiting += 1
         try:
-            return await pool.acquire(timeout=min(_ACQUIRE_S, self._deadline_s))
+            return await pool.acquire(timeout=min(_ACQUIRE_S, within_s))
         finally:
             self._waiting -= 1
 

@@ -45,6 +45,7 @@ class AccessControl:
 
         Raises:
             Unauthenticated: The credential is not valid, or its session has ended.
+            TooManyRequests: The caller's address has sent too many keys that were never seen here.
             Unavailable: Neither Redis nor PostgreSQL answers.
         """
         if credential.startswith(MARK):
@@ -84,8 +85,9 @@ class AccessControl:
                 claims = state.claims
                 await self._gate.remember(_key(claims), state.limits)
                 verdict = await self._check(claims, endpoint)
-                if verdict.standing is Standing.UNKNOWN:  # gone already: Redis is short of memory
-                    return claims, self._by_process(state, endpoint)
+                if verdict.standing in unsure:  # lost or changed again in between
+                    state = await read()
+                    return state.claims, self._by_process(state, endpoint)
         except RedisUnavailable:
             state = await read()
             return state.claims, self._by_process(state, endpoint)
@@ -108,7 +110,9 @@ class AccessControl:
         if state is None or not state.is_alive:
             await self._gate.revoke(claims.context.user_id, [claims.session_id])
             raise ended()
-        if state.claims != claims:
+        if state.claims != claims:  # told to Redis, so that repeating it costs no query
+            version = state.claims.version
+            await self._gate.revoke(claims.context.user_id, [], version=version)
             raise ended()
         return state
 

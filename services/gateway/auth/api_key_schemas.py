@@ -1,7 +1,7 @@
 """Bodies and answers of `/auth/api-keys`."""
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, Field
@@ -14,18 +14,13 @@ from services.gateway.schemas import InputModel
 _PREFIX = "pp_k3v9x2ab"
 
 
-def _repeats_are_fine(schema: dict[str, Any]) -> None:
-    schema.pop("uniqueItems")
-
-
 class ApiKeyRequest(InputModel):
     """A key to be made."""
 
     name: ShownName = Field(description="What the key is for.", examples=["nightly import"])
-    scopes: Annotated[set[ApiScope], Field(min_length=1)] = Field(
+    scopes: Annotated[list[ApiScope], Field(min_length=1, max_length=50)] = Field(
         description="All that the key may do; never more than its maker's role allows.",
         examples=[["documents:read", "documents:write"]],
-        json_schema_extra=_repeats_are_fine,
     )
     expires_at: AwareDatetime | None = Field(
         default=None, description="When it stops working; null: when it is ended."

@@ -23,12 +23,16 @@ from services.gateway.auth.api_key_repository import (
     NewApiKey,
 )
 from services.gateway.auth.models import Account, ApiScope
+from services.gateway.limits.addresses import AddressRates
 from services.gateway.limits.gate import SessionGate
+from services.gateway.tracing import current_address
 
 MARK = "pp_"  # scanners for secrets find keys by it
 _KEY = re.compile(r"pp_[a-z0-9]{8}_[A-Za-z0-9_-]{43}")
 _PREFIX_CHARACTERS = 8
 _MAX_CACHED = 10_000
+_UNSEEN_PER_MINUTE = 600  # from one address; each costs a query
+_LAST_YEAR = 2999
 
 
 class ApiKeys:
@@ -53,12 +57,11 @@ class ApiKeys:
         """Make a key of the caller in this tenant; returns it this once.
 
         Raises:
-            InvalidInput: It would have expired already.
+            InvalidInput: It would have expired already, or lies beyond all calendars.
             Conflict: The caller has as many keys as anybody may have.
         """
-        if expires_at is not None and expires_at <= datetime.now(UTC):
-            fields = [{"pointer": "/body/expires_at", "detail": "is in the past"}]
-            raise InvalidInput("`expires_at` is in the past.", extensions={"errors": fields})
+        if expires_at is not None:
+            _check_expiry(expires_at)
         prefix, key = _draw()
         new = NewApiKey(self._new_id(), name, prefix, _hash(key), frozenset(scopes), expires_at)
         return await self._repository.add(account, new), key
@@ -84,10 +87,14 @@ class PresentedKeys:
     """Keys as requests bring them; one that was read once is not read for each request."""
 
     def __init__(
-        self, repository: ApiKeyRepository, clock: Callable[[], float] = time.time
+        self,
+        repository: ApiKeyRepository,
+        addresses: AddressRates,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """Store where keys are read, and what time it is (seconds)."""
+        """Store where keys are read, who counts guesses, and what time it is (seconds)."""
         self._repository = repository
+        self._addresses = addresses
         self._clock = clock
         self._known: OrderedDict[bytes, ApiKeyState] = OrderedDict()
 
@@ -96,12 +103,16 @@ class PresentedKeys:
 
         Raises:
             Unauthenticated: It opens nothing.
+            TooManyRequests: The caller's address has sent too many keys that were never seen here.
             Unavailable: It must be read, and PostgreSQL does not answer.
         """
         if _KEY.fullmatch(key) is None:
             raise _invalid()
         known = self._known.get(_hash(key))
         if known is None:
+            address = current_address()
+            rates = await self._addresses.take_or_count_here("keys", address, _UNSEEN_PER_MINUTE)
+            rates.check()
             return await self.read(key)
         if known.expires_at is not None and known.expires_at.timestamp() <= self._clock():
             raise _invalid()
@@ -131,6 +142,13 @@ def _draw() -> tuple[str, str]:
     alphabet = string.ascii_lowercase + string.digits
     prefix = MARK + "".join(secrets.choice(alphabet) for _ in range(_PREFIX_CHARACTERS))
     return prefix, f"{prefix}_{secrets.token_urlsafe(32)}"
+
+
+def _check_expiry(expires_at: datetime) -> None:
+    if expires_at <= datetime.now(UTC) or expires_at.year > _LAST_YEAR:
+        detail = f"lies between now and the year {_LAST_YEAR}"
+        fields = [{"pointer": "/body/expires_at", "detail": detail}]
+        raise InvalidInput(f"`expires_at` {detail}.", extensions={"errors": fields})
 
 
 def _hash(key: str) -> bytes:

@@ -121,12 +121,12 @@ def assemble(database: Database, redis: Redis, options: IdentityOptions) -> Iden
     gate = SessionGate(scripts, token_lifetime_s=options.rules.lifetime_s + options.rules.leeway_s)
     stored_sessions = SessionRepository(database)
     stored_keys = ApiKeyRepository(database)
-    presented = PresentedKeys(stored_keys)
     refresh = RefreshTokens(options.refresh_secret)
     sessions = Sessions(stored_sessions, gate, tokens, refresh, new_id)
     passwords = Passwords(threads=options.password_threads)
     local_rates = LocalRates(time.monotonic)
     addresses = AddressRates(scripts, local_rates)
+    presented = PresentedKeys(stored_keys, addresses)
     registrations = options.registrations_per_minute
     throttle = LoginThrottle(scripts, addresses, registrations_per_minute=registrations)
     users = UserRepository(database)

@@ -105,9 +105,7 @@ class SigningKeys:
             return
         try:
             self._read()
-        except (
-            NoSigningKey
-        ) as error:  # half written, or removed by mistake: go on with what we have
+        except NoSigningKey as error:  # just removed, or by mistake: go on with what we have
             self._read_at = self._clock()
             _log.error("signing keys unreadable", error=str(error))
 
@@ -149,12 +147,13 @@ def write_key(path: Path) -> None:
 def _load(path: Path) -> SigningKey:
     try:
         private = load_pem_private_key(path.read_bytes(), password=None)
+        written_at = path.stat().st_mtime
     except (OSError, ValueError, TypeError) as error:
         raise NoSigningKey(f"{path} cannot be read as a private key.") from error
     if not isinstance(private, Ed25519PrivateKey):
         raise NoSigningKey(f"{path} is not an Ed25519 key.")
     public = private.public_key()
-    return SigningKey(_thumbprint(public), private, public, path.stat().st_mtime)
+    return SigningKey(_thumbprint(public), private, public, written_at)
 
 
 def _members(public: Ed25519PublicKey) -> dict[str, str]:

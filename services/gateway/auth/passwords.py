@@ -1,6 +1,7 @@
 """Passwords after NIST SP 800-63B-4: long, not well known, hashed with argon2id (RFC 9106)."""
 
 import asyncio
+import ctypes
 import os
 import sys
 import threading
@@ -14,6 +15,8 @@ from passlib.context import CryptContext
 from planes.shared.errors import Unavailable
 
 MAX_CHARACTERS = 1024
+_M_MMAP_THRESHOLD = -3  # of mallopt(3)
+_LARGE_BLOCK_BYTES = 1024 * 1024
 _NICENESS = 10  # gives way to the event loop, and still gets its share beside a busy model
 
 Result = TypeVar("Result")
@@ -49,7 +52,7 @@ class Passwords:
             argon2__parallelism=1,
         )
         self._pool = ThreadPoolExecutor(
-            threads, thread_name_prefix="argon2", initializer=_yield_to_others
+            threads, thread_name_prefix="argon2", initializer=_prepare_thread
         )
         self._max_under_way = threads + max_waiting
         self._under_way = 0
@@ -91,6 +94,18 @@ def _cores() -> int:
     if sys.platform == "linux":
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _prepare_thread() -> None:
+    _yield_to_others()
+    _return_large_blocks()
+
+
+def _return_large_blocks() -> None:
+    """Have the 19 MiB of a hash go back to the system; glibc would keep them for each thread."""
+    adjust = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if adjust is not None:
+        adjust(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
 
 
 def _yield_to_others() -> None:

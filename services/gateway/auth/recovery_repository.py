@@ -1,5 +1,6 @@
 """Proofs of an address, new passwords, and the mail about both, in PostgreSQL."""
 
+from dataclasses import replace
 from uuid import UUID
 
 from planes.shared.stores.postgres import Connection, Database
@@ -21,6 +22,12 @@ UPDATE users SET password_hash = $2, version = version + 1,
     email_verified_at = CASE WHEN $3 THEN coalesce(email_verified_at, now())
                              ELSE email_verified_at END
 WHERE id = $1 RETURNING version
+"""
+
+_END_KEYS_OF_UNVERIFIED = """
+UPDATE api_keys k SET ended_at = now() FROM users u
+WHERE k.user_id = $1 AND k.ended_at IS NULL AND u.id = k.user_id AND u.email_verified_at IS NULL
+RETURNING k.id
 """
 
 _END_SESSIONS = """
@@ -83,7 +90,7 @@ class RecoveryRepository:
         """Use a token up for a new password; None where another use of it was faster.
 
         Who can read the mail owns the address: it counts as verified. Identities that somebody
-        linked before that are not this person's, and go.
+        linked and API keys that somebody made before that are not this person's, and go.
         """
         async with self._database.tenant(None, user_id) as connection:
             await connection.execute("SELECT FROM users WHERE id = $1 FOR UPDATE", user_id)
@@ -94,8 +101,10 @@ class RecoveryRepository:
                 " AND u.id = i.user_id AND u.email_verified_at IS NULL",
                 user_id,
             )
-            act = PersonalAct(user_id, Action.PASSWORD_RESET)
-            return await replace_password(connection, act, new_hash)
+            keys = await connection.fetch(_END_KEYS_OF_UNVERIFIED, user_id)
+            act = PersonalAct(user_id, Action.PASSWORD_RESET, details={"ended_api_keys": len(keys)})
+            done = await replace_password(connection, act, new_hash)
+        return replace(done, session_ids=done.session_ids | {row["id"] for row in keys})
 
     async def forget_expired(self) -> None:
         """Delete tokens that nobody can use any more."""

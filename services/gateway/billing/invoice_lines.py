@@ -22,13 +22,23 @@ class Books:
 
     Attributes:
         tenant: id, name, plan and `current_period`.
-        plans: Every plan by its name.
+        terms: What every plan promised and from when on, oldest first.
         history: The plan changes, oldest first.
     """
 
     tenant: Row
-    plans: Mapping[str, Row]
+    terms: Sequence[Row]
     history: Sequence[Row]
+
+    def charged(self, charge: Row) -> Row:
+        """Return the terms by which a plan was charged."""
+        return next(row for row in self.terms if row["id"] == charge["terms_id"])
+
+    def at_start(self, plan: str, period: date) -> Row:
+        """Return a plan's terms at the beginning of a month, or its first ones if it is younger."""
+        of_plan = [row for row in self.terms if row["plan"] == plan]
+        known = [row for row in of_plan if row["valid_from"] <= _midnight(period)]
+        return (known or of_plan[:1])[-1]
 
 
 def invoice_id_of(tenant_id: UUID, period: date) -> UUID:
@@ -59,16 +69,19 @@ def total_of(amounts: Sequence[Decimal]) -> Decimal:
 
 def _lines(books: Books, period: date, entries: Sequence[Row]) -> list[InvoiceLine]:
     charges = [row for row in entries if row["kind"] == "subscription"]
-    charges.sort(key=lambda row: books.plans[row["model"]]["position"])  # as upgrades come
+    charges.sort(key=lambda row: books.charged(row)["monthly_price_usd"])  # as upgrades come
     answers = [row for row in entries if row["kind"] == "answer"]
-    lines = [_line("plan", _plan_text(books, row), row) for row in charges]
+    lines = [_line("plan", _plan_text(books.charged(row), row), row) for row in charges]
     lines += [_line("usage", f"Usage of {row['model']}", row) for row in answers]
     if answers:
-        plan = books.plans[charges[-1]["model"] if charges else plan_at_end(books, period)]
+        if charges:
+            terms = books.charged(charges[-1])
+        else:
+            terms = books.at_start(plan_at_end(books, period), period)
         used = sum((row["amount_usd"] for row in answers), Decimal(0))
-        limit = plan["included_usage_usd"]
+        limit = terms["included_usage_usd"]
         included = used if limit is None else min(used, limit)
-        text = f"Included in plan {plan['title']}"
+        text = f"Included in plan {terms['title']}"
         lines.append(_line("included", text, {"amount_usd": Decimal(0) - included}))
     return lines
 
@@ -81,10 +94,9 @@ def plan_at_end(books: Books, period: date) -> str:
     return name
 
 
-def _plan_text(books: Books, row: Row) -> str:
-    plan = books.plans[row["model"]]
-    is_whole = row["amount_usd"] >= plan["monthly_price_usd"]
-    return f"Plan {plan['title']}" if is_whole else f"Change to plan {plan['title']}, difference"
+def _plan_text(terms: Row, charge: Row) -> str:
+    is_whole = charge["amount_usd"] >= terms["monthly_price_usd"]
+    return f"Plan {terms['title']}" if is_whole else f"Change to plan {terms['title']}, difference"
 
 
 def _line(kind: LineKind, description: str, row: Row) -> InvoiceLine:

@@ -3,6 +3,7 @@
 The libraries and fonts take 100 MB and a second of computing, which the gateway shall not spend.
 """
 
+import resource
 import sys
 from datetime import timedelta
 from decimal import Decimal
@@ -18,6 +19,7 @@ from services.gateway.billing.schemas import Invoice, InvoiceLine
 
 _INK, _SOFT, _LINE, _ACCENT = (23, 28, 38), (104, 114, 130), (222, 226, 232), (38, 84, 160)
 _WEIGHTS = {"": 400, "B": 650}
+_MEMORY_BYTES, _COMPUTING_S = 1 << 30, 25
 _MARGIN_MM, _WIDTH_MM = 22.0, 166.0
 _COLUMNS = (("", 74.0), ("Messages", 22.0), ("Tokens", 32.0), ("Amount (USD)", 38.0))
 
@@ -159,5 +161,12 @@ def _cells(line: InvoiceLine, description: str) -> list[str]:
     return [description, f"{line.messages:,}", f"{tokens:,}", amount]
 
 
+def _limit() -> None:
+    """Have the system end this process, whatever becomes of the gateway that waits for it."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (_COMPUTING_S, _COMPUTING_S))
+
+
 if __name__ == "__main__":
+    _limit()
     sys.stdout.buffer.write(render(Invoice.model_validate_json(sys.stdin.buffer.read())))

@@ -1,7 +1,9 @@
 """Renders invoices in a child process, one at a time, with a deadline."""
 
 import asyncio
+import os
 import sys
+import tempfile
 
 import structlog
 
@@ -36,7 +38,14 @@ class InvoiceRenderer:
     async def _run(self, document: bytes) -> bytes:
         pipe = asyncio.subprocess.PIPE
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", _PROGRAM, stdin=pipe, stdout=pipe, stderr=pipe
+            sys.executable,
+            "-m",
+            _PROGRAM,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            # nothing of ours: the gateway's environment holds its secrets
+            env={"PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": tempfile.gettempdir()},
         )
         try:
             output, flaws = await child.communicate(document)

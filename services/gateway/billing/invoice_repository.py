@@ -13,12 +13,13 @@ async def entries(
 ) -> list[asyncpg.Record]:
     """Return sums over the ledger by month, kind and model, the newest month first.
 
-    The `model` of a subscription is its plan.
+    The `model` of a subscription is its plan, charged by the terms of `terms_id`.
     """
     return await connection.fetch(
         "SELECT period, kind, model, count(*) AS messages, "
         "sum(prompt_tokens)::bigint AS prompt_tokens, "
-        "sum(completion_tokens)::bigint AS completion_tokens, sum(cost_usd) AS amount_usd "
+        "sum(completion_tokens)::bigint AS completion_tokens, sum(cost_usd) AS amount_usd, "
+        "max(terms_id) AS terms_id "
         "FROM ledger WHERE tenant_id = $1 AND ($2::date IS NULL OR period = $2) "
         "GROUP BY period, kind, model "
         "ORDER BY period DESC, kind, model",
@@ -43,6 +44,11 @@ async def plan_history(connection: Connection, context: TenantContext) -> list[a
         "ORDER BY changed_at, id",
         context.tenant_id,
     )
+
+
+async def plan_terms(connection: Connection) -> list[asyncpg.Record]:
+    """Return what every plan promised, and from when on; oldest first."""
+    return await connection.fetch("SELECT * FROM plan_terms ORDER BY id")
 
 
 async def tenant(connection: Connection, context: TenantContext) -> asyncpg.Record:

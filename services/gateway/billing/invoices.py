@@ -7,7 +7,7 @@ from uuid import UUID
 from planes.shared.errors import NotFound
 from planes.shared.stores.postgres import Connection, Database
 from services.gateway.auth.models import Account
-from services.gateway.billing import invoice_repository, repository
+from services.gateway.billing import invoice_repository
 from services.gateway.billing.invoice_lines import Books, invoice_id_of, invoice_of
 from services.gateway.billing.schemas import Invoice, InvoiceSummary
 
@@ -57,7 +57,7 @@ class InvoiceService:
 async def _books(connection: Connection, account: Account) -> Books:
     return Books(
         await invoice_repository.tenant(connection, account.context),
-        {row["name"]: row for row in await repository.plans(connection)},
+        await invoice_repository.plan_terms(connection),
         await invoice_repository.plan_history(connection, account.context),
     )
 

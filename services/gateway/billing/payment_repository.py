@@ -19,6 +19,7 @@ class Subscription:
         tenant_id: Whose.
         customer_id: Who pays, as the provider knows them.
         plan: What is paid for.
+        price_id: The provider's, of the plan; None until it was told.
         is_active: Whether it entitles to the plan now.
         ended: It never will again.
         told_at: When the provider made the event that said so.
@@ -28,16 +29,16 @@ class Subscription:
     tenant_id: UUID
     customer_id: str
     plan: str
+    price_id: str | None
     is_active: bool
     ended: bool
     told_at: datetime
 
 
 async def tenant_exists(connection: Connection, tenant_id: UUID) -> bool:
-    """Return whether a tenant is there; `connection` must see it."""
-    return bool(
-        await connection.fetchval("SELECT EXISTS (SELECT FROM tenants WHERE id = $1)", tenant_id)
-    )
+    """Return whether a tenant is there and not deleted; `connection` must see it."""
+    query = "SELECT EXISTS (SELECT FROM tenants WHERE id = $1 AND deleted_at IS NULL)"
+    return bool(await connection.fetchval(query, tenant_id))
 
 
 async def tenant_of_subscription(connection: Connection, subscription_id: str) -> UUID | None:
@@ -82,10 +83,11 @@ async def find_subscription(
 async def save_subscription(connection: Connection, subscription: Subscription) -> None:
     """Keep what the newest event says of a subscription."""
     await connection.execute(
-        "INSERT INTO subscriptions (id, tenant_id, customer_id, plan, is_active, ended, told_at) "
-        "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO UPDATE SET "
-        "plan = excluded.plan, is_active = excluded.is_active, ended = excluded.ended, "
-        "told_at = excluded.told_at",
+        "INSERT INTO subscriptions "
+        "(id, tenant_id, customer_id, plan, price_id, is_active, ended, told_at) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id) DO UPDATE SET "
+        "plan = excluded.plan, price_id = excluded.price_id, is_active = excluded.is_active, "
+        "ended = excluded.ended, told_at = excluded.told_at",
         *astuple(subscription),
     )
 

@@ -52,8 +52,9 @@ class PaymentEvent:
         subscription_id: What it is about.
         customer_id: Who pays.
         plan: What is subscribed to.
+        price_id: The provider's, of that.
         is_active: Whether the subscription entitles to its plan.
-        amount_usd: What was paid, or was to be.
+        amount_usd: What was paid, or was to be; None in another currency.
     """
 
     id: str
@@ -64,6 +65,7 @@ class PaymentEvent:
     subscription_id: str | None = None
     customer_id: str | None = None
     plan: str | None = None
+    price_id: str | None = None
     is_active: bool | None = None
     amount_usd: Decimal | None = None
 

@@ -11,6 +11,8 @@ from services.gateway.billing.plan_repository import ChangedPlan, PlanChange
 from services.gateway.billing.prices import money
 from services.gateway.limits.gate import SessionGate
 
+_CHARGED_AT_ONCE = 50  # their questions wait for the commit
+
 
 class PlanChanges:
     """Moves tenants between plans; quotas act at once, rate limits within a second."""
@@ -52,8 +54,13 @@ class PlanChanges:
 
     async def charge(self) -> int:
         """Charge this month of every paid plan that was not charged yet; returns how many."""
-        async with self._database.platform() as connection:
-            return await plan_repository.charge_subscriptions(connection)
+        charged = 0
+        while True:
+            async with self._database.platform() as connection:
+                count = await plan_repository.charge_subscriptions(connection, _CHARGED_AT_ONCE)
+            charged += count
+            if count == 0:
+                return charged
 
     async def plans(self) -> list[asyncpg.Record]:
         """Return every plan's name, cheapest first."""

@@ -75,7 +75,10 @@ async def live_sessions(connection: Connection, tenant_id: UUID) -> list[asyncpg
     return await connection.fetch("SELECT * FROM tenant_sessions($1)", tenant_id)
 
 
-async def charge_subscriptions(connection: Connection) -> int:
-    """Charge this month of every paid plan that was not charged yet; returns how many tenants."""
-    charged: int = await connection.fetchval("SELECT charge_subscriptions()")
+async def charge_subscriptions(connection: Connection, limit: int) -> int:
+    """Charge this month of paid plans that were not charged yet, of up to `limit` tenants.
+
+    Returns how many were charged; 0: none is left, or others charge the same ones.
+    """
+    charged: int = await connection.fetchval("SELECT charge_subscriptions($1)", limit)
     return charged

@@ -113,23 +113,30 @@ class StripePayments:
         """Return what Stripe says, after a look at the signature over the raw body.
 
         Raises:
-            BadRequest: The signature is missing, wrong or more than five minutes old.
+            BadRequest: The signature is missing, wrong or more than five minutes old, or the event
+                is of another shape than Stripe's.
         """
         try:
             stripe.WebhookSignature.verify_header(
                 body, signature, self._options.webhook_secret, tolerance=_TOLERANCE_S
             )
-            told = orjson.loads(body)
-        except (stripe.SignatureVerificationError, ValueError) as error:
+        # the library compares a signature that is no ASCII to a TypeError
+        except (stripe.SignatureVerificationError, ValueError, TypeError) as error:
             raise BadRequest("The signature of the payment event is not valid.") from error
+        try:
+            return self._read(orjson.loads(body))
+        except (LookupError, TypeError, ValueError) as error:
+            raise BadRequest("The payment event cannot be read.") from error
+
+    def _read(self, told: Mapping[str, Any]) -> PaymentEvent:
         kind = _KINDS.get(told["type"], PaymentKind.OTHER)
-        thing = told["data"]["object"]
+        facts = {} if kind is PaymentKind.OTHER else self._facts(told["data"]["object"])
         return PaymentEvent(
             id=told["id"],
             kind=kind,
             name=told["type"],
             created_at=datetime.fromtimestamp(told["created"], UTC),
-            **self._facts(thing),
+            **facts,
         )
 
     def _facts(self, thing: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,14 +153,16 @@ class StripePayments:
                 return {
                     **_subject(thing, thing["id"]),
                     "plan": self._plans.get(price),
+                    "price_id": price,
                     "is_active": thing["status"] in _ENTITLING,
                 }
             case "invoice":
                 parent = (thing.get("parent") or {}).get("subscription_details") or thing
                 amount = thing.get("amount_paid") or thing.get("amount_due") or 0
+                is_usd = thing.get("currency") == "usd"
                 return {
                     **_subject({**parent, "customer": thing.get("customer")}, _invoiced(thing)),
-                    "amount_usd": Decimal(amount) / 100,
+                    "amount_usd": Decimal(amount) / 100 if is_usd else None,
                 }
         return {}
 
@@ -170,9 +179,10 @@ def _invoiced(invoice: Mapping[str, Any]) -> str | None:
 
 
 def _subject(thing: Mapping[str, Any], subscription_id: str | None) -> dict[str, Any]:
+    """Return whose it is by our own metadata; a client reference may be a customer's words."""
     metadata = thing.get("metadata") or {}
     try:
-        tenant_id = UUID(metadata.get("tenant_id") or thing.get("client_reference_id") or "")
+        tenant_id = UUID(metadata.get("tenant_id") or "")
     except ValueError:
         tenant_id = None
     return {

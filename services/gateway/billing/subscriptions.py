@@ -1,5 +1,6 @@
 """Paid plans: the way to the payment provider, and what comes back from it."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
@@ -88,12 +89,14 @@ class SubscriptionService:
             await self._plan_changes.forget_limits(tenant_id)
 
     async def _tenant_of(self, event: PaymentEvent) -> UUID | None:
-        found = event.tenant_id
-        if found is None and event.subscription_id is not None:
+        """Return whom an event is about: a subscription never moves to another tenant."""
+        found = None
+        if event.subscription_id is not None:
             async with self._database.platform() as connection:
                 found = await payment_repository.tenant_of_subscription(
                     connection, event.subscription_id
                 )
+        found = found or event.tenant_id
         if found is None:
             return None
         async with self._database.tenant(found) as connection:
@@ -103,7 +106,8 @@ class SubscriptionService:
         """Note an event with its effect; True when the tenant's plan is another one now."""
         await payment_repository.take_turn(connection, tenant_id)
         known = await payment_repository.find_subscription(connection, event.subscription_id)
-        effect = await _effect(connection, event, known)
+        event = await _with_known_plan(connection, event)
+        effect = _effect(event, known)
         is_new = await payment_repository.insert_event(connection, event, tenant_id, effect)
         if not is_new or effect != "applied":
             return False
@@ -137,15 +141,20 @@ class SubscriptionService:
         return (await self._plan_changes.apply(connection, change)).is_change
 
 
-async def _effect(connection: Connection, event: PaymentEvent, known: asyncpg.Record | None) -> str:
+async def _with_known_plan(connection: Connection, event: PaymentEvent) -> PaymentEvent:
+    """Return an event without its plan, where there is no such plan any more."""
+    names = {row["name"] for row in await plan_repository.plan_names(connection)}
+    return event if event.plan in names else replace(event, plan=None)
+
+
+def _effect(event: PaymentEvent, known: asyncpg.Record | None) -> str:
     """Return what an event may do: events come late, twice, and in any order."""
     if event.kind in _AUDITED:
         return "applied"
     if event.kind is PaymentKind.OTHER or event.subscription_id is None:
         return "ignored"
     if known is None:
-        names = {row["name"] for row in await plan_repository.plan_names(connection)}
-        return "applied" if event.plan in names else "ignored"
+        return "applied" if event.plan else "ignored"
     if known["ended"] or event.created_at < known["told_at"]:
         return "stale"
     ties = event.created_at == known["told_at"]  # the provider's clock shows seconds
@@ -155,7 +164,14 @@ async def _effect(connection: Connection, event: PaymentEvent, known: asyncpg.Re
 
 
 def _kept(tenant_id: UUID, event: PaymentEvent, known: asyncpg.Record | None) -> Subscription:
+    """Return what is subscribed to now.
+
+    The price of before keeps its plan, also when it is for sale no more; another price that is not
+    ours entitles to nothing.
+    """
     plan = event.plan or (known["plan"] if known else None)
+    price = known["price_id"] if known else None
+    is_foreign = event.plan is None and len({price, event.price_id} - {None}) > 1
     assert event.subscription_id is not None  # noqa: S101 (such events are ignored)
     assert plan is not None  # noqa: S101 (unknown subscriptions without a plan are ignored)
     has_ended = event.kind is PaymentKind.ENDED
@@ -164,7 +180,8 @@ def _kept(tenant_id: UUID, event: PaymentEvent, known: asyncpg.Record | None) ->
         tenant_id=tenant_id,
         customer_id=event.customer_id or "",
         plan=plan,
-        is_active=bool(event.is_active) and not has_ended,
+        price_id=price if is_foreign else event.price_id or price,
+        is_active=bool(event.is_active) and not has_ended and not is_foreign,
         ended=has_ended,
         told_at=event.created_at,
     )

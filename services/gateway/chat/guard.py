@@ -36,13 +36,15 @@ class StreamGuard:
         self._running: dict[Answer, Account] = {}
         self._doubtful: set[Answer] = set()
         self._revoked_at: OrderedDict[UUID, float] = OrderedDict()
+        self._missed_at = float("-inf")
         self._wake = asyncio.Event()
 
     def watch(self, answer: Answer, account: Account) -> None:
         """Abort `answer` as soon as its caller may not have it, until `leave`."""
         self._running[answer] = account
         self._forget_old()
-        if account.context.user_id in self._revoked_at:  # perhaps after it was admitted
+        has_missed = time.monotonic() - self._missed_at < _REMEMBERED_S
+        if has_missed or account.context.user_id in self._revoked_at:  # perhaps since it came in
             self._doubt([answer])
 
     def leave(self, answer: Answer) -> None:
@@ -54,6 +56,7 @@ class StreamGuard:
         """Act on revocations until cancelled."""
         async for revocation in self._feed.revocations():
             if revocation is None:
+                self._missed_at = time.monotonic()
                 self._doubt(self._running)
             else:
                 self._act(revocation)
@@ -78,6 +81,7 @@ class StreamGuard:
         user_id = revocation.user_id
         self._revoked_at[user_id] = time.monotonic()
         self._revoked_at.move_to_end(user_id)
+        self._forget_old()
         own = [each for each, who in self._running.items() if who.context.user_id == user_id]
         for answer in own:
             if self._running[answer].session_id in revocation.session_ids:

@@ -76,6 +76,7 @@ class ChatService:
         self._parts = parts
         self._limits = limits
         self._running: dict[asyncio.Task[None], Answer] = {}
+        self._starting = 0
 
     async def _begin(self, account: Account, asked: Asked, *, is_stream: bool) -> Answer:
         """Reserve the worst case and begin to answer, in a new conversation if none is named.
@@ -87,8 +88,15 @@ class ChatService:
             NoLanguageModel: Open chat without a language model.
             Unavailable: The database does not answer, or too many answers are under way.
         """
-        if len(self._running) >= self._limits.max_answers:
+        if len(self._running) + self._starting >= self._limits.max_answers:
             raise Unavailable("Too many answers are under way.", retry_after_s=1)
+        self._starting += 1
+        try:
+            return await self._start(account, asked, is_stream=is_stream)
+        finally:
+            self._starting -= 1
+
+    async def _start(self, account: Account, asked: Asked, *, is_stream: bool) -> Answer:
         if asked.question.wanted_mode == ChatMode.OPEN:
             self._parts.monitor.require_language_model()
         context = account.context

@@ -158,7 +158,7 @@ async def delete_document(
 
     `GET /documents/{id}/receipt` tells when all is gone.
     """
-    receipt_id = await documents.delete(document_id, account.context, account.role)
+    receipt_id = await documents.delete(document_id, account)
     return DeletionAnswer(document_id=document_id, receipt_id=receipt_id)
 
 

@@ -12,6 +12,8 @@ from planes.shared.domain import Role, TenantContext, new_id, original_key, text
 from planes.shared.errors import Conflict, Forbidden, NotFound
 from planes.shared.stores.objects import FolderObjects
 from planes.shared.stores.postgres import Connection, Database
+from services.gateway.audit import Action, AuditEvent, record
+from services.gateway.auth.models import Account
 from services.gateway.documents import repository
 from services.gateway.documents.ingestion import IngestionRequests
 from services.gateway.documents.repository import DocumentFilter, NewVersion
@@ -121,20 +123,21 @@ class DocumentService:
             raise NotFound("The document's file is gone.") from error
         return Content(version["name"], version["media_type"], _with_first(first, blocks))
 
-    async def delete(self, document_id: UUID, context: TenantContext, role: Role) -> UUID:
+    async def delete(self, document_id: UUID, account: Account) -> UUID:
         """Take a document out of search at once, queue its removal, and return the receipt's id.
 
         Raises:
             NotFound: No such document.
             Forbidden: A member may delete own documents only.
         """
-        receipt_id = new_id()
+        receipt_id, context = new_id(), account.context
         async with self._database.tenant(context.tenant_id) as connection:
             document = await repository.find_document(connection, context, document_id)
-            if role.rank < Role.ADMIN.rank and document["owner_id"] != context.user_id:
+            if account.role.rank < Role.ADMIN.rank and document["owner_id"] != context.user_id:
                 raise Forbidden("Members may delete only documents that they uploaded.")
             if not await repository.tombstone(connection, context, document_id, receipt_id):
                 raise NotFound("There is no such document.")
+            await record(connection, _deleted(account, document_id, receipt_id))
         self._ingestion.request(current_trace_id())
         return receipt_id
 
@@ -207,6 +210,16 @@ class DocumentService:
         await repository.requeue_version(connection, version_id)
         await repository.insert_job(connection, context, job_id, (known["id"], version_id))
         return job_id
+
+
+def _deleted(account: Account, document_id: UUID, receipt_id: UUID) -> AuditEvent:
+    return AuditEvent(
+        account.context.tenant_id,
+        Action.DOCUMENT_DELETED,
+        account,
+        subject=f"document:{document_id}",
+        details={"receipt": str(receipt_id)},
+    )
 
 
 def _new_version(stored: StoredFile, labels: Labels) -> NewVersion:

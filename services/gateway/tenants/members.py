@@ -89,13 +89,17 @@ class MemberService:
 async def rank_role(connection: Connection, account: Account) -> Role:
     """Return the caller's role as it is now, inside the transaction that depends on it.
 
+    An API key acts as an admin at most: what only owners do is for people, and whoever holds a key
+    must not make an owner of themselves.
+
     Raises:
         Unauthenticated: The caller is a member no more.
     """
     role = await repository.role_of(connection, account.context.tenant_id, account.context.user_id)
     if role is None:
         raise Unauthenticated("You are no longer a member of this tenant.")
-    return min(role, account.role, key=lambda each: each.rank)
+    highest = Role.ADMIN if account.is_api_key else Role.OWNER
+    return min(role, account.role, highest, key=lambda each: each.rank)
 
 
 async def tell(sessions: Sessions, ended: Ended) -> None:

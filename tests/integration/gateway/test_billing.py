@@ -15,12 +15,13 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from planes.shared.domain import new_id
+from planes.shared.errors import NotFound
 from planes.shared.stores.postgres import Database
 from services.cli import admin_plans
 from services.cli.admin import app as admin_commands
 from services.gateway.billing.assembly import Billing
 from services.gateway.billing.plan_repository import PlanChange
-from tests.integration.gateway.conftest import Gateway, Person
+from tests.integration.gateway.conftest import Gateway, Person, until
 from tests.integration.gateway.plane import FakePlane
 
 NOW = datetime.now(UTC)
@@ -224,8 +225,8 @@ async def test_nobody_rewrites_the_ledger_or_the_history(
         await execute(
             admin,
             "INSERT INTO ledger (id, tenant_id, request_id, kind, period, model, mode, "
-            "prompt_tokens, completion_tokens, cost_usd) "
-            "VALUES ($1, $2, $3, $4, $5, 'pro', 'plan', 0, 0, 29)",
+            "prompt_tokens, completion_tokens, cost_usd, terms_id) "
+            "VALUES ($1, $2, $3, $4, $5, 'pro', 'plan', 0, 0, 29, 1)",
             new_id(),
             UUID(person.tenant_id),
             *rows[0],
@@ -272,6 +273,25 @@ async def test_a_month_that_begins_on_a_paid_plan_is_charged_by_many_processes_o
     assert await changes.charge() == 0
     rows = await fetch(admin, "SELECT cost_usd FROM ledger WHERE kind = 'subscription'")
     assert [row["cost_usd"] for row in rows] == [29]
+
+
+async def test_many_tenants_are_charged_once_each(gateway: Gateway, admin: Database) -> None:
+    await execute(
+        admin,
+        "INSERT INTO tenants (id, name, plan) "
+        "SELECT gen_random_uuid(), 'a team', 'pro' FROM generate_series(1, 120)",
+    )
+    changes = gateway.app.state.payments.plan_changes
+
+    async def none_is_left() -> bool:
+        await asyncio.gather(*(changes.charge() for _ in range(3)))
+        charged = await fetch(admin, "SELECT cost_usd FROM ledger WHERE kind = 'subscription'")
+        assert {row["cost_usd"] for row in charged} <= {29}
+        assert len(charged) <= 120
+        return len(charged) == 120
+
+    await until(none_is_left)
+    assert await changes.charge() == 0
 
 
 async def test_a_downgrade_before_the_first_charge_of_a_month_does_not_avoid_it(
@@ -375,6 +395,45 @@ async def test_invoices_are_rebuilt_from_the_ledger(
     ).json()
     assert [each["id"] for each in page["items"] + rest["items"]] == [current["id"], last["id"]]
     assert rest["next_cursor"] is None
+
+
+async def test_an_operator_who_changes_a_plan_changes_no_invoice(
+    gateway: Gateway, person: Person, stranger: Person, admin: Database
+) -> None:
+    await set_plan(gateway, person, "pro")
+    await bill(admin, person, NOW, cost_usd=Decimal(7))
+    before = await invoices(person)
+    await execute(
+        admin,
+        "UPDATE plans SET title = 'Team', monthly_price_usd = 39, included_usage_usd = 5 "
+        "WHERE name = 'pro'",
+    )
+    assert await invoices(person) == before
+    assert await gateway.app.state.payments.plan_changes.charge() == 0, "paid for this month"
+    await set_plan(gateway, stranger, "pro")
+    await bill(admin, stranger, NOW, cost_usd=Decimal(7))
+    (newer,) = await invoices(stranger)
+    assert [line["description"] for line in newer["lines"]] == [
+        "Plan Team",
+        "Usage of m",
+        "Included in plan Team",
+    ]
+    assert newer["total_usd"] == "41.00"
+    with pytest.raises(asyncpg.RaiseError, match="append-only"):
+        await execute(admin, "UPDATE plan_terms SET included_usage_usd = NULL")
+
+
+async def test_a_deleted_tenant_is_charged_no_more(
+    gateway: Gateway, person: Person, admin: Database
+) -> None:
+    tenant = UUID(person.tenant_id)
+    await execute(
+        admin, "UPDATE tenants SET plan = 'pro', deleted_at = now() WHERE id = $1", tenant
+    )
+    assert await gateway.app.state.payments.plan_changes.charge() == 0
+    with pytest.raises(NotFound):
+        await set_plan(gateway, person, "free")
+    assert not await fetch(admin, "SELECT FROM ledger")
 
 
 async def test_months_without_activity_have_no_invoice(person: Person) -> None:

@@ -1,6 +1,7 @@
 """Stripe behind its port: our HTTP calls against a double, its events with real signatures."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from planes.shared.stores.postgres import Database
 from services.gateway.settings import GatewaySettings
 from tests.integration.gateway.conftest import Gateway, Person, served
-from tests.integration.gateway.test_billing import admin, fetch, set_plan
+from tests.integration.gateway.test_billing import admin, execute, fetch, set_plan
 from tests.servers import stripe
 from tests.servers.stripe import FakeStripe
 
@@ -48,7 +49,7 @@ class Shop:
         return await self.person.http.post("/billing/subscription", json=body, headers=headers)
 
 
-async def post_event(person: Person, body: bytes, signature: str) -> httpx.Response:
+async def post_event(person: Person, body: bytes, signature: str | bytes) -> httpx.Response:
     async with httpx.AsyncClient(base_url=person.http.base_url) as anybody:
         return await anybody.post(WEBHOOK, content=body, headers={"stripe-signature": signature})
 
@@ -244,6 +245,70 @@ async def test_events_about_nobody_and_nothing_are_noted_and_answered(
     assert await shop.plan() == "free"
 
 
+async def test_a_subscription_never_moves_to_another_tenant(shop: Shop, stranger: Person) -> None:
+    tenant = shop.person.tenant_id
+    await shop.tell("customer.subscription.updated", stripe.subscription(tenant, "pro", "sub_1"))
+    moved = stripe.subscription(stranger.tenant_id, "enterprise", "sub_1")
+    await shop.tell("customer.subscription.updated", moved, created=NOW + 1)
+    assert await shop.plan() == "enterprise"
+    assert (await stranger.http.get("/billing/plans")).json()["current"] == "free"
+
+
+async def test_words_of_the_customer_name_no_tenant(shop: Shop, stranger: Person) -> None:
+    session = stripe.checkout_session(stranger.tenant_id, "pro", "sub_1")
+    session["metadata"] = {"plan": "pro"}  # as of a payment link that the operator made
+    await shop.tell("checkout.session.completed", session)
+    assert (await stranger.http.get("/billing/plans")).json()["current"] == "free"
+
+
+async def test_a_price_that_is_sold_no_more_keeps_its_plan_and_a_foreign_one_gives_none(
+    shop: Shop,
+) -> None:
+    tenant = shop.person.tenant_id
+    await shop.tell("checkout.session.completed", stripe.checkout_session(tenant, "pro", "sub_1"))
+    old = stripe.subscription(tenant, "price_of_last_year", "sub_1")
+    await shop.tell("customer.subscription.updated", old, created=NOW + 1)
+    assert await shop.plan() == "pro"
+    cheap = stripe.subscription(tenant, "price_of_a_sticker", "sub_1")
+    for later in (2, 3):
+        await shop.tell("customer.subscription.updated", cheap, created=NOW + later)
+        assert await shop.plan() == "free"
+    await shop.tell("customer.subscription.updated", old, created=NOW + 4)
+    assert await shop.plan() == "pro"
+
+
+async def test_a_plan_that_is_gone_entitles_to_nothing_new(shop: Shop) -> None:
+    tenant = shop.person.tenant_id
+    gone = stripe.checkout_session(tenant, "gold", "sub_1")
+    await shop.tell("checkout.session.completed", gone)
+    await shop.tell("customer.subscription.updated", stripe.subscription(tenant, "pro", "sub_2"))
+    gone = stripe.checkout_session(tenant, "gold", "sub_2")
+    await shop.tell("checkout.session.completed", gone, created=NOW + 1)
+    assert await shop.plan() == "pro"
+
+
+async def test_events_of_other_shapes_are_refused_or_ignored_but_never_our_error(
+    shop: Shop, admin: Database
+) -> None:
+    for body in (b"", b"[]", b"{}", b"\xff", b'{"type": "invoice.paid", "id": "evt_1"}'):
+        answer = await post_event(shop.person, body, stripe.signature(body))
+        assert answer.status_code == 400, body
+    unknown = json.dumps({"id": "evt_2", "type": "v2.thing", "created": NOW}).encode()
+    await shop.deliver(unknown)
+    effects = await fetch(admin, "SELECT effect FROM payment_events")
+    assert [row["effect"] for row in effects] == ["unknown-tenant"]
+
+
+async def test_events_of_a_deleted_tenant_change_nothing(shop: Shop, admin: Database) -> None:
+    tenant = shop.person.tenant_id
+    pro = stripe.subscription(tenant, "pro", "sub_1")
+    await shop.tell("customer.subscription.updated", pro)
+    await execute(admin, "UPDATE tenants SET deleted_at = now()")
+    await shop.tell("customer.subscription.deleted", pro, created=NOW + 10)
+    effects = await fetch(admin, "SELECT effect FROM payment_events ORDER BY received_at")
+    assert [row["effect"] for row in effects] == ["applied", "unknown-tenant"]
+
+
 async def test_only_stripe_can_tell_us_anything(shop: Shop, admin: Database) -> None:
     session = stripe.checkout_session(shop.person.tenant_id, "pro", "sub_1")
     body = stripe.event("checkout.session.completed", session, created=NOW)
@@ -251,6 +316,7 @@ async def test_only_stripe_can_tell_us_anything(shop: Shop, admin: Database) -> 
         "",
         "nonsense",
         f"t={NOW},v1=",
+        f"t={NOW},v1=\xe9".encode("latin-1"),
         stripe.signature(body, secret="whsec_another"),
         stripe.signature(body + b" "),
         stripe.signature(body, at=NOW - 400),
@@ -279,18 +345,28 @@ class TestWithoutAProvider:
         assert (await post_event(person, body, stripe.signature(body))).status_code == 404
 
 
+def settings_of(given: dict[str, object]) -> GatewaySettings:
+    return GatewaySettings(
+        database_url="postgresql://localhost/x",
+        redis_url="redis://localhost",
+        objects_dir="/tmp/x",  # noqa: S108
+        serving_token_secret="s" * 32,
+        refresh_secret="r" * 32,
+        keys_dir="/tmp/x",  # noqa: S108
+        **given,
+    )
+
+
+def test_a_price_of_two_plans_is_refused(overrides: dict[str, object]) -> None:
+    prices = {"pro": "price_1", "enterprise": "price_1"}
+    with pytest.raises(ValidationError, match="GATEWAY_STRIPE_PRICES"):
+        settings_of({**overrides, "stripe_prices": prices})
+
+
 @pytest.mark.parametrize(
     "missing", ["stripe_secret_key", "stripe_webhook_secret", "stripe_prices", "public_url"]
 )
 def test_half_given_settings_are_refused(overrides: dict[str, object], missing: str) -> None:
     given = {**overrides, missing: {} if missing == "stripe_prices" else None}
     with pytest.raises(ValidationError, match=f"GATEWAY_{missing.upper()}"):
-        GatewaySettings(
-            database_url="postgresql://localhost/x",
-            redis_url="redis://localhost",
-            objects_dir="/tmp/x",  # noqa: S108
-            serving_token_secret="s" * 32,
-            refresh_secret="r" * 32,
-            keys_dir="/tmp/x",  # noqa: S108
-            **given,
-        )
+        settings_of(given)

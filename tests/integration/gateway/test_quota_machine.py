@@ -341,7 +341,7 @@ class QuotaMachine(RuleBasedStateMachine):
     def charge_on_both(self) -> None:
         async def both() -> None:
             await asyncio.gather(
-                *(self.on(n, plan_repository.charge_subscriptions) for n in (0, 1))
+                *(self.on(n, lambda c: plan_repository.charge_subscriptions(c, 1)) for n in (0, 1))
             )
 
         self.bench.run(both())

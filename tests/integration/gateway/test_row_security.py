@@ -16,6 +16,7 @@ PLATFORM_TABLES = {
     "alembic_version",
     "generations",  # of the index, for all tenants
     "mail_outbox",  # to people, who may belong to several tenants or none
+    "plan_terms",  # of plans
     "plans",
     "prices",
     "refresh_tokens",  # of people; read by their hash

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,9 +11,20 @@ from uuid import UUID
 import httpx
 import pytest
 
+from planes.shared.domain import new_id
 from planes.shared.stores.postgres import Database
-from services.gateway.limits.scripts import redis_client
+from services.gateway.auth.access import AccessControl
+from services.gateway.auth.api_key_repository import ApiKeyRepository
+from services.gateway.auth.api_keys import PresentedKeys
+from services.gateway.auth.keys import SigningKeys
+from services.gateway.auth.session_repository import SessionRepository
+from services.gateway.auth.tokens import AccessTokens, TokenRules
+from services.gateway.limits.addresses import AddressRates
+from services.gateway.limits.gate import SessionGate, SessionKey
+from services.gateway.limits.rates import EndpointClass, LocalRates, PlanLimits
+from services.gateway.limits.scripts import RedisScripts, redis_client
 from tests.integration.gateway.auth.conftest import PASSWORD, Client, bearer, gateway
+from tests.integration.gateway.auth.test_limits import RunningRedis, own_redis, redis  # noqa: F401
 
 pytestmark = pytest.mark.integration
 
@@ -284,4 +296,53 @@ async def test_keys_of_another_tenant_are_out_of_reach(
     await database.open()
     async with database.tenant(UUID(stranger["tenant"]["id"])) as connection:
         assert await connection.fetchval("SELECT count(*) FROM api_keys") == 0
+    await database.close()
+
+
+async def test_an_address_that_guesses_keys_is_stopped_and_known_keys_go_on(
+    database_urls: dict[str, str],
+    redis: RunningRedis,  # noqa: F811 (the fixture)
+    tmp_path: Path,
+) -> None:
+    async with gateway(database_urls["gateway"], redis.server.url(), tmp_path) as client:
+        account = await client.register()
+        key = await made(client, account)
+        assert (await who(client, key)).status_code == 200
+        statuses = []
+        for number in range(700):
+            guess = {"key": f"pp_k3v9x2ab_{number:043}"}
+            statuses.append((answer := await who(client, guess)).status_code)
+            if answer.status_code == 429:
+                break
+        assert statuses.count(401) >= 599
+        assert answer.status_code == 429
+        assert int(answer.headers["retry-after"]) >= 1
+        assert (await who(client, key)).status_code == 200
+        assert (await client.get("/auth/me", headers=bearer(account))).status_code == 200
+
+
+class _BusyGate(SessionGate):
+    """A gate in front of which a user's version is raised again and again."""
+
+    async def remember(self, session: SessionKey, limits: PlanLimits) -> None:
+        await super().remember(session, limits)
+        await self.revoke(session.user_id, [], version=session.version + 1)
+
+
+async def test_a_key_goes_on_though_its_makers_version_changes_while_it_is_judged(
+    client: Client, database_urls: dict[str, str], redis_url: str, tmp_path: Path
+) -> None:
+    account = await client.register()
+    key = await made(client, account)
+    redis, database = redis_client(redis_url), Database(database_urls["gateway"], service="test")
+    await database.open()
+    scripts, rates = RedisScripts(redis), LocalRates(time.monotonic)
+    gate = _BusyGate(scripts, token_lifetime_s=60)
+    keys = PresentedKeys(ApiKeyRepository(database), AddressRates(scripts, rates))
+    tokens = AccessTokens(SigningKeys(tmp_path / "keys"), TokenRules(), new_id=new_id)
+    access = AccessControl(tokens, keys, gate, SessionRepository(database), rates)
+    caller, counted = await access.admit(key["key"], EndpointClass.REQUESTS)
+    assert str(caller.context.user_id) == account["user"]["id"]
+    assert counted.is_admitted
+    await redis.aclose()
     await database.close()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import asyncpg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -445,3 +446,26 @@ async def test_a_redis_that_hangs_costs_a_second_once_and_not_each_request(
         return (await beside_redis.login()).status_code == 200
 
     await eventually(may_sign_in)
+
+
+async def test_a_token_of_an_old_version_is_read_from_postgresql_once(
+    client: Client, admin_database: Database
+) -> None:
+    account = await client.register()
+    user_id = UUID(account["user"]["id"])
+    async with admin_database.platform() as connection:
+        await connection.execute("UPDATE users SET version = version + 1")
+    assert (await client.get("/auth/me", headers=bearer(account))).status_code == 401
+    gate: SessionGate = client.app.state.identity.gate
+    verdict = await gate.check(SessionKey(user_id, uuid4(), 1), EndpointClass.REQUESTS)
+    assert verdict.standing is Standing.OUTDATED
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1_000_001])
+async def test_a_plan_cannot_have_a_limit_that_cannot_be_kept(
+    admin_database: Database, limit: int
+) -> None:
+    for kind in ("", "chat_", "upload_", "search_"):
+        async with admin_database.platform() as connection:
+            with pytest.raises(asyncpg.CheckViolationError):
+                await connection.execute(f"UPDATE plans SET {kind}requests_per_minute = {limit}")

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from planes.shared.deadlines import task_within
 from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres import Database
 from tests.servers.slow_proxy import SlowProxy
@@ -113,3 +114,24 @@ async def test_too_many_that_wait_are_refused_at_once(database: Database) -> Non
     assert refused.value.retry_after_s == 1
     await asyncio.gather(*uses)
     assert await one(database) == 1
+
+
+async def test_all_uses_of_a_task_together_end_at_its_deadline(
+    database: Database, proxy: SlowProxy
+) -> None:
+    proxy.delay(0.2)  # every use ends in time, but not all of them
+    started, served = time.monotonic(), 0
+    with task_within(1.5), pytest.raises(Unavailable):
+        while True:
+            async with database.platform() as connection:
+                await connection.fetchval("SELECT 1")
+            served += 1
+    assert served > 0
+    assert time.monotonic() - started < 1.5 + _SLACK_S
+
+
+async def test_after_the_deadline_of_a_task_there_is_time_to_put_things_right(
+    database: Database,
+) -> None:
+    with task_within(0):
+        assert await one(database) == 1

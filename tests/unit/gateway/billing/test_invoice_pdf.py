@@ -1,12 +1,14 @@
 """Invoices as PDF files: what stands in them, in any script."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
 
 import pypdfium2
 import pytest
 
 from planes.shared.errors import PlatformError
+from services.gateway.billing import invoice_renderer
 from services.gateway.billing.invoice_renderer import InvoiceRenderer
 from services.gateway.billing.schemas import Invoice, InvoiceLine, Period
 
@@ -71,6 +73,28 @@ async def test_many_lines_go_on_the_next_page() -> None:
     assert len(texts) > 1
     assert sum(text.count("0.1234567891") for text in texts) == 60
     assert "1,234.56 USD" in texts[-1]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["\x00\n\r\t\x1b[0m", "**b** <b>&amp;</b> %s {x} $(id)", "x" * 5000, "مرحبا עברית", "👩‍👩‍👧‍👦"],
+)
+async def test_no_name_breaks_it(name: str) -> None:
+    texts = await pages(invoice(name))
+    assert "1,234.56 USD" in texts[-1]
+
+
+async def test_the_child_sees_no_secret_of_the_gateway(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GATEWAY_REFRESH_SECRET", "do not tell")
+    spy = tmp_path / "spy.py"
+    spy.write_text("import os, sys\nsys.stdout.write(repr(dict(os.environ)))\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(invoice_renderer, "_PROGRAM", "spy")
+    told = await InvoiceRenderer().pdf(invoice("Acme"))
+    assert b"PYTHONPATH" in told
+    assert b"GATEWAY" not in told
 
 
 async def test_a_failed_child_is_an_error_that_says_nothing_of_itself() -> None:

@@ -5,7 +5,13 @@ ALTER TABLE plans
     ADD COLUMN included_usage_usd numeric(20, 10)   -- NULL: the price includes all usage
         CHECK (included_usage_usd >= 0),
     ADD COLUMN upload_requests_per_minute integer NOT NULL DEFAULT 60,
-    ADD COLUMN search_requests_per_minute integer NOT NULL DEFAULT 120;
+    ADD COLUMN search_requests_per_minute integer NOT NULL DEFAULT 120,
+    ADD CONSTRAINT limits_per_minute CHECK (    -- microseconds between requests are whole numbers
+        requests_per_minute BETWEEN 1 AND 1000000
+        AND chat_requests_per_minute BETWEEN 1 AND 1000000
+        AND upload_requests_per_minute BETWEEN 1 AND 1000000
+        AND search_requests_per_minute BETWEEN 1 AND 1000000
+    );
 UPDATE plans SET features = ARRAY[
     'open-chat', 'api-keys', 'invitations', 'oidc', 'webhooks', 'export', 'audit-log'
 ];
@@ -14,11 +20,43 @@ WHERE name = 'pro';
 UPDATE plans SET upload_requests_per_minute = 3000, search_requests_per_minute = 3000
 WHERE name = 'enterprise';
 
--- A subscription is charged to the tenant, an answer to the user who asked.
+CREATE TABLE plan_terms (               -- append-only: what a plan promised when, for old invoices
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    plan text NOT NULL,
+    title text NOT NULL,
+    monthly_price_usd numeric(20, 10) NOT NULL,
+    included_usage_usd numeric(20, 10),
+    valid_from timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+INSERT INTO plan_terms (plan, title, monthly_price_usd, included_usage_usd, valid_from)
+SELECT name, title, monthly_price_usd, included_usage_usd, to_timestamp(0) FROM plans ORDER BY position;
+
+CREATE FUNCTION note_plan_terms() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'INSERT'
+       OR (NEW.name, NEW.title, NEW.monthly_price_usd, NEW.included_usage_usd)
+          IS DISTINCT FROM (OLD.name, OLD.title, OLD.monthly_price_usd, OLD.included_usage_usd) THEN
+        INSERT INTO plan_terms (plan, title, monthly_price_usd, included_usage_usd)
+        VALUES (NEW.name, NEW.title, NEW.monthly_price_usd, NEW.included_usage_usd);
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE TRIGGER note_terms AFTER INSERT OR UPDATE ON plans
+    FOR EACH ROW EXECUTE FUNCTION note_plan_terms();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON plan_terms
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+GRANT SELECT ON plan_terms TO polyplane_gateway, polyplane_definer;
+
+-- A subscription is charged to the tenant by the terms of that moment, an answer to the user who
+-- asked.
 ALTER TABLE ledger
     ALTER COLUMN user_id DROP NOT NULL,
+    ADD COLUMN terms_id bigint REFERENCES plan_terms,
     ADD CONSTRAINT known_kind CHECK (kind IN ('answer', 'subscription')),
-    ADD CONSTRAINT answers_have_users CHECK (kind <> 'answer' OR user_id IS NOT NULL);
+    ADD CONSTRAINT answers_have_users CHECK (kind <> 'answer' OR user_id IS NOT NULL),
+    ADD CONSTRAINT charges_have_terms CHECK (kind <> 'subscription' OR terms_id IS NOT NULL);
 CREATE INDEX ON ledger (tenant_id, period);
 REVOKE UPDATE, DELETE, TRUNCATE ON ledger FROM polyplane_gateway, polyplane_definer;
 
@@ -39,6 +77,7 @@ CREATE TABLE subscriptions (            -- what a payment provider charges for; 
     tenant_id uuid NOT NULL REFERENCES tenants,
     customer_id text NOT NULL,
     plan text NOT NULL REFERENCES plans,
+    price_id text,                      -- the provider's, of the plan; NULL until it was told
     is_active boolean NOT NULL,
     ended boolean NOT NULL DEFAULT false,
     told_at timestamptz NOT NULL        -- when the provider made the newest event that counted
@@ -76,7 +115,7 @@ REVOKE UPDATE (plan) ON tenants FROM polyplane_gateway;     -- change_plan is th
 GRANT SELECT ON plan_changes TO polyplane_gateway, polyplane_definer;
 GRANT INSERT ON plan_changes TO polyplane_definer;
 GRANT SELECT, INSERT ON subscriptions, payment_events TO polyplane_gateway;
-GRANT UPDATE (plan, is_active, ended, told_at) ON subscriptions TO polyplane_gateway;
+GRANT UPDATE (plan, price_id, is_active, ended, told_at) ON subscriptions TO polyplane_gateway;
 GRANT SELECT ON subscriptions TO polyplane_definer;
 
 -- The row that reservations, settlements and plan changes of a tenant's month queue at.
@@ -94,17 +133,18 @@ CREATE FUNCTION charge_plan(p_tenant uuid, p_period date, p_plan text) RETURNS n
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     v_due numeric(20, 10);
+    v_terms bigint;
     v_request uuid := md5(concat_ws('|', 'subscription', p_tenant, p_period, p_plan))::uuid;
 BEGIN
-    SELECT p.monthly_price_usd - coalesce((
+    SELECT x.id, x.monthly_price_usd - coalesce((
         SELECT sum(l.cost_usd) FROM ledger l
         WHERE l.tenant_id = p_tenant AND l.period = p_period AND l.kind = 'subscription'), 0)
-    INTO v_due FROM plans p WHERE p.name = p_plan;
+    INTO v_terms, v_due FROM plan_terms x WHERE x.plan = p_plan ORDER BY x.id DESC LIMIT 1;
     IF v_due > 0 THEN
         INSERT INTO ledger (id, tenant_id, user_id, request_id, kind, period, model, mode,
-            prompt_tokens, completion_tokens, cost_usd)
+            prompt_tokens, completion_tokens, cost_usd, terms_id)
         VALUES (gen_random_uuid(), p_tenant, NULL, v_request, 'subscription', p_period, p_plan,
-            'plan', 0, 0, v_due)
+            'plan', 0, 0, v_due, v_terms)
         ON CONFLICT (request_id, kind) DO NOTHING;
         IF FOUND THEN
             RETURN v_due;
@@ -114,8 +154,9 @@ BEGIN
 END
 $$;
 
--- Charge this month of every paid plan that was not charged yet; returns how many tenants were.
-CREATE FUNCTION charge_subscriptions() RETURNS integer
+-- Charge this month of paid plans that were not charged yet, of up to p_tenants tenants, whose
+-- questions wait meanwhile; returns how many were charged. 0: none is left.
+CREATE FUNCTION charge_subscriptions(p_tenants integer) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     v_period date := current_period();
@@ -128,7 +169,10 @@ BEGIN
         WHERE t.deleted_at IS NULL AND p.monthly_price_usd > coalesce((
             SELECT sum(l.cost_usd) FROM ledger l WHERE l.tenant_id = t.id AND l.period = v_period
               AND l.kind = 'subscription'), 0)
-        ORDER BY t.id
+          AND NOT EXISTS (    -- one whose price was raised since is charged it next month
+            SELECT FROM ledger l WHERE l.tenant_id = t.id AND l.period = v_period
+              AND l.kind = 'subscription' AND l.model = t.plan)
+        ORDER BY t.id LIMIT p_tenants
     LOOP
         PERFORM lock_quota(v_tenant, v_period);
         SELECT t.plan INTO v_plan FROM tenants t WHERE t.id = v_tenant;
@@ -156,7 +200,11 @@ BEGIN
         RETURN;
     END IF;
     PERFORM lock_quota(p_tenant, v_period);
-    SELECT t.plan INTO v_from FROM tenants t WHERE t.id = p_tenant FOR NO KEY UPDATE;
+    SELECT t.plan INTO v_from FROM tenants t
+    WHERE t.id = p_tenant AND t.deleted_at IS NULL FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
     IF v_from <> p_plan THEN
         v_charged := charge_plan(p_tenant, v_period, v_from);   -- it was active in this month
         UPDATE tenants t SET plan = p_plan WHERE t.id = p_tenant;
