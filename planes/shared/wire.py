@@ -105,8 +105,8 @@ class CitationOut(WireModel):
 class Usage(WireModel):
     """Tokens by the generator's own tokenizer."""
 
-    prompt_tokens: int = Field(ge=0)
-    completion_tokens: int = Field(ge=0)
+    prompt_tokens: int = Field(ge=0, lt=2**31)
+    completion_tokens: int = Field(ge=0, lt=2**31)
 
 
 class Meta(WireModel):

@@ -40,6 +40,18 @@ class MailThrottle:
         *_, wait_us = await self._scripts.run("rate", [key], _MAILS_PER_MINUTE)
         return math.ceil(wait_us / 1e6)
 
+    async def take(self, address: str) -> None:
+        """Count one mail, whether or not the address is anybody's.
+
+        Raises:
+            TooManyRequests: Too many mails for this address.
+            RedisUnavailable: Nothing can be counted.
+        """
+        wait_s = await self.wait_s(address)
+        if wait_s:
+            detail = f"Too many mails for this address. Try again in {wait_s} s."
+            raise TooManyRequests(detail, retry_after_s=wait_s)
+
 
 @dataclass(frozen=True, slots=True)
 class Proofs:
@@ -114,10 +126,7 @@ class RecoveryService:
             TooManyRequests: Too many mails for this address.
             Unavailable: Redis or PostgreSQL does not answer.
         """
-        wait_s = await self._mail_throttle.wait_s(occasion.address)
-        if wait_s:
-            detail = f"Too many mails for this address. Try again in {wait_s} s."
-            raise TooManyRequests(detail, retry_after_s=wait_s)
+        await self._mail_throttle.take(occasion.address)
         await self._repository.post(occasion)
 
     async def post(self, kind: MailKind, email: str) -> None:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from planes.shared.domain import new_id
+from services.gateway.auth.recovery import MailThrottle
 from services.gateway.auth.sessions import Sessions
+from services.gateway.limits.scripts import RedisScripts
 from services.gateway.tenants.audit_list import AuditList
 from services.gateway.tenants.deletion import TenantDeletionService
 from services.gateway.tenants.export import TenantExport
@@ -35,11 +37,11 @@ def assemble(
     invites_by_mail: bool,
 ) -> TenantFeature:
     """Return the feature over its stores."""
-    database = stores.database
+    database, throttle = stores.database, MailThrottle(RedisScripts(stores.redis))
     return TenantFeature(
         tenants=TenantService(database),
         members=MemberService(database, sessions),
-        invitations=InvitationService(database, new_id, by_mail=invites_by_mail),
+        invitations=InvitationService(database, new_id, throttle if invites_by_mail else None),
         audit=AuditList(database),
         export=TenantExport(database, stores.objects, new_id),
         deletions=TenantDeletionService(database, sessions, new_id),

@@ -50,8 +50,13 @@ async def has_member(connection: Connection, tenant_id: UUID, email_key: str) ->
 
 
 async def email_key_of(connection: Connection, user_id: UUID) -> str:
-    """Return the case-folded address of a user."""
-    key: str = await connection.fetchval("SELECT email_key FROM users WHERE id = $1", user_id)
+    """Return the case-folded address of a user, which stays theirs until the transaction ends.
+
+    Without the lock an account that is being deleted could still become a member.
+    """
+    key: str = await connection.fetchval(
+        "SELECT email_key FROM users WHERE id = $1 FOR KEY SHARE", user_id
+    )
     return key
 
 

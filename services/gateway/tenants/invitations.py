@@ -11,6 +11,7 @@ from planes.shared.errors import Conflict, Forbidden, NotFound, TooManyRequests
 from planes.shared.stores.postgres import Connection, Database, enter_tenant
 from services.gateway.audit import Action, AuditEvent, record
 from services.gateway.auth.models import Account, email_key
+from services.gateway.auth.recovery import MailThrottle
 from services.gateway.billing.features import Feature, require_feature
 from services.gateway.idempotency.service import Effect
 from services.gateway.mail.letters import LetterWriter
@@ -31,12 +32,15 @@ class InvitationService:
     """Makes, lists, withdraws and accepts invitations."""
 
     def __init__(
-        self, database: Database, new_id: Callable[[], UUID], *, by_mail: bool = False
+        self,
+        database: Database,
+        new_id: Callable[[], UUID],
+        mail_throttle: MailThrottle | None = None,
     ) -> None:
-        """Store the parts; `by_mail`: tokens go to the invited address, not to who invites."""
+        """Store the parts; with a throttle tokens go to the invited address, not to who invites."""
         self._database = database
         self._new_id = new_id
-        self._by_mail = by_mail
+        self._mail_throttle = mail_throttle
 
     async def invite(
         self, account: Account, email: str, role: Role, effect: Effect
@@ -48,8 +52,11 @@ class InvitationService:
         Raises:
             Forbidden: The role is above the caller's own, or the plan has no invitations.
             Conflict: The person is a member.
-            TooManyRequests: The tenant has invited too many people in the last 24 hours.
+            TooManyRequests: The tenant has invited too many people in the last 24 hours, or the
+                address gets too many mails on the word of others, whoever they are.
         """
+        if self._mail_throttle is not None:
+            await self._mail_throttle.take(email)
         tenant_id, token = account.context.tenant_id, secrets.token_urlsafe(32)
         new = NewInvitation(self._new_id(), email, email_key(email), role, _hash(token))
         async with self._database.tenant(tenant_id) as connection:
@@ -65,12 +72,12 @@ class InvitationService:
                 )
             invitation = await repository.replace(connection, account.context, new, _LIFETIME)
             await record(connection, _event(account, Action.MEMBER_INVITED, invitation))
-            if self._by_mail:
+            if self._mail_throttle is not None:
                 details = {"tenant_id": str(tenant_id), "invitation_id": str(invitation.id)}
                 await post(connection, Occasion(MailKind.INVITATION, email, details))
             answer = NewInvitationOut.of(invitation)
             await effect.record(connection, 201, answer)
-        return answer if self._by_mail else answer.model_copy(update={"token": token})
+        return answer if self._mail_throttle else answer.model_copy(update={"token": token})
 
     async def page(self, account: Account, *, before: UUID | None, limit: int) -> list[Invitation]:
         """Return open invitations, newest first."""

@@ -11,7 +11,7 @@ from planes.shared.deadlines import seconds_left
 from services.gateway.plain_deadline import PlainDeadlineMiddleware
 
 
-async def tell(scope: Scope, receive: Receive, send: Send) -> None:
+async def tell(_scope: Scope, _receive: Receive, send: Send) -> None:
     """Answer with what is left to the request and to a task that it starts."""
 
     async def later() -> float:

@@ -143,9 +143,9 @@ async def test_an_ended_key_stays_ended_when_redis_forgets(client: Client, redis
     key = await made(client, account)
     assert (await who(client, key)).status_code == 200
     await client.delete(f"/auth/api-keys/{key['id']}", headers=bearer(account))
-    async with redis_client(redis_url) as redis:
-        async for name in redis.scan_iter(f"*{{{account['user']['id']}}}*"):
-            await redis.delete(name)
+    async with redis_client(redis_url) as known:
+        async for name in known.scan_iter(f"*{{{account['user']['id']}}}*"):
+            await known.delete(name)
     assert (await who(client, key)).status_code == 401
 
 
@@ -334,9 +334,10 @@ async def test_a_key_goes_on_though_its_makers_version_changes_while_it_is_judge
 ) -> None:
     account = await client.register()
     key = await made(client, account)
-    redis, database = redis_client(redis_url), Database(database_urls["gateway"], service="test")
+    client_of_redis = redis_client(redis_url)
+    database = Database(database_urls["gateway"], service="test")
     await database.open()
-    scripts, rates = RedisScripts(redis), LocalRates(time.monotonic)
+    scripts, rates = RedisScripts(client_of_redis), LocalRates(time.monotonic)
     gate = _BusyGate(scripts, token_lifetime_s=60)
     keys = PresentedKeys(ApiKeyRepository(database), AddressRates(scripts, rates))
     tokens = AccessTokens(SigningKeys(tmp_path / "keys"), TokenRules(), new_id=new_id)
@@ -344,5 +345,5 @@ async def test_a_key_goes_on_though_its_makers_version_changes_while_it_is_judge
     caller, counted = await access.admit(key["key"], EndpointClass.REQUESTS)
     assert str(caller.context.user_id) == account["user"]["id"]
     assert counted.is_admitted
-    await redis.aclose()
+    await client_of_redis.aclose()
     await database.close()

@@ -468,4 +468,6 @@ async def test_a_plan_cannot_have_a_limit_that_cannot_be_kept(
     for kind in ("", "chat_", "upload_", "search_"):
         async with admin_database.platform() as connection:
             with pytest.raises(asyncpg.CheckViolationError):
-                await connection.execute(f"UPDATE plans SET {kind}requests_per_minute = {limit}")
+                await connection.execute(
+                    f"UPDATE plans SET {kind}requests_per_minute = {limit}"  # noqa: S608
+                )
