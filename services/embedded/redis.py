@@ -14,7 +14,8 @@ daemonize no
 dir "{folder}"
 port {port}
 requirepass {password}
-user serving on #{serving_digest} resetkeys ~cache:* resetchannels +@all -@admin -@dangerous
+user serving on #{serving_digest} resetkeys ~cache:* resetchannels +@all \
+-@admin -@dangerous -@scripting -scan -randomkey
 appendonly yes
 appendfsync everysec
 auto-aof-rewrite-min-size 16mb

@@ -67,7 +67,7 @@ async def register(
     return RegisteredOut.of_both(*registered)
 
 
-@router.post("/login", summary="Sign in", responses=problem_responses(401, 403, 404))
+@router.post("/login", summary="Sign in", responses=problem_responses(401, 404))
 async def login(
     body: LoginRequest, response: Response, client: ClientDep, auth: AuthServiceDep
 ) -> TokensOut:
@@ -79,7 +79,7 @@ async def login(
     return TokensOut.of(tokens)
 
 
-@router.post("/token", summary="Sign in (OAuth 2 form)", responses=problem_responses(401, 403))
+@router.post("/token", summary="Sign in (OAuth 2 form)", responses=problem_responses(401))
 async def token(
     form: Annotated[TokenForm, Form()],
     response: Response,

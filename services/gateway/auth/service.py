@@ -107,8 +107,8 @@ class AuthService:
         """Open a session in the wanted tenant, or else in the last used one.
 
         Raises:
-            Unauthenticated: Unknown address, wrong password or disabled account, untold which.
-            EmailNotVerified: All is right but nobody has confirmed the address: a mail is sent.
+            Unauthenticated: Unknown address, wrong password, disabled account, or an address that
+                nobody has confirmed, untold which.
             NotFound: The user is no member of that tenant.
             TooManyRequests: Too many failures before.
             Unavailable: Redis or PostgreSQL does not answer.
@@ -120,9 +120,19 @@ class AuthService:
             if found is not None:
                 reason = "disabled" if found.is_disabled else "password"
                 self._refusals.note(found.user_id, reason=reason)
-            raise Unauthenticated("The e-mail address or the password is wrong.")
-        await self.check_verified(found, email)
+            raise self._refusal()
+        try:
+            await self.check_verified(found, email)
+        except EmailNotVerified as error:  # to tell would show who registers that it was free
+            raise self._refusal() from error
         return await self.enter(found.user_id, tenant_id, client)
+
+    def _refusal(self) -> Unauthenticated:
+        """Return the one answer to every sign-in that fails."""
+        reason = "The e-mail address or the password is wrong"
+        if self._verifies_email:
+            reason += ", or the address is not confirmed yet: then a mail is on its way to it"
+        return Unauthenticated(f"{reason}.")
 
     async def check_verified(self, found: Credentials, email: str) -> None:
         """Keep people out who have not confirmed their address, where that is asked for.

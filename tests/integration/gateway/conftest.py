@@ -15,6 +15,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from services.gateway.app import create_app
+from services.gateway.limits.scripts import redis_client
 from services.gateway.settings import GatewaySettings
 from tests.integration.gateway.plane import TOKEN_SECRET, FakePlane
 
@@ -69,6 +70,13 @@ async def signed_up(url: str) -> Person:
     return Person(http, body["user"]["id"], body["tenant"]["id"])
 
 
+async def emptied(redis_url: str) -> None:
+    """Forget everything that Redis holds."""
+    redis = redis_client(redis_url)
+    await redis.flushdb()
+    await redis.aclose()
+
+
 @dataclass
 class Gateway:
     """A running gateway."""
@@ -102,7 +110,8 @@ async def gateway(
     tmp_path: Path,
     overrides: dict[str, object],
 ) -> AsyncIterator[Gateway]:
-    """A gateway on a fresh database."""
+    """A gateway on a fresh database and an empty Redis: no test uses up another's limits."""
+    await emptied(redis_url)
     async with served(plane.app()) as plane_url:
         values: dict[str, object] = {
             "database_url": database_urls["gateway"],

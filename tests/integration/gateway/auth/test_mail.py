@@ -103,9 +103,9 @@ async def test_a_new_account_signs_in_once_its_address_is_confirmed(
     assert answer.status_code == 202
     assert "token" not in answer.text
     token = await mailbox.token(email, "Confirm")
-    before = await login(http, email)
-    assert before.status_code == 403
-    assert before.json()["type"] == "urn:polyplane:problem:email-not-verified"
+    before, stranger = await login(http, email), await login(http, address())
+    assert before.status_code == stranger.status_code == 401
+    assert before.json()["detail"] == stranger.json()["detail"]
     assert await mailbox.token(email, "Confirm") != token  # the sign-in asked for another
     assert (await http.post("/auth/verify", json={"token": token})).status_code == 204
     after = await login(http, email)
