@@ -23,7 +23,7 @@ PasswordStdin = Annotated[
 
 
 def reset_password(email: Email, password_stdin: PasswordStdin = False) -> None:
-    """Give a user a new password; ends all of the user's sessions."""
+    """Give a user a new password; ends all of the user's sessions and API keys."""
     installation = running()
     password = ask_password(from_stdin=password_stdin)
 
@@ -31,7 +31,7 @@ def reset_password(email: Email, password_stdin: PasswordStdin = False) -> None:
         await identity.people.reset_password(email, password)
 
     _act(installation, reset)
-    console.print(f"{email} has a new password; all sessions ended.", markup=False)
+    console.print(f"{email} has a new password; all sessions and API keys ended.", markup=False)
 
 
 def disable_user(email: Email) -> None:

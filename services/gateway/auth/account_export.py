@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from planes.shared.domain import Role, TenantContext
+from planes.shared.domain import TenantContext
 from planes.shared.stores.postgres import Database
 from services.gateway.audit import Action, AuditEvent
 from services.gateway.auth.account_repository import memberships
@@ -39,7 +39,7 @@ class AccountExport:
             Conflict: An export of the person's data is under way.
         """
         user_id = account.context.user_id
-        lease = ExportLease(self._database, account, user_id, Role.VIEWER, self._new_id())
+        lease = ExportLease(self._database, account, user_id, self._new_id())
         event = AuditEvent(
             account.context.tenant_id, Action.USER_EXPORTED, account, subject=f"user:{user_id}"
         )

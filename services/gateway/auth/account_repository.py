@@ -31,7 +31,7 @@ async def anonymise(connection: Connection, user_id: UUID) -> Ended:
 
     The e-mail address is free for a new account afterwards.
     """
-    await connection.execute("SELECT tombstone_conversations_of($1)", user_id)
+    await connection.execute("SELECT tombstone_own_conversations()")
     await connection.execute(
         "DELETE FROM mail_outbox WHERE address IN (SELECT email FROM users WHERE id = $1)", user_id
     )

@@ -12,7 +12,7 @@ from planes.shared.errors import Conflict, Unauthenticated
 from planes.shared.stores.postgres import Connection, Database
 from services.gateway import audit
 from services.gateway.auth.models import AccessClaims, Account, ApiScope, SessionState
-from services.gateway.auth.session_repository import LIMIT_COLUMNS
+from services.gateway.auth.session_repository import LIMIT_COLUMNS, hold_version
 from services.gateway.billing.features import Feature, require_feature
 from services.gateway.limits.rates import PlanLimits
 
@@ -78,10 +78,12 @@ class ApiKeyRepository:
         Raises:
             Conflict: The caller has as many keys as anybody may have.
             Forbidden: The plan has no API keys.
+            Unauthenticated: The session's rights have ended meanwhile.
         """
         context = account.context
         async with self._database.tenant(context.tenant_id, context.user_id) as connection:
             await require_feature(connection, context.tenant_id, Feature.API_KEYS)
+            await hold_version(connection, context.user_id, account.version)
             await _check_number(connection, context)
             [row] = await connection.fetch(
                 _INSERT,

@@ -17,6 +17,17 @@ class PersonalAct:
     is_operators: bool = False
     details: Mapping[str, object] = field(default_factory=dict)
 
+    def event(self, tenant_id: UUID) -> AuditEvent:
+        """Return the act as it stands in the log of one tenant."""
+        return AuditEvent(
+            tenant_id=tenant_id,
+            action=self.action,
+            actor=None if self.is_operators else self.user_id,
+            actor_kind="operator",
+            subject=f"user:{self.user_id}",
+            details=self.details,
+        )
+
 
 async def record_in_tenant(connection: Connection, event: AuditEvent) -> None:
     """Record an event in a transaction of one user, which now sees the event's tenant too."""
@@ -30,12 +41,4 @@ async def record_everywhere(connection: Connection, act: PersonalAct) -> None:
         "SELECT tenant_id FROM memberships WHERE user_id = $1 ORDER BY tenant_id", act.user_id
     )
     for row in rows:
-        event = AuditEvent(
-            tenant_id=row["tenant_id"],
-            action=act.action,
-            actor=None if act.is_operators else act.user_id,
-            actor_kind="operator",
-            subject=f"user:{act.user_id}",
-            details=act.details,
-        )
-        await record_in_tenant(connection, event)
+        await record_in_tenant(connection, act.event(row["tenant_id"]))

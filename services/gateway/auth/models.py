@@ -8,6 +8,9 @@ from uuid import UUID
 from planes.shared.domain import Role, TenantContext
 from services.gateway.limits.rates import PlanLimits
 
+FIRST_VERSION = 1
+"""Of every new user; raised whenever tokens of theirs are to end."""
+
 
 class ApiScope(StrEnum):
     """What an API key may do, within what its maker's role allows."""
@@ -53,12 +56,16 @@ class AccessClaims:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a sign-in is checked against; no hash: the person signs in by a provider alone."""
+    """What a sign-in is checked against; no hash: the person signs in by a provider alone.
+
+    `version` is the user's: a session opens only while it is still the same.
+    """
 
     user_id: UUID
     password_hash: str | None
     is_disabled: bool
     is_verified: bool
+    version: int
 
 
 @dataclass(frozen=True, slots=True)

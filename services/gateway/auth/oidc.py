@@ -11,6 +11,7 @@ from services.gateway.auth.drafts import Drafts
 from services.gateway.auth.errors import EmailNotVerified, InvalidToken
 from services.gateway.auth.id_tokens import IdTokens
 from services.gateway.auth.models import (
+    FIRST_VERSION,
     Credentials,
     ProviderIdentity,
     Tokens,
@@ -111,7 +112,7 @@ class OidcService:
         separator = "&" if "?" in metadata.authorization_endpoint else "?"
         return f"{metadata.authorization_endpoint}{separator}{urlencode(query)}"
 
-    async def recognise(self, callback: Callback, attempt: Attempt) -> UUID:
+    async def recognise(self, callback: Callback, attempt: Attempt) -> Credentials:
         """Return the user who came back, whose account is made or linked where it is new.
 
         Raises:
@@ -128,17 +129,16 @@ class OidcService:
             found = await self._welcome(claims)
         if found.is_disabled:
             raise Unauthenticated("This account is disabled.")
-        if claims.email is not None:
-            await self._parts.auth.check_verified(found, claims.email)
-        return found.user_id
+        await self._parts.auth.check_verified(found)
+        return found
 
-    async def enter(self, user_id: UUID, wanted: UUID | None, client: Client) -> Tokens:
+    async def enter(self, found: Credentials, wanted: UUID | None, client: Client) -> Tokens:
         """Open a session of a user who was recognised."""
-        return await self._parts.auth.enter(user_id, wanted, client)
+        return await self._parts.auth.enter(found.user_id, wanted, client, version=found.version)
 
-    async def code(self, user_id: UUID, wanted: UUID | None) -> str:
+    async def code(self, found: Credentials, wanted: UUID | None) -> str:
         """Return a code that opens that session within a minute, once."""
-        return await self._parts.repository.mint_code(user_id, wanted)
+        return await self._parts.repository.mint_code(found, wanted)
 
     async def redeem(self, code: str, client: Client) -> Tokens:
         """Open the session of a code.
@@ -149,7 +149,9 @@ class OidcService:
         holder = await self._parts.repository.use_code(code)
         if holder is None:
             raise InvalidToken
-        return await self._parts.auth.enter(holder.user_id, holder.enters, client)
+        return await self._parts.auth.enter(
+            holder.user_id, holder.enters, client, version=holder.version
+        )
 
     async def _check(self, callback: Callback, attempt: Attempt) -> str:
         """Return the code of an answer to this attempt, by this provider (RFC 9207)."""
@@ -176,7 +178,8 @@ class OidcService:
         if "email" not in claims and access_token:
             more = await provider.userinfo(access_token)
             if more.get("sub") == claims["sub"]:  # Core 5.3.2: else it must not be used
-                claims = {**more, **claims}
+                claims |= {name: more.get(name) for name in ("email", "email_verified")}
+                claims.setdefault("name", more.get("name"))
         return _to_claims(claims)
 
     async def _welcome(self, claims: Claims) -> Credentials:
@@ -196,7 +199,7 @@ class OidcService:
             )
             await users.create(account, identity=claims.identity)
             user_id = account.profile.context.user_id
-            return Credentials(user_id, None, False, claims.is_email_verified)
+            return Credentials(user_id, None, False, claims.is_email_verified, FIRST_VERSION)
         if not (claims.is_email_verified and found.is_verified):
             await self._refuse_link(claims.email)
         if not found.is_disabled:

@@ -7,11 +7,13 @@ from services.gateway.audit import Action
 from services.gateway.auth.audit_trail import PersonalAct, record_everywhere
 from services.gateway.auth.models import Credentials, ProviderIdentity
 from services.gateway.auth.one_time_tokens import TokenHolder, TokenKind, mint, use
+from services.gateway.auth.session_repository import hold_version
 
 _FIND = """
 UPDATE user_identities i SET last_used_at = now() FROM users u
 WHERE i.issuer = $1 AND i.subject = $2 AND u.id = i.user_id
-RETURNING u.id, u.password_hash, u.disabled_at IS NOT NULL, u.email_verified_at IS NOT NULL
+RETURNING u.id, u.password_hash, u.disabled_at IS NOT NULL, u.email_verified_at IS NOT NULL,
+    u.version
 """
 
 
@@ -37,10 +39,15 @@ class OidcRepository:
                 )
                 await record_everywhere(connection, act)
 
-    async def mint_code(self, user_id: UUID, enters: UUID | None) -> str:
-        """Return a code that opens one session of a user within a minute."""
-        async with self._database.platform() as connection:
-            return await mint(connection, TokenKind.SIGN_IN, user_id, enters=enters)
+    async def mint_code(self, found: Credentials, enters: UUID | None) -> str:
+        """Return a code that opens one session of a user within a minute.
+
+        Raises:
+            Unauthenticated: The user has changed since being recognised.
+        """
+        async with self._database.tenant(None, found.user_id) as connection:
+            await hold_version(connection, found.user_id, found.version)
+            return await mint(connection, TokenKind.SIGN_IN, found.user_id, enters=enters)
 
     async def use_code(self, code: str) -> TokenHolder | None:
         """Use a code up; None where it is unknown, used or expired."""

@@ -108,7 +108,7 @@ async def end_oidc(
 @router.post(
     "/token",
     summary="End a sign-in by the OpenID provider",
-    responses=problem_responses(400, 404),
+    responses=problem_responses(400, 401, 404),
     dependencies=[_limited],
 )
 async def redeem_oidc_code(
@@ -123,10 +123,10 @@ async def _finish(
     request: Request, oidc: OidcSignIn, client: Client, callback: Callback
 ) -> Response:
     attempt = oidc.attempts.opened(request.cookies.get(_cookie(oidc)))
-    user_id = await oidc.service.recognise(callback, attempt)
+    found = await oidc.service.recognise(callback, attempt)
     if oidc.return_url is not None:
-        return _return(oidc.return_url, code=await oidc.service.code(user_id, attempt.wanted))
-    tokens = await oidc.service.enter(user_id, attempt.wanted, client)
+        return _return(oidc.return_url, code=await oidc.service.code(found, attempt.wanted))
+    tokens = await oidc.service.enter(found, attempt.wanted, client)
     return JSONResponse(TokensOut.of(tokens).model_dump(), headers=_NO_STORE)
 
 

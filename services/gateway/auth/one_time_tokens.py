@@ -30,19 +30,23 @@ _LIFETIMES = {
 }
 
 _USE = """
-UPDATE user_tokens t SET used_at = now()
+UPDATE user_tokens t SET used_at = now() FROM users u
 WHERE t.token_hash = $1 AND t.kind = $2 AND t.used_at IS NULL AND t.expires_at > now()
-  AND EXISTS (SELECT FROM users u WHERE u.id = t.user_id AND u.disabled_at IS NULL)
-RETURNING t.user_id, t.enters
+  AND u.id = t.user_id AND u.disabled_at IS NULL
+RETURNING t.user_id, t.enters, u.version
 """
 
 
 @dataclass(frozen=True, slots=True)
 class TokenHolder:
-    """Whom a token speaks for; `enters` is the tenant that a sign-in asked for."""
+    """Whom a token speaks for; `enters` is the tenant that a sign-in asked for.
+
+    `version` is the user's when the token was used.
+    """
 
     user_id: UUID
     enters: UUID | None
+    version: int
 
 
 async def mint(

@@ -36,7 +36,7 @@ class PeopleService:
             last = part[-1].id
 
     async def reset_password(self, email: str, new: str) -> None:
-        """Set a password; ends all sessions and every access token.
+        """Set a password; ends all sessions, access tokens and API keys.
 
         Raises:
             NotFound: Nobody has this address.

@@ -35,7 +35,9 @@ class PeopleRepository:
         """Return the user of an address."""
         async with self._database.platform() as connection:
             row = await connection.fetchrow(
-                "SELECT id, email, display_name FROM users WHERE email_key = $1", email_key
+                "SELECT id, email, display_name FROM users"
+                " WHERE email_key = $1 AND deleted_at IS NULL",
+                email_key,
             )
         return Person(*row) if row is not None else None
 
@@ -45,14 +47,15 @@ class PeopleRepository:
             rows = await connection.fetch(
                 "SELECT id, email, display_name, created_at, email_verified_at IS NOT NULL,"
                 " disabled_at IS NOT NULL FROM users"
-                " WHERE $1::uuid IS NULL OR id > $1 ORDER BY id LIMIT $2",
+                " WHERE deleted_at IS NULL AND ($1::uuid IS NULL OR id > $1)"
+                " ORDER BY id LIMIT $2",
                 last,
                 limit,
             )
         return [PersonSummary(*row) for row in rows]
 
     async def reset_password(self, user_id: UUID, new_hash: str) -> Revocation:
-        """Set a password that the operator has chosen, and end all sessions."""
+        """Set a password that the operator has chosen, and end all sessions and API keys."""
         act = PersonalAct(user_id, Action.PASSWORD_RESET, is_operators=True)
         async with self._database.tenant(None, user_id) as connection:
             return await replace_password(connection, act, new_hash)

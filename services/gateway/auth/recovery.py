@@ -20,6 +20,7 @@ from services.gateway.mail.outbox import Composer, MailKind, Occasion
 from services.gateway.mail.smtp import Letter
 
 _MAILS_PER_MINUTE = 3
+_REMINDERS_PER_MINUTE = 1
 _log = structlog.get_logger(__name__)
 
 
@@ -30,16 +31,6 @@ class MailThrottle:
         """Store the scripts."""
         self._scripts = scripts
 
-    async def wait_s(self, address: str) -> int:
-        """Count one mail, whether or not the address is anybody's; return 0 or the seconds to wait.
-
-        Raises:
-            RedisUnavailable: Nothing can be counted.
-        """
-        key = "mail:" + hashlib.sha256(email_key(address).encode()).hexdigest()
-        *_, wait_us = await self._scripts.run("rate", [key], _MAILS_PER_MINUTE)
-        return math.ceil(wait_us / 1e6)
-
     async def take(self, address: str) -> None:
         """Count one mail, whether or not the address is anybody's.
 
@@ -47,10 +38,26 @@ class MailThrottle:
             TooManyRequests: Too many mails for this address.
             RedisUnavailable: Nothing can be counted.
         """
-        wait_s = await self.wait_s(address)
+        wait_s = await self._wait_s("mail", address, _MAILS_PER_MINUTE)
         if wait_s:
             detail = f"Too many mails for this address. Try again in {wait_s} s."
             raise TooManyRequests(detail, retry_after_s=wait_s)
+
+    async def may_remind(self, address: str) -> bool:
+        """Count one mail about a sign-in, and tell whether it may be sent.
+
+        Apart from the others: else their count would tell what a sign-in met, and so whether an
+        address had been free.
+
+        Raises:
+            RedisUnavailable: Nothing can be counted.
+        """
+        return not await self._wait_s("mail-reminder", address, _REMINDERS_PER_MINUTE)
+
+    async def _wait_s(self, kind: str, address: str, per_minute: int) -> int:
+        key = f"{kind}:{hashlib.sha256(email_key(address).encode()).hexdigest()}"
+        *_, wait_us = await self._scripts.run("rate", [key], per_minute)
+        return math.ceil(wait_us / 1e6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +99,7 @@ class RecoveryService:
         await self.request(Occasion(MailKind.RESET_PASSWORD, email.strip()))
 
     async def reset_password(self, token: str, new: str) -> None:
-        """Set a new password, once per token; ends all sessions and every access token.
+        """Set a new password, once per token; ends all sessions, access tokens and API keys.
 
         Raises:
             InvalidToken: Unknown, used or expired.
@@ -130,12 +137,12 @@ class RecoveryService:
         await self._repository.post(occasion)
 
     async def post(self, kind: MailKind, email: str) -> None:
-        """Let an account's address be told something, unless it was told too much already.
+        """Let an account's address be told of a sign-in, unless it was a moment ago.
 
         Raises:
             Unavailable: Redis or PostgreSQL does not answer.
         """
-        if not await self._mail_throttle.wait_s(email):
+        if await self._mail_throttle.may_remind(email):
             await self._repository.post(Occasion(kind, email))
 
     async def forget_expired(self) -> None:
@@ -168,7 +175,8 @@ class RecoveryLetters:
         return self._writer.password_reset(*minted) if minted else None
 
     async def _account_exists(self, occasion: Occasion) -> Letter | None:
-        return self._writer.account_exists(occasion.address)
+        address = await self._repository.stored_address(email_key(occasion.address))
+        return self._writer.account_exists(address) if address else None
 
     async def _mint(self, kind: TokenKind, occasion: Occasion) -> tuple[str, str] | None:
         return await self._repository.mint(kind, email_key(occasion.address))

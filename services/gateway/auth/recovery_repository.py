@@ -5,7 +5,7 @@ from uuid import UUID
 
 from planes.shared.stores.postgres import Connection, Database
 from services.gateway.audit import Action
-from services.gateway.auth.audit_trail import PersonalAct, record_everywhere
+from services.gateway.auth.audit_trail import PersonalAct, record_everywhere, record_in_tenant
 from services.gateway.auth.models import Person
 from services.gateway.auth.one_time_tokens import TokenKind, mint, stored, use, void
 from services.gateway.limits.revocations import Revocation
@@ -24,10 +24,9 @@ UPDATE users SET password_hash = $2, version = version + 1,
 WHERE id = $1 RETURNING version
 """
 
-_END_KEYS_OF_UNVERIFIED = """
-UPDATE api_keys k SET ended_at = now() FROM users u
-WHERE k.user_id = $1 AND k.ended_at IS NULL AND u.id = k.user_id AND u.email_verified_at IS NULL
-RETURNING k.id
+_END_KEYS = """
+UPDATE api_keys SET ended_at = now() WHERE user_id = $1 AND ended_at IS NULL
+RETURNING id, tenant_id, prefix
 """
 
 _END_SESSIONS = """
@@ -64,6 +63,14 @@ class RecoveryRepository:
                 return None
             return row["email"], await mint(connection, kind, row["id"])
 
+    async def stored_address(self, email_key: str) -> str | None:
+        """Return an account's address as it was registered: that mailbox is its owner's."""
+        async with self._database.platform() as connection:
+            address: str | None = await connection.fetchval(
+                "SELECT email FROM users WHERE email_key = $1", email_key
+            )
+        return address
+
     async def verify(self, token: str) -> bool:
         """Note that a token's user reads mail at the account's address; False: it is not valid."""
         async with self._database.platform() as connection:
@@ -90,21 +97,20 @@ class RecoveryRepository:
         """Use a token up for a new password; None where another use of it was faster.
 
         Who can read the mail owns the address: it counts as verified. Identities that somebody
-        linked and API keys that somebody made before that are not this person's, and go.
+        linked before that are not this person's, and go.
         """
         async with self._database.tenant(None, user_id) as connection:
             await connection.execute("SELECT FROM users WHERE id = $1 FOR UPDATE", user_id)
             if await use(connection, TokenKind.RESET_PASSWORD, token) is None:
                 return None
-            await connection.execute(
+            removed = await connection.fetch(
                 "DELETE FROM user_identities i USING users u WHERE i.user_id = $1"
-                " AND u.id = i.user_id AND u.email_verified_at IS NULL",
+                " AND u.id = i.user_id AND u.email_verified_at IS NULL RETURNING i.issuer",
                 user_id,
             )
-            keys = await connection.fetch(_END_KEYS_OF_UNVERIFIED, user_id)
-            act = PersonalAct(user_id, Action.PASSWORD_RESET, details={"ended_api_keys": len(keys)})
-            done = await replace_password(connection, act, new_hash)
-        return replace(done, session_ids=done.session_ids | {row["id"] for row in keys})
+            details = {"removed_identities": len(removed)}
+            act = PersonalAct(user_id, Action.PASSWORD_RESET, details=details)
+            return await replace_password(connection, act, new_hash)
 
     async def forget_expired(self) -> None:
         """Delete tokens that nobody can use any more."""
@@ -113,18 +119,34 @@ class RecoveryRepository:
 
 
 async def replace_password(connection: Connection, act: PersonalAct, new_hash: str) -> Revocation:
-    """Set a new hash, end all sessions and void other proofs, in a transaction of the user."""
+    """Set a new hash, end all sessions and API keys and void other proofs.
+
+    In a transaction of the user. Whoever held the account before may have made the keys.
+    """
     is_proof = not act.is_operators
     version = await connection.fetchval(_RESET, act.user_id, new_hash, is_proof)
     sessions = await end_sessions(connection, act.user_id, reason="password-reset")
+    keys = await _end_keys(connection, act)
     await record_everywhere(connection, act)
-    return Revocation(act.user_id, sessions, version)
+    return Revocation(act.user_id, sessions | keys, version)
 
 
 async def end_sessions(connection: Connection, user_id: UUID, *, reason: str) -> frozenset[UUID]:
     """End all sessions of a user and void what could open new ones; return the sessions."""
     rows = await connection.fetch(_END_SESSIONS, user_id, reason)
     await void(connection, user_id)
+    return frozenset(row["id"] for row in rows)
+
+
+async def _end_keys(connection: Connection, act: PersonalAct) -> frozenset[UUID]:
+    """End all API keys of an act's user, each in the audit log of its tenant; return them."""
+    rows = await connection.fetch(_END_KEYS, act.user_id)
+    for row in rows:
+        event = act.event(row["tenant_id"])
+        details = {"prefix": row["prefix"], "reason": "password-reset"}
+        subject = f"api-key:{row['id']}"
+        ended = replace(event, action=Action.API_KEY_ENDED, subject=subject, details=details)
+        await record_in_tenant(connection, ended)
     return frozenset(row["id"] for row in rows)
 
 

@@ -55,7 +55,7 @@ async def forgot_password(body: ForgotPasswordRequest, recovery: RecoveryService
     dependencies=[_limited],
 )
 async def reset_password(body: ResetPasswordRequest, recovery: RecoveryServiceDep) -> None:
-    """Replace the password by the token of a mail; ends every session and access token."""
+    """Replace the password by the token of a mail; ends every session, access token and API key."""
     await recovery.reset_password(
         body.token.get_secret_value(), body.new_password.get_secret_value()
     )

@@ -51,7 +51,8 @@ class RegistrationLetters:
         except Conflict:
             found = await self._users.credentials_of_email(account.email_key)
             if found is None or found.user_id != account.profile.context.user_id:
-                return self._writer.account_exists(occasion.address)
+                address = await self._tokens.stored_address(account.email_key)
+                return self._writer.account_exists(address) if address else None
         minted = await self._tokens.mint(TokenKind.VERIFY_EMAIL, account.email_key)
         return self._writer.verification(*minted) if minted else None
 

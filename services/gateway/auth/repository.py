@@ -23,7 +23,7 @@ from services.gateway.auth.session_repository import insert_session
 
 _CREDENTIALS = """
 SELECT id, password_hash, disabled_at IS NOT NULL AS is_disabled,
-       email_verified_at IS NOT NULL AS is_verified
+       email_verified_at IS NOT NULL AS is_verified, version
 FROM users"""
 
 _LAST_TENANT = """
@@ -100,14 +100,19 @@ class UserRepository:
             tenant_id: UUID | None = await connection.fetchval(_LAST_TENANT, user_id, wanted)
         return tenant_id
 
-    async def enter_new_tenant(self, profile: Profile) -> UUID:
+    async def enter_new_tenant(self, profile: Profile) -> UUID | None:
         """Give a user without any tenant one to own, or return the last used of those there are.
 
-        Parallel calls make one.
+        Parallel calls make one. None where the account was disabled or deleted meanwhile.
         """
         context = profile.context
         async with self._database.tenant(context.tenant_id, context.user_id) as connection:
-            await connection.execute("SELECT FROM users WHERE id = $1 FOR UPDATE", context.user_id)
+            is_let_in = await connection.fetchval(
+                "SELECT true FROM users WHERE id = $1 AND disabled_at IS NULL FOR UPDATE",
+                context.user_id,
+            )
+            if not is_let_in:
+                return None
             found: UUID | None = await connection.fetchval(_LAST_TENANT, context.user_id, None)
             if found is None:
                 await _insert_tenant(connection, profile)

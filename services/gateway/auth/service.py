@@ -122,10 +122,11 @@ class AuthService:
                 self._refusals.note(found.user_id, reason=reason)
             raise self._refusal()
         try:
-            await self.check_verified(found, email)
+            await self.check_verified(found)
         except EmailNotVerified as error:  # to tell would show who registers that it was free
-            raise self._refusal() from error
-        return await self.enter(found.user_id, tenant_id, client)
+            raise self._refusal() from error  # nor is the attempt forgiven: that could be counted
+        await self._throttle.succeed(key, client.address)
+        return await self.enter(found.user_id, tenant_id, client, version=found.version)
 
     def _refusal(self) -> Unauthenticated:
         """Return the one answer to every sign-in that fails."""
@@ -134,24 +135,30 @@ class AuthService:
             reason += ", or the address is not confirmed yet: then a mail is on its way to it"
         return Unauthenticated(f"{reason}.")
 
-    async def check_verified(self, found: Credentials, email: str) -> None:
+    async def check_verified(self, found: Credentials) -> None:
         """Keep people out who have not confirmed their address, where that is asked for.
 
         Raises:
-            EmailNotVerified: A mail is on its way, unless there were some a moment ago.
+            EmailNotVerified: A mail is on its way to it, unless there was one a moment ago.
         """
         if self._verifies_email and not found.is_verified:
             self._refusals.note(found.user_id, reason="email-not-verified")
-            await self._recovery.post(MailKind.VERIFY_EMAIL, email.strip())
+            person = await self._users.person(found.user_id)
+            if person is not None:
+                await self._recovery.post(MailKind.VERIFY_EMAIL, person.email)
             raise EmailNotVerified
 
-    async def enter(self, user_id: UUID, wanted: UUID | None, client: Client) -> Tokens:
+    async def enter(
+        self, user_id: UUID, wanted: UUID | None, client: Client, *, version: int
+    ) -> Tokens:
         """Open a session of somebody who was recognised, in the wanted or the last used tenant.
 
-        Who belongs to no tenant any more gets a new one.
+        Who belongs to no tenant any more gets a new one. `version` is the user's from before the
+        proof was checked: whatever has ended the user's sessions since ends this one too.
 
         Raises:
             NotFound: The user is no member of the wanted tenant.
+            Unauthenticated: The user has changed since being recognised.
         """
         tenant_id = await self._users.tenant_to_enter(user_id, wanted)
         if tenant_id is None and wanted is None:
@@ -159,7 +166,7 @@ class AuthService:
         if tenant_id is None:
             raise NotFound("You are not a member of such a tenant.")
         context = TenantContext(tenant_id=tenant_id, user_id=user_id)
-        return await self._sessions.open(context, client.user_agent)
+        return await self._sessions.open(context, client.user_agent, version=version)
 
     async def change_password(
         self, account: Account, *, current: str, new: str, client: Client
@@ -196,6 +203,7 @@ class AuthService:
         is_right = await self._is_right(password, found, key, client)
         if found is None or found.password_hash is None or not is_right:
             raise Forbidden("The current password is wrong.")
+        await self._throttle.succeed(key, client.address)
         return found.password_hash
 
     async def has_password(self, account: Account) -> bool:
@@ -217,7 +225,10 @@ class AuthService:
     async def _is_right(
         self, password: str, found: Credentials | None, key: str, client: Client
     ) -> bool:
-        """Tell whether the password opens the account, at the same cost whatever the answer."""
+        """Tell whether the password opens the account, at the same cost whatever the answer.
+
+        The attempt counts as a failure until the throttle is told that it was none.
+        """
         await self._throttle.begin(key, client.address)
         try:
             stored = found.password_hash if found is not None else None
@@ -225,10 +236,7 @@ class AuthService:
         except Unavailable:
             await self._throttle.cancel(key, client.address)
             raise
-        if found is None or not is_same or found.is_disabled:
-            return False
-        await self._throttle.succeed(key, client.address)
-        return True
+        return found is not None and is_same and not found.is_disabled
 
     async def _new_workspace(self, user_id: UUID) -> UUID | None:
         person = await self._users.person(user_id)

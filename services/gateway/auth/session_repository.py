@@ -9,6 +9,7 @@ from uuid import UUID
 import asyncpg
 
 from planes.shared.domain import Role, TenantContext
+from planes.shared.errors import NotFound, Unauthenticated
 from planes.shared.stores.postgres import Connection, Database
 from services.gateway.audit import Action, AuditEvent
 from services.gateway.auth.audit_trail import record_in_tenant
@@ -70,16 +71,27 @@ class SessionRepository:
         """Store the database."""
         self._database = database
 
-    async def open(self, session: NewSession) -> None:
-        """Open a session and note that its user was last in this tenant."""
+    async def open(self, session: NewSession, *, version: int) -> None:
+        """Open a session and note that its user was last in this tenant.
+
+        Whoever ends the user's sessions, the membership or the tenant meanwhile waits and sees it.
+
+        Raises:
+            Unauthenticated: The user's version is another one.
+            NotFound: The user is no member.
+        """
         context = session.context
         async with self._database.tenant(context.tenant_id, context.user_id) as connection:
-            await insert_session(connection, session)
-            await connection.execute(
-                "UPDATE memberships SET last_used_at = now() WHERE user_id = $1 AND tenant_id = $2",
+            await hold_version(connection, context.user_id, version)
+            is_member = await connection.fetchval(
+                "UPDATE memberships SET last_used_at = now() WHERE user_id = $1 AND tenant_id = $2"
+                " RETURNING true",
                 context.user_id,
                 context.tenant_id,
             )
+            if not is_member:
+                raise NotFound("You are not a member of such a tenant.")
+            await insert_session(connection, session)
 
     async def state(self, user_id: UUID, session_id: UUID) -> SessionState | None:
         """Return how a session stands; None where it or its user's membership is gone."""
@@ -90,8 +102,7 @@ class SessionRepository:
     async def standings(self, ids: Collection[UUID]) -> dict[UUID, tuple[int, Role]]:
         """Return which of these sessions and API keys are alive, with version and role of each."""
         async with self._database.platform() as connection:
-            rows = await connection.fetch("SELECT * FROM session_standings($1)", list(ids))
-        return {row["id"]: (row["version"], Role(row["role"])) for row in rows}
+            return await standings(connection, ids)
 
     async def owner(self, token_hash: bytes) -> UUID | None:
         """Return the user of a refresh token, used or not."""
@@ -158,6 +169,30 @@ class SessionRepository:
                 REFRESH_LIFETIME,
             )
         return [SessionSummary(*row) for row in rows]
+
+
+async def standings(connection: Connection, ids: Collection[UUID]) -> dict[UUID, tuple[int, Role]]:
+    """As `SessionRepository.standings`, on a connection of the caller's."""
+    rows = await connection.fetch("SELECT * FROM session_standings($1)", list(ids))
+    return {row["id"]: (row["version"], Role(row["role"])) for row in rows}
+
+
+async def hold_version(connection: Connection, user_id: UUID, version: int) -> None:
+    """Keep a user's version as it was when they were recognised until the transaction ends.
+
+    New passwords, new roles, disabling and deletion raise it and then end what there is: with this
+    lock they either refuse what is being opened here, or see it and end it.
+
+    Raises:
+        Unauthenticated: It is another one already, or the account is disabled.
+    """
+    is_same = await connection.fetchval(
+        "SELECT true FROM users WHERE id = $1 AND version = $2 AND disabled_at IS NULL FOR SHARE",
+        user_id,
+        version,
+    )
+    if not is_same:
+        raise Unauthenticated("The rights of this account have changed just now. Sign in again.")
 
 
 async def insert_session(connection: Connection, session: NewSession) -> None:

@@ -47,10 +47,15 @@ class Sessions:
         session = NewSession(self._new_id(), context, shown, self._refresh.stored(token))
         return session, token
 
-    async def open(self, context: TenantContext, user_agent: str) -> Tokens:
-        """Open a session of a member in a tenant."""
+    async def open(self, context: TenantContext, user_agent: str, *, version: int) -> Tokens:
+        """Open a session of a member in a tenant, while the user's version is still `version`.
+
+        Raises:
+            Unauthenticated: What the user was recognised by has ended meanwhile.
+            NotFound: The user is no member of that tenant any more.
+        """
         session, token = self.draft(context, user_agent)
-        await self._repository.open(session)
+        await self._repository.open(session, version=version)
         return await self.tokens(session, token)
 
     async def tokens(self, session: NewSession, refresh_token: str) -> Tokens:

@@ -20,4 +20,5 @@ async def post_switch(
 ) -> TokensOut:
     """Open a session in another tenant that the caller belongs to; this session goes on too."""
     response.headers["cache-control"] = "no-store"
-    return TokensOut.of(await auth.enter(account.context.user_id, body.tenant_id, client))
+    user_id, version = account.context.user_id, account.version
+    return TokensOut.of(await auth.enter(user_id, body.tenant_id, client, version=version))

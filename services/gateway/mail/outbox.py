@@ -43,7 +43,7 @@ class MailKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
-    """Why somebody gets a mail; `details` hold no secrets."""
+    """Why somebody gets a mail; `details` hold no secrets, but hashes of passwords."""
 
     kind: MailKind
     address: str

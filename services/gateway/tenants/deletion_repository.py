@@ -7,6 +7,7 @@ import asyncpg
 
 from planes.shared.domain import TenantContext
 from planes.shared.stores.postgres import Connection
+from services.gateway.tenants import member_repository as members
 from services.gateway.tenants.models import Ended
 
 _TOMBSTONE_DOCUMENTS = """
@@ -42,6 +43,7 @@ async def tombstone(connection: Connection, tenant_id: UUID) -> tuple[list[Ended
     Returns:
         What each member lost, and how many rows were removed, by table.
     """
+    await members.lock_all(connection, tenant_id)
     ended = await connection.fetch("SELECT * FROM tenant_sessions($1)", tenant_id)
     await connection.execute(
         "UPDATE tenants SET deleted_at = now(), name = '' WHERE id = $1", tenant_id

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from planes.shared.domain import Role, original_key, text_key
+from planes.shared.domain import original_key, text_key
 from planes.shared.errors import Unavailable
 from planes.shared.stores.objects import FolderObjects
 from planes.shared.stores.postgres import Database
@@ -36,7 +36,7 @@ class TenantExport:
             Conflict: An export of the tenant is under way.
         """
         tenant_id = account.context.tenant_id
-        lease = ExportLease(self._database, account, tenant_id, Role.OWNER, self._new_id())
+        lease = ExportLease(self._database, account, tenant_id, self._new_id())
         event = AuditEvent(
             tenant_id, Action.TENANT_EXPORTED, account, subject=f"tenant:{tenant_id}"
         )

@@ -60,6 +60,17 @@ async def email_key_of(connection: Connection, user_id: UUID) -> str:
     return key
 
 
+async def inviter_role(connection: Connection, invitation: Invitation) -> Role | None:
+    """Return the role of whoever made an invitation; None for who has left or is disabled."""
+    role = await connection.fetchval(
+        "SELECT m.role FROM memberships m JOIN users u ON u.id = m.user_id"
+        " WHERE m.tenant_id = $1 AND m.user_id = $2 AND u.disabled_at IS NULL",
+        invitation.tenant_id,
+        invitation.invited_by,
+    )
+    return Role(role) if role is not None else None
+
+
 async def replace(
     connection: Connection, context: TenantContext, new: NewInvitation, lifetime: timedelta
 ) -> Invitation:

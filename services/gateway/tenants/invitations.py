@@ -149,7 +149,7 @@ async def _accept(
     user_id = account.context.user_id
     if await repository.email_key_of(connection, user_id) != invited:
         raise Forbidden("This invitation is for another person.")
-    inviter = await members.role_of(connection, tenant_id, invitation.invited_by)
+    inviter = await repository.inviter_role(connection, invitation)
     if inviter is None or not _may_invite(inviter, invitation.role):
         raise _unknown()
     if not await members.insert(connection, tenant_id, user_id, invitation.role):

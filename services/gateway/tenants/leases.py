@@ -1,20 +1,18 @@
 """One export at a time, by a lease that its gateway keeps renewing."""
 
 import time
-from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
-from planes.shared.domain import Role
 from planes.shared.errors import Conflict, Forbidden
 from planes.shared.stores.postgres import Database
 from services.gateway.audit import Action, AuditEvent, record
 from services.gateway.auth.models import Account
+from services.gateway.auth.session_repository import standings
 from services.gateway.billing.features import Feature, require_feature
-from services.gateway.tenants import member_repository as members
 
 _LIFETIME = timedelta(seconds=60)
-_RENEWED_AFTER_S = 5.0
+_CHECKED_AFTER_S = 0.5
 
 _TAKE = """
 INSERT INTO exports AS e (tenant_id, subject_id, holder, lease_until)
@@ -31,10 +29,10 @@ WHERE tenant_id = $1 AND subject_id = $2 AND holder = $3 RETURNING holder
 
 
 class ExportLease:
-    """The right to export one subject's data, as long as the caller keeps the role."""
+    """The right to export one subject's data, as long as the caller's session and role last."""
 
     def __init__(
-        self, database: Database, account: Account, subject_id: UUID, role: Role, holder: UUID
+        self, database: Database, account: Account, subject_id: UUID, holder: UUID
     ) -> None:
         """Store the parts.
 
@@ -42,14 +40,11 @@ class ExportLease:
             database: Where leases stand.
             account: Who exports.
             subject_id: The tenant or the person whose data it is.
-            role: The lowest role that may.
             holder: The id of this export.
         """
         self._database = database
         self._account = account
         self._key = (account.context.tenant_id, subject_id, holder)
-        self._role = role
-        self._clock: Callable[[], float] = time.monotonic
         self._kept_at = 0.0
 
     async def take(self, event: AuditEvent) -> None:
@@ -69,23 +64,23 @@ class ExportLease:
                     retry_after_s=60,
                 )
             await record(connection, event)
-        self._kept_at = self._clock()
+        self._kept_at = time.monotonic()
 
     async def keep(self) -> None:
         """Renew the lease where it is time to.
 
         Raises:
-            Forbidden: The caller has lost the right, or a stalled export its lease.
+            Forbidden: The caller's session or role has ended, or a stalled export's lease.
         """
-        if self._clock() - self._kept_at < _RENEWED_AFTER_S:
+        if time.monotonic() - self._kept_at < _CHECKED_AFTER_S:
             return
-        context = self._account.context
-        async with self._database.tenant(context.tenant_id) as connection:
-            role = await members.role_of(connection, context.tenant_id, context.user_id)
+        account = self._account
+        async with self._database.tenant(account.context.tenant_id) as connection:
+            found = await standings(connection, [account.session_id])
             kept = await connection.fetchval(_KEEP, *self._key, _LIFETIME)
-        if kept is None or role is None or role.rank < self._role.rank:
+        if kept is None or found.get(account.session_id) != (account.version, account.role):
             raise Forbidden("The right to this export has ended.")
-        self._kept_at = self._clock()
+        self._kept_at = time.monotonic()
 
     async def drop(self) -> None:
         """End the lease, so that the next export may begin at once."""

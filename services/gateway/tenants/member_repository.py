@@ -54,6 +54,13 @@ async def find(connection: Connection, tenant_id: UUID, user_id: UUID) -> Member
     return _to_member(row)
 
 
+async def lock_all(connection: Connection, tenant_id: UUID) -> None:
+    """Wait for sessions and API keys that are being made; others wait until the end."""
+    await connection.execute(
+        "SELECT FROM memberships WHERE tenant_id = $1 ORDER BY user_id FOR UPDATE", tenant_id
+    )
+
+
 async def role_of(connection: Connection, tenant_id: UUID, user_id: UUID) -> Role | None:
     """Return a person's role in a tenant now, whatever their token says."""
     role = await connection.fetchval(
@@ -86,17 +93,19 @@ async def insert(connection: Connection, tenant_id: UUID, user_id: UUID, role: R
 
 async def set_role(connection: Connection, tenant_id: UUID, user_id: UUID, role: Role) -> Ended:
     """Give a member another role and void every access token that says the old one."""
+    version = await _raise_version(connection, user_id)
     await connection.execute(
         "UPDATE memberships SET role = $3 WHERE tenant_id = $1 AND user_id = $2",
         tenant_id,
         user_id,
         role,
     )
-    return Ended(user_id, (), await _raise_version(connection, user_id))
+    return Ended(user_id, (), version)
 
 
 async def remove(connection: Connection, tenant_id: UUID, user_id: UUID) -> Ended:
     """Take a member out: the membership, the sessions in this tenant, the API keys."""
+    version = await _raise_version(connection, user_id)
     keys = await connection.fetch(
         "SELECT id FROM api_keys WHERE tenant_id = $1 AND user_id = $2", tenant_id, user_id
     )
@@ -109,11 +118,15 @@ async def remove(connection: Connection, tenant_id: UUID, user_id: UUID) -> Ende
         tenant_id,
         user_id,
     )
-    version = await _raise_version(connection, user_id)
     return Ended(user_id, tuple(row["id"] for row in [*ended, *keys]), version)
 
 
 async def _raise_version(connection: Connection, user_id: UUID) -> int:
+    """Void a user's access tokens.
+
+    Before all else: it waits for sessions and keys that are being made, which are seen afterwards;
+    and users are locked before memberships everywhere, so that nobody waits in a circle.
+    """
     version: int = await connection.fetchval(
         "UPDATE users SET version = version + 1 WHERE id = $1 RETURNING version", user_id
     )

@@ -5,7 +5,7 @@ from uuid import UUID
 from fastapi import APIRouter
 
 from planes.shared.domain import Role
-from services.gateway.auth.dependencies import SignedIn, TenantAdmin, TenantReader
+from services.gateway.auth.dependencies import Remover, TenantAdmin, TenantReader
 from services.gateway.dependencies import MemberServiceDep
 from services.gateway.pagination import Cursor, Limit, decode_id, encode_id
 from services.gateway.problems import problem_responses
@@ -35,8 +35,8 @@ async def patch_member(
 ) -> MemberOut:
     """Give a member another role, within a second everywhere.
 
-    Admins change everybody but owners; only owners make and unmake owners. The last owner stays
-    one: 409.
+    Admins change everybody but owners; only owners make and unmake owners, and not by API keys.
+    The last owner stays one: 409.
     """
     return MemberOut.of(await members.change_role(account, user_id, body.role), with_email=True)
 
@@ -47,9 +47,10 @@ async def patch_member(
     summary="Remove a member, or leave",
     responses=problem_responses(401, 403, 404, 409),
 )
-async def delete_member(user_id: UUID, account: SignedIn, members: MemberServiceDep) -> None:
+async def delete_member(user_id: UUID, account: Remover, members: MemberServiceDep) -> None:
     """End a membership with its sessions and API keys: your own, or as an admin somebody else's.
 
-    Documents stay with the tenant. The last owner cannot leave: 409.
+    Documents stay with the tenant. The last owner cannot leave: 409. An API key removes whom an
+    admin may, whoever made it.
     """
     await members.remove(account, user_id)

@@ -62,14 +62,15 @@ class MemberService:
 
         Raises:
             NotFound: There is no such member.
-            Forbidden: The caller is neither that member nor of sufficient rank.
+            Forbidden: The caller is neither that member nor of sufficient rank; for a key, whose
+                holder is unknown, being its maker's does not count.
             Conflict: Nobody else is an owner.
         """
         tenant_id = account.context.tenant_id
         async with self._database.tenant(tenant_id) as connection:
             await repository.lock(connection, tenant_id)
             member = await repository.find(connection, tenant_id, user_id)
-            is_leaving = user_id == account.context.user_id
+            is_leaving = user_id == account.context.user_id and not account.is_api_key
             if not is_leaving:
                 _check_rank(await rank_role(connection, account), member.role, Role.VIEWER)
             await _keep_an_owner(connection, tenant_id, member)

@@ -139,7 +139,7 @@ async def test_registering_a_known_address_answers_as_for_a_new_one(
     body = {"email": email.upper(), "password": "somebody else knows this one"}
     again = await http.post("/auth/register", json=body)
     assert (again.status_code, again.json()) == (first.status_code, first.json())
-    letter = await mailbox.letter(email.upper(), "You already have an account")
+    letter = await mailbox.letter(email, "You already have an account")  # that mailbox is known
     assert "token" not in letter.get_content()
     assert (await login(http, email, body["password"])).status_code == 401
 
@@ -155,6 +155,30 @@ async def test_parallel_registrations_of_one_address_leave_one_account(
         await mailbox.letter(email)
     async with opened(database_urls["admin"]) as connection:
         assert await connection.fetchval("SELECT count(*) FROM users") == 1
+
+
+@VERIFICATION
+async def test_how_sign_ins_are_counted_does_not_tell_that_an_address_was_free(
+    http: httpx.AsyncClient, mailbox: Mailbox
+) -> None:
+    email = address()
+    await register(http, email)
+    await mailbox.letter(email)
+    codes = [(await login(http, email)).status_code for _ in range(11)]
+    assert codes == [401] * 10 + [429]  # as for the wrong password of a taken address
+
+
+@VERIFICATION
+async def test_how_mails_are_counted_does_not_tell_that_an_address_was_free(
+    http: httpx.AsyncClient, mailbox: Mailbox
+) -> None:
+    email = address()
+    await register(http, email)
+    await mailbox.letter(email)
+    for _ in range(3):
+        await login(http, email)  # right, and so a mail is due
+    codes = [(await forgot(http, email)).status_code for _ in range(3)]
+    assert codes == [202, 202, 429]
 
 
 async def test_a_forgotten_password_is_replaced_once(

@@ -20,6 +20,7 @@ from planes.shared.stores.postgres import Database
 from services.gateway.app import create_app
 from services.gateway.settings import GatewaySettings
 from tests.conftest import free_port
+from tests.integration.gateway.auth.mailbox import Mailbox, open_mailbox
 from tests.integration.gateway.auth.provider import CLIENT_ID, CLIENT_SECRET, BentProvider
 from tests.integration.gateway.conftest import PASSWORD, Gateway, served
 
@@ -373,6 +374,53 @@ async def test_an_account_is_linked_when_both_sides_know_the_address(
             "SELECT details FROM audit_log WHERE action = 'user.identity-linked'"
         )
     assert [row["details"] for row in rows] == [{"issuer": provider.issuer}]
+
+
+class TestVerification:
+    """Where addresses are to be confirmed."""
+
+    @pytest.fixture
+    async def mailbox(self) -> AsyncIterator[Mailbox]:
+        async with open_mailbox() as mailbox:
+            yield mailbox
+
+    @pytest.fixture
+    def overrides(self, provider: BentProvider, mailbox: Mailbox) -> dict[str, object]:
+        return {
+            "oidc_issuer": provider.issuer,
+            "oidc_client_id": CLIENT_ID,
+            "oidc_client_secret": CLIENT_SECRET,
+            "public_url": "http://127.0.0.1:8000",
+            "smtp_host": "127.0.0.1",
+            "smtp_port": mailbox.port,
+            "smtp_tls": "none",
+            "mail_from": "Polyplane <noreply@polyplane.example>",
+            "email_verification": True,
+        }
+
+    @pytest.mark.parametrize("later", [None, "eve@example.com"])
+    async def test_what_the_provider_says_later_confirms_no_address(
+        self, later: str | None, http: httpx.AsyncClient, provider: BentProvider, mailbox: Mailbox
+    ) -> None:
+        provider.claims = {"email_verified": False}
+        assert (await sign_in(http, provider)).status_code == 403
+        token = await mailbox.token("ada@example.com", "Confirm")
+        provider.claims = {"email": later, "email_verified": None}
+        provider.userinfo = {"sub": "ada"}
+        assert (await sign_in(http, provider)).status_code == 403
+        assert (await http.post("/auth/verify", json={"token": token})).status_code == 204
+        answer = await sign_in(http, provider)
+        assert (await me(http, answer.json()))["user"]["email"] == "ada@example.com"
+
+
+async def test_a_proof_of_one_address_is_none_of_another(
+    http: httpx.AsyncClient, provider: BentProvider, database: Database
+) -> None:
+    await register(http, "ada@example.com")
+    await _confirm_everybody(database)
+    provider.claims = {"email": None, "email_verified": True}
+    provider.userinfo = {"sub": "ada", "email": "ada@example.com"}
+    assert (await sign_in(http, provider)).status_code == 409
 
 
 async def _confirm_everybody(database: Database) -> None:

@@ -94,10 +94,14 @@ async def test_a_disabled_person_is_out_at_once_and_may_be_let_in_again(
 
 
 @pytest.mark.usefixtures("installed")
-async def test_a_password_set_by_the_operator_ends_all_sessions(
+async def test_a_password_set_by_the_operator_ends_all_sessions_and_keys(
     client: Client, admin_database: Database
 ) -> None:
     account = await client.register()
+    body = {"name": "a program", "scopes": ["search"]}
+    made = await client.post("/auth/api-keys", json=body, headers=bearer(account))
+    program = {"authorization": f"Bearer {made.json()['key']}"}
+    assert (await client.get("/auth/me", headers=program)).status_code == 200
     words = ("reset-password", "--email", "ada@example.com", "--password-stdin")
     weak = await admin(*words, given="password" * 3)
     assert weak.exit_code == 1
@@ -105,13 +109,30 @@ async def test_a_password_set_by_the_operator_ends_all_sessions(
     done = await admin(*words, given=NEW_PASSWORD + "\n")
     assert done.exit_code == 0, done.output
     assert NEW_PASSWORD not in done.output
-    assert (await client.get("/auth/me", headers=bearer(account))).status_code == 401
+    for caller in (bearer(account), program):
+        assert (await client.get("/auth/me", headers=caller)).status_code == 401
+    assert await actions(admin_database, "api-key.ended") == [("api-key.ended", "operator")]
     assert (await client.refresh(account["refresh_token"])).status_code == 401
     assert (await client.login()).status_code == 401
     assert (await client.login(password=NEW_PASSWORD)).status_code == 200
     assert await actions(admin_database, "user.password-reset") == [
         ("user.password-reset", "operator")
     ]
+
+
+@pytest.mark.usefixtures("installed")
+async def test_a_deleted_account_is_nobody_to_the_operator(
+    client: Client, admin_database: Database
+) -> None:
+    user_id = (await client.register())["user"]["id"]
+    async with admin_database.platform() as connection:
+        await connection.execute(
+            "UPDATE users SET email = '', email_key = 'deleted:' || id, password_hash = NULL,"
+            " disabled_at = now(), deleted_at = now()"
+        )
+    assert user_id not in (await admin("list-users")).output
+    enabled = await admin("enable-user", "--email", f"deleted:{user_id}")
+    assert enabled.exit_code == 1, enabled.output
 
 
 @pytest.mark.usefixtures("installed")

@@ -94,7 +94,10 @@ class World:
         """Open a session and return its access token."""
         identity: Identity = self.app.state.identity
         context = TenantContext(tenant_id=member.tenant_id, user_id=member.user_id)
-        return (await identity.sessions.open(context, "test")).access_token
+        version = await self.database.fetchval(
+            "SELECT version FROM users WHERE id = $1", member.user_id
+        )
+        return (await identity.sessions.open(context, "test", version=version)).access_token
 
     def client(self, token: str | None = None) -> httpx.AsyncClient:
         """Return a client with these credentials, or with none."""

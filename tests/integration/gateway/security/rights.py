@@ -100,7 +100,7 @@ TABLE: dict[str, Expected] = {
     "PATCH /tenant/members/{user_id}": Expected(
         ADMIN, ApiScope.TENANT_WRITE, body={"role": "viewer"}
     ),
-    "DELETE /tenant/members/{user_id}": Expected(VIEWER),
+    "DELETE /tenant/members/{user_id}": Expected(VIEWER, ApiScope.TENANT_WRITE),
     "POST /tenant/invitations": Expected(
         ADMIN, ApiScope.TENANT_WRITE, body={"email": "new@example.com", "role": "member"}
     ),

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.gateway.auth.mailbox import Mailbox, open_mailbox
 from tests.integration.gateway.conftest import PASSWORD, Gateway, Person, until
 from tests.integration.gateway.security.conftest import some_address
-from tests.integration.gateway.tenants.conftest import accept, email_of, invite
+from tests.integration.gateway.tenants.conftest import accept, email_of, invite, switch
 
 pytestmark = pytest.mark.integration
 
@@ -61,6 +61,23 @@ async def test_a_key_of_an_owner_makes_and_unmakes_no_owners(
         assert (await http.patch(path, json={"role": role}, headers=key)).status_code == 403
     path = f"/tenant/members/{stranger.user_id}"
     assert (await http.patch(path, json={"role": "viewer"}, headers=key)).status_code == 200
+    owner = f"/tenant/members/{person.user_id}"
+    for member, status in ((owner, 403), (path, 204), (path, 404)):
+        assert (await http.delete(member, headers=key)).status_code == status
+
+
+async def test_a_key_of_a_viewer_removes_nobody_its_maker_included(
+    http: httpx.AsyncClient, person: Person, stranger: Person
+) -> None:
+    token = (await invite(person, await email_of(stranger), "viewer")).json()["token"]
+    assert (await accept(stranger, token)).status_code == 200
+    assert (await switch(stranger, person.tenant_id)).status_code == 200
+    maker = {"authorization": stranger.http.headers["authorization"]}
+    key = await key_of(http, maker, "tenant:write")
+    for user_id in (stranger.user_id, person.user_id):
+        answer = await http.delete(f"/tenant/members/{user_id}", headers=key)
+        assert answer.status_code == 403
+    assert (await stranger.http.delete(f"/tenant/members/{stranger.user_id}")).status_code == 204
 
 
 class TestMail:
@@ -82,7 +99,7 @@ class TestMail:
             "trusted_proxies": "127.0.0.1",
         }
 
-    async def test_who_registered_an_address_of_somebody_else_keeps_no_key(
+    async def test_who_held_an_account_before_its_password_was_reset_keeps_no_key(
         self, http: httpx.AsyncClient, mailbox: Mailbox
     ) -> None:
         email = f"{uuid4().hex}@example.com"
@@ -97,8 +114,8 @@ class TestMail:
         body = {"email": email, "password": NEW_PASSWORD}
         owner = await http.post("/auth/login", json=body)
         key = await key_of(http, bearer(owner.json()["access_token"]), "documents:read")
-        await self._reset(http, mailbox, email)  # the address was this person's all along
-        assert (await http.get("/documents", headers=key)).status_code == 200
+        await self._reset(http, mailbox, email)  # a thief of the password may have made it
+        assert (await http.get("/documents", headers=key)).status_code == 401
 
     async def test_an_address_is_not_flooded_by_the_invitations_of_many_tenants(
         self, person: Person, stranger: Person

@@ -121,6 +121,16 @@ async def test_an_open_answer_ends_with_its_tenant(
     await asyncio.wait_for(plane.hung_up.wait(), 5)
 
 
+async def test_a_question_that_comes_a_moment_late_leaves_nothing_in_a_deleted_tenant(
+    person: Person, admin_database: Database
+) -> None:
+    async with admin_database.platform() as connection:  # as a request sees it that was let in
+        await connection.execute("UPDATE tenants SET deleted_at = now()")
+    assert (await person.http.post("/chat", json={"message": "Hello?"})).status_code == 404
+    async with admin_database.platform() as connection:
+        assert await connection.fetchval("SELECT count(*) FROM conversations") == 0
+
+
 async def test_only_an_owner_deletes_and_a_receipt_is_shown_to_whoever_has_it_alone(
     gateway: Gateway, person: Person, join: Join, admin_database: Database
 ) -> None:

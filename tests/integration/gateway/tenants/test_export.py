@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import AsyncIterator
 from uuid import UUID
 
 import httpx
@@ -134,16 +135,26 @@ async def test_of_parallel_exports_all_but_those_that_follow_one_another_are_ref
     assert any(answer.status_code == 200 for answer in answers)
 
 
-async def test_a_client_that_hangs_up_frees_the_export(
-    gateway: Gateway, person: Person, admin_database: Database
-) -> None:
+async def drained(blocks: AsyncIterator[bytes]) -> None:
+    async for _ in blocks:
+        pass
+
+
+async def large_file(gateway: Gateway, person: Person, database: Database) -> None:
+    """Give a tenant a document whose text is larger than what sockets buffer."""
     document = await upload(person, WARRANTY)
-    async with admin_database.platform() as connection:
+    async with database.platform() as connection:
         version = await connection.fetchval(
             "SELECT newest_version_id FROM documents WHERE id = $1", UUID(document["id"])
         )
     key = text_key(UUID(person.tenant_id), UUID(document["id"]), version)
-    await FolderObjects(gateway.objects_dir).put(key, bytes(64 << 20))  # more than sockets buffer
+    await FolderObjects(gateway.objects_dir).put(key, bytes(64 << 20))
+
+
+async def test_a_client_that_hangs_up_frees_the_export(
+    gateway: Gateway, person: Person, admin_database: Database
+) -> None:
+    await large_file(gateway, person, admin_database)
     async with person.http.stream("GET", "/tenant/export") as answer:
         await anext(answer.aiter_bytes())
 
@@ -152,6 +163,19 @@ async def test_a_client_that_hangs_up_frees_the_export(
             return not await connection.fetchval("SELECT count(*) FROM exports")
 
     await until(is_free)
+
+
+async def test_an_export_ends_with_the_session_that_began_it(
+    gateway: Gateway, person: Person, admin_database: Database
+) -> None:
+    await large_file(gateway, person, admin_database)
+    async with person.http.stream("GET", "/tenant/export") as answer:
+        blocks = answer.aiter_bytes()
+        await anext(blocks)
+        assert (await person.http.post("/auth/logout")).status_code == 204
+        await asyncio.sleep(1)  # what is promised
+        with pytest.raises(httpx.RemoteProtocolError):
+            await drained(blocks)
 
 
 async def test_a_person_takes_away_what_is_theirs_from_every_tenant_they_belong_to(

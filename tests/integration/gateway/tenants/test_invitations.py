@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -128,6 +128,18 @@ async def test_an_invitation_is_void_once_its_maker_may_not_give_the_role(
     token = (await invite(admin, await email_of(stranger), "admin")).json()["token"]
     path = f"/tenant/members/{admin.user_id}"
     await person.http.patch(path, json={"role": "member"})
+    assert (await accept(stranger, token)).status_code == 404
+
+
+async def test_an_invitation_is_void_while_its_maker_is_disabled(
+    person: Person, stranger: Person, join: Join, admin_database: Database
+) -> None:
+    admin = await join(person, "admin")
+    token = (await invite(admin, await email_of(stranger), "admin")).json()["token"]
+    async with admin_database.platform() as connection:
+        await connection.execute(
+            "UPDATE users SET disabled_at = now() WHERE id = $1", UUID(admin.user_id)
+        )
     assert (await accept(stranger, token)).status_code == 404
 
 

@@ -253,7 +253,12 @@ BEGIN
     END IF;
 
     PERFORM lock_quota(p_tenant, v_period);
-    SELECT p.* INTO v_plan FROM tenants t JOIN plans p ON p.name = t.plan WHERE t.id = p_tenant;
+    SELECT p.* INTO v_plan FROM tenants t JOIN plans p ON p.name = t.plan
+    WHERE t.id = p_tenant AND t.deleted_at IS NULL;
+    IF NOT FOUND THEN   -- let in just before its tenant was deleted: nothing may be left of it
+        RETURN QUERY SELECT 'absent', NULL::integer, NULL::uuid[], NULL, NULL::uuid[], NULL::integer;
+        RETURN;
+    END IF;
     IF coalesce(p_mode, v_conversation.mode) = 'open' AND 'open-chat' <> ALL (v_plan.features) THEN
         RETURN QUERY SELECT 'open-chat', NULL::integer, NULL::uuid[], v_plan.name, NULL::uuid[],
             NULL::integer;

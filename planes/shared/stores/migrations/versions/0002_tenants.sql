@@ -77,12 +77,12 @@ BEGIN ATOMIC
     SELECT i.tenant_id FROM invitations i WHERE i.token_hash = p_token_hash;
 END;
 
--- Take a person's conversations out of every tenant; maintenance removes the messages.
-CREATE FUNCTION tombstone_conversations_of(p_user uuid) RETURNS void
+-- Take the present account's conversations out of every tenant; maintenance removes the messages.
+CREATE FUNCTION tombstone_own_conversations() RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp
 BEGIN ATOMIC
     UPDATE conversations SET deleted_at = now(), title = ''
-    WHERE user_id = p_user AND deleted_at IS NULL;
+    WHERE user_id = current_account() AND deleted_at IS NULL;
 END;
 
 -- The receipt of a deleted tenant, for whoever can show it: no member's token lives any more.
@@ -145,7 +145,7 @@ DECLARE
     name text;
 BEGIN
     FOREACH name IN ARRAY ARRAY[
-        'tenant_of_invitation', 'tombstone_conversations_of', 'tenant_receipt',
+        'tenant_of_invitation', 'tombstone_own_conversations', 'tenant_receipt',
         'claim_tenant_deletion', 'erase_tenant'
     ] LOOP
         EXECUTE format('ALTER FUNCTION %I OWNER TO polyplane_definer', name);
