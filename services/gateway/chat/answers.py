@@ -62,6 +62,7 @@ class Answer:
         self._meter = Meter()
         self._last_event_id = 0
         self._is_ending = False
+        self._is_stopped = False
         self._reason: PlatformError | None = None
         self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(_QUEUED_EVENTS)
@@ -113,6 +114,7 @@ class Answer:
 
     def _cancel(self) -> None:
         if self._task is not None and not self._is_ending:
+            self._is_stopped = True
             self._task.cancel()
 
     async def _run(self, serving: ServingClient, context: TenantContext, trace_id: str) -> None:
@@ -136,6 +138,8 @@ class Answer:
 
     async def _pass_on(self, frame: Frame) -> bool:
         """Forward one event, rebuilt where prices are in it; True after the last."""
+        if self._is_stopped:  # a frame that arrives together with the cancellation can hide it
+            raise asyncio.CancelledError
         self._last_event_id = frame.id
         match frame.event:
             case "usage":
