@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
@@ -73,4 +73,5 @@ def _absolute(value: str | Path) -> Path:
     return Path(value).expanduser().absolute()
 
 
+EmbeddingPrecision = Literal["auto", "f32", "bf16", "int8"]
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]

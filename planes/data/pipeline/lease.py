@@ -36,8 +36,9 @@ class LeaseKeeper:
         return self._tenants
 
     def hold(self, works: Sequence[Work]) -> None:
-        """Name what was claimed."""
-        self._tenants = tuple(dict.fromkeys(work.tenant_id for work in works))
+        """Name what was claimed too."""
+        tenants = (work.tenant_id for work in works)
+        self._tenants = tuple(dict.fromkeys((*self._tenants, *tenants)))
 
     def note(self, progress: Progress) -> None:
         """Remember how far a version is; its latest note is the one that is written."""

@@ -1,6 +1,7 @@
-"""The gateway's client of Dagster: ask for an ingestion run now, not at the next sensor tick."""
+"""A client of Dagster: ask for a run now, not at the next sensor tick."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 
 import structlog
@@ -8,9 +9,11 @@ from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import PyreqwestError
 
 _LAUNCH = """
-mutation Launch($selector: JobOrPipelineSelector!, $tags: [ExecutionTag!]) {
+mutation Launch(
+  $selector: JobOrPipelineSelector!, $config: RunConfigData!, $tags: [ExecutionTag!]
+) {
   launchRun(executionParams: {
-    selector: $selector, runConfigData: {}, executionMetadata: {tags: $tags}
+    selector: $selector, runConfigData: $config, executionMetadata: {tags: $tags}
   }) {
     __typename
     ... on PythonError { message }
@@ -25,13 +28,14 @@ query Waiting {
 }
 """
 _DEADLINE_S = 1.0
+_REQUEST_S = 10.0  # of an operator, who waits for it
 # a webserver that is starting or broken may answer with anything
 _NO_ANSWER = (PyreqwestError, TimeoutError, ValueError, KeyError, TypeError, AttributeError)
 _log = structlog.get_logger(__name__)
 
 
 class DagsterClient:
-    """Starts ingestion runs through Dagster's GraphQL API."""
+    """Starts runs through Dagster's GraphQL API."""
 
     def __init__(self, url: str) -> None:
         """Store the webserver's address; `open` makes the pool."""
@@ -52,25 +56,29 @@ class DagsterClient:
 
         A failure is not an error: the sensor of the data plane finds the documents within seconds.
         """
-        selector = {
-            "repositoryLocationName": "polyplane",
-            "repositoryName": "__repository__",
-            "jobName": "ingestion",
-        }
-        tags = [{"key": "polyplane/trace_id", "value": trace_id}]
+        tags = {"polyplane/trace_id": trace_id}
         try:
             async with asyncio.timeout(_DEADLINE_S * 2):
                 waiting = await self._query(_WAITING, {})
                 if waiting["runsOrError"].get("results"):
                     return True
-                launched = await self._query(_LAUNCH, {"selector": selector, "tags": tags})
-            kind = launched["launchRun"]["__typename"]
+                kind = await self._launch("ingestion", {}, tags)
         except _NO_ANSWER as error:
             _log.warning("dagster did not take the request for a run", error=type(error).__name__)
             return False
-        if kind != "LaunchRunSuccess":
-            _log.warning("dagster refused the run", reason=kind)
-        return bool(kind == "LaunchRunSuccess")
+        return _is_launched(kind)
+
+    async def request_run(
+        self, job: str, config: Mapping[str, object], tags: Mapping[str, str]
+    ) -> bool:
+        """Launch a run of a job with its configuration; False when Dagster did not take it."""
+        try:
+            async with asyncio.timeout(_REQUEST_S):
+                kind = await self._launch(job, config, tags)
+        except _NO_ANSWER as error:
+            _log.warning("dagster did not take the request for a run", error=type(error).__name__)
+            return False
+        return _is_launched(kind)
 
     async def is_alive(self) -> bool:
         """Whether the webserver answers within a second."""
@@ -79,6 +87,21 @@ class DagsterClient:
                 return "version" in await self._query("{ version }", {})
         except _NO_ANSWER:
             return False
+
+    async def _launch(
+        self, job: str, config: Mapping[str, object], tags: Mapping[str, str]
+    ) -> object:
+        selector = {
+            "repositoryLocationName": "polyplane",
+            "repositoryName": "__repository__",
+            "jobName": job,
+        }
+        variables: dict[str, object] = {
+            "selector": selector,
+            "config": config,
+            "tags": [{"key": key, "value": value} for key, value in tags.items()],
+        }
+        return (await self._query(_LAUNCH, variables))["launchRun"]["__typename"]
 
     async def _query(
         self, query: str, variables: dict[str, object]
@@ -89,3 +112,9 @@ class DagsterClient:
         response = await request.build().send()
         data: dict[str, dict[str, object]] = (await response.json())["data"]
         return data
+
+
+def _is_launched(kind: object) -> bool:
+    if kind != "LaunchRunSuccess":
+        _log.warning("dagster refused the run", reason=kind)
+    return kind == "LaunchRunSuccess"

@@ -9,7 +9,7 @@ import pytest
 from planes.data.pipeline.extracted import ExtractedText
 from planes.data.pipeline.lease import LeaseKeeper
 from planes.data.pipeline.parse import Parser
-from planes.data.pipeline.registry import Progress, Registry
+from planes.data.pipeline.registry import ClaimLimits, Progress, Registry
 from planes.shared.domain import DocumentStatus, SearchScope, text_key
 from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres import Database
@@ -263,7 +263,7 @@ async def test_leases_are_renewed_and_progress_written(
     await database.open()
     registry = Registry(database, worker="run")
     async with LeaseKeeper(registry) as keeper, asyncio.timeout(10):
-        works = await registry.claim(size_bytes=1, documents=1, attempts=3)
+        works = await registry.claim(ClaimLimits(10, 10, 1, 3))
         keeper.hold(works)
         await platform.expire_leases()
         keeper.note(Progress(works[0], DocumentStatus.EMBEDDING, 42))

@@ -17,10 +17,10 @@ async def test_deletion_removes_chunks_files_and_word_counts(platform: Platform)
     await platform.delete(gone)
     async with platform.run("other run") as pipeline:
         removed = await pipeline.remove()
-    assert (removed.documents, removed.chunks, removed.files) == (1, chunk_count, 2)
+    assert (removed.documents, removed.chunks, removed.files) == (1, chunk_count, 3)
     receipt = await platform.admin.fetchrow("SELECT * FROM deletions")
     assert receipt["completed_at"] is not None
-    assert (receipt["chunks"], receipt["files"]) == (chunk_count, 2)
+    assert (receipt["chunks"], receipt["files"]) == (chunk_count, 3)
     assert await platform.chunks(gone) == []
     assert (await platform.version(gone))["visibility"] == "gone"
     assert len(await platform.chunks(kept)) > 0

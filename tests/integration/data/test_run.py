@@ -25,6 +25,7 @@ def environment(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """The variables of a run; the logging that it configures ends with the test."""
     monkeypatch.setenv("DATABASE_URL", platform.settings.database_url.get_secret_value())
     monkeypatch.setenv("OBJECTS_DIR", str(platform.settings.objects_dir))
+    monkeypatch.setenv("DATA_NICE", "0")  # the run is this process
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
