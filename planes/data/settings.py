@@ -4,7 +4,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from planes.data.pipeline.parse import ParseLimits
-from planes.shared.settings import AbsolutePath, SharedSettings
+from planes.shared.settings import AbsolutePath, LogLevel, SharedSettings
 
 
 class DataSettings(SharedSettings):
@@ -14,7 +14,7 @@ class DataSettings(SharedSettings):
 
     database_url: SecretStr = Field(validation_alias="DATABASE_URL")
     objects_dir: AbsolutePath = Field(validation_alias="OBJECTS_DIR")
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
     database_connections: int = Field(default=4, ge=2)
 
     batch_s: float = Field(default=10.0, gt=0)

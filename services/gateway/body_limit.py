@@ -1,4 +1,6 @@
-"""Bodies are counted while they arrive, before anything parses them."""
+"""Bodies are counted while they arrive, before anything parses them, and must not stall."""
+
+import asyncio
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -14,33 +16,50 @@ def _takes_files(scope: Scope) -> bool:
 
 
 class BodyLimitMiddleware:
-    """Refuses bodies above a limit: one for file uploads, a smaller one for everything else."""
+    """Refuses bodies above a limit: one for file uploads, a smaller one for everything else.
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_file_bytes: int) -> None:
-        """Store the application below and both limits."""
+    A body may arrive as slowly as it likes, but not stop.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, max_body_bytes: int, max_file_bytes: int, idle_s: float
+    ) -> None:
+        """Store the application below, both limits, and how long a body may bring nothing."""
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._max_form_bytes = max_file_bytes + _FORM_OVERHEAD_BYTES
+        self._idle_s = idle_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, with a `receive` that counts.
 
         Raises:
-            HTTPException: 413, from the reader of the body.
+            HTTPException: 413 or 408, from the reader of the body.
         """
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         limit = self._max_form_bytes if _takes_files(scope) else self._max_body_bytes
-        declared = Headers(scope=scope).get("content-length", "0")
+        headers = Headers(scope=scope)
+        declared = headers.get("content-length", "0")
         received = 0
+        is_whole = declared == "0" and "transfer-encoding" not in headers
 
         async def receive_counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, is_whole
+            message = await (receive() if is_whole else self._next_part(receive))
+            is_whole = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > limit or (declared.isdigit() and int(declared) > limit):
                 raise HTTPException(413, f"The body is larger than {limit:,} bytes.")
             return message
 
         await self._app(scope, receive_counted, send)
+
+    async def _next_part(self, receive: Receive) -> Message:
+        try:
+            async with asyncio.timeout(self._idle_s):
+                return await receive()
+        except TimeoutError as error:
+            detail = f"Nothing more of the body has come for {self._idle_s:g} seconds."
+            raise HTTPException(408, detail, {"connection": "close"}) from error

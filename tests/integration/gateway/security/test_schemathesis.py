@@ -54,6 +54,8 @@ _CONFIG = {
         _may_also_refuse("POST /auth/verify", "400"),
         # a time to come
         _may_also_refuse("POST /auth/api-keys", "422"),
+        # the tenant's own name
+        _may_also_refuse("DELETE /tenant", "422"),
         # a plan of the table of plans
         _may_also_refuse("POST /billing/subscription", "422"),
     ],
