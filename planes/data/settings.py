@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from planes.data.pipeline.parse import ParseLimits
-from planes.shared.settings import AbsolutePath, EmbeddingPrecision, SharedSettings
+from planes.shared.settings import AbsolutePath, EmbeddingPrecision, LogLevel, SharedSettings
 
 
 def available_processors() -> int:
@@ -42,7 +42,7 @@ class DataSettings(ScheduleSettings):
 
     database_url: SecretStr = Field(validation_alias="DATABASE_URL")
     objects_dir: AbsolutePath = Field(validation_alias="OBJECTS_DIR")
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
     database_connections: int = Field(default=4, ge=2)
 
     batch_s: float = Field(default=10.0, gt=0)

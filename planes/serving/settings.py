@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from planes.shared.settings import AbsolutePath, EmbeddingPrecision, SharedSettings
+from planes.shared.settings import AbsolutePath, EmbeddingPrecision, LogLevel, SharedSettings
 
 
 class ServingSettings(SharedSettings):
@@ -17,7 +17,7 @@ class ServingSettings(SharedSettings):
     token_secret: SecretStr
     host: str = "127.0.0.1"
     port: int = 8100
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
     database_connections: int = Field(default=8, ge=2)
     embedder_threads: int = Field(default=1, ge=1)
     embedding_precision: EmbeddingPrecision = Field("auto", validation_alias="EMBEDDING_PRECISION")

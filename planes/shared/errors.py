@@ -7,6 +7,7 @@
     ├── QuotaExceeded           402  a used-up quota, until the period resets
     ├── Forbidden               403  the caller's role does not allow it
     ├── NotFound                404  absent, or another tenant's: the same answer
+    ├── RequestTimeout          408  a request that does not arrive
     ├── Conflict                409
     ├── ContentTooLarge         413
     ├── UnsupportedMediaType    415
@@ -84,6 +85,12 @@ class NotFound(PlatformError):
     """Absent, deleted, or another tenant's."""
 
     status, code, title = 404, "not-found", "Not found"
+
+
+class RequestTimeout(PlatformError):
+    """The client stopped sending in the middle of a request."""
+
+    status, code, title = 408, "request-timeout", "Request timeout"
 
 
 class Conflict(PlatformError):

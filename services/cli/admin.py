@@ -31,6 +31,7 @@ from services.cli.admin_people import (
 )
 from services.cli.admin_plans import check_ledger, list_plans, set_plan
 from services.cli.admin_sources import add_source, list_sources, remove_source, scan_sources
+from services.cli.admin_tenants import list_tenants
 from services.cli.terminal import console, errors
 from services.embedded.home import locate
 from services.embedded.installation import Installation
@@ -39,11 +40,14 @@ from services.gateway.auth.keys import PUBLISH_S, NoSigningKey
 from services.gateway.auth.models import NewUser, Profile
 from services.gateway.auth.schemas import RegisterRequest
 
-app = typer.Typer(help="Accounts, for the operator of this machine.", no_args_is_help=True)
+app = typer.Typer(
+    help="Accounts, for the operator of this machine.", no_args_is_help=True, add_completion=False
+)
 app.command("reset-password")(reset_password)
 app.command("disable-user")(disable_user)
 app.command("enable-user")(enable_user)
 app.command("list-users")(list_users)
+app.command("list-tenants")(list_tenants)
 app.command("set-plan")(set_plan)
 app.command("list-plans")(list_plans)
 app.command("check-ledger")(check_ledger)
@@ -106,10 +110,17 @@ def rotate_keys(
         typer.Option(envvar="GATEWAY_KEY_PUBLISH_S", min=2, help="As the gateways are told."),
     ] = PUBLISH_S,
 ) -> None:
-    """Add a signing key for access tokens, and remove those whose last token has expired."""
+    """Add a signing key for access tokens, and remove those whose last token has expired.
+
+    The platform may run or not: gateways look into the folder, now and when they start.
+    """
     folder = keys_dir or locate().keys
     if not folder.is_dir():
-        errors.print(f"There are no keys in {folder}: start Polyplane first.", markup=False)
+        errors.print(
+            f"There are no keys in {folder}: `polyplane up` makes the first one. If the platform "
+            "lives elsewhere, set POLYPLANE_HOME or GATEWAY_KEYS_DIR.",
+            markup=False,
+        )
         raise typer.Exit(3)
     try:
         rotation = rotate(folder, publish_s=publish_s)

@@ -55,14 +55,15 @@ def enable_user(email: Email) -> None:
 
 
 def list_users() -> None:
-    """List all users, the oldest account first."""
+    """List all users and the tenants of each, the oldest account first."""
 
     async def show(identity: Identity) -> None:
         async for person in identity.people.everybody():
             verified = "verified" if person.is_verified else "unverified"
             disabled = "  disabled" if person.is_disabled else ""
             line = f"{person.created_at:%Y-%m-%d}  {person.id}  {verified:<10}  {person.email}"
-            console.print(line + disabled, markup=False)
+            tenants = "".join(f"  tenant {each}" for each in person.tenant_ids)
+            console.print(line + disabled + tenants, markup=False)
 
     _act(running(), show)
 

@@ -11,11 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from services.cli.demo_client import CallFailed, DemoClient
 from services.cli.demo_files import QUESTIONS, Question, files
 from services.cli.terminal import console, errors
-from services.cli.up import start_platform
+from services.cli.up import started_platform
 from services.embedded.home import locate
 from services.embedded.state import read_state
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 _INGESTION_S = 300.0
 _POLL_S = 0.5
@@ -31,7 +31,8 @@ def demo() -> None:
     home = locate()
     state = read_state(home)
     if state is None or state.phase != "running":
-        state = start_platform(home, dict(os.environ))
+        with started_platform(home, dict(os.environ)) as state:
+            pass
     http = httpx.Client(
         base_url=state.gateway_url,
         timeout=90,

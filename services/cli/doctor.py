@@ -6,7 +6,7 @@ from services.cli.terminal import console
 from services.embedded.diagnosis import diagnose
 from services.embedded.home import locate
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 _MARKS = {"good": "[green]ok[/]     ", "warning": "[yellow]careful[/]", "bad": "[red]wrong[/]  "}
 

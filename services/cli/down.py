@@ -1,13 +1,15 @@
 """`polyplane down`: stop the platform; its data stays."""
 
+from collections.abc import Iterable
+
 import typer
 
 from services.cli.terminal import Progress, console, errors
 from services.embedded.home import Home, locate
 from services.embedded.launch import StopFailed, stop
-from services.embedded.state import supervisor_pid
+from services.embedded.state import PlatformState, supervisor_pid
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()
@@ -24,9 +26,14 @@ def down() -> None:
 
 def stop_platform(home: Home) -> float:
     """Stop the platform with progress on the terminal; return the seconds it took."""
+    return show_stop(stop(home))
+
+
+def show_stop(states: Iterable[PlatformState | None]) -> float:
+    """Show how the platform stops; return the seconds it took."""
     try:
         with Progress("Stopping") as progress:
-            for state in stop(home):
+            for state in states:
                 if state is not None:
                     progress.show(state.parts)
     except StopFailed as error:

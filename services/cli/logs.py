@@ -10,7 +10,7 @@ from services.cli.terminal import errors
 from services.embedded.home import Home, locate
 from services.embedded.logs import log_files, tail
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 _POLL_S = 0.3
 

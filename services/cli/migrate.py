@@ -7,7 +7,7 @@ from services.cli.terminal import console, errors
 from services.embedded import migrate as embedded
 from services.embedded.home import locate
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -8,7 +8,9 @@ import typer
 from services.cli.terminal import console, errors
 from services.embedded.home import locate
 
-app = typer.Typer(help="Language models on this machine.", no_args_is_help=True)
+app = typer.Typer(
+    help="Language models on this machine.", no_args_is_help=True, add_completion=False
+)
 
 _DEFAULT = "Qwen/Qwen3-1.7B"
 _FILES = ("*.safetensors", "*.json", "*.txt", "*.jinja", "LICENSE*")

@@ -8,7 +8,7 @@ from services.cli.down import stop_platform
 from services.cli.terminal import console
 from services.embedded.home import locate
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from services.embedded.state import PartState, PlatformState, read_state
 NOT_RUNNING = 3
 """Exit code of a service that is not running, by the Linux Standard Base."""
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 
 @app.command()

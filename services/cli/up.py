@@ -2,20 +2,22 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import httpx
 import typer
 
-from services.cli.down import stop_platform
+from services.cli.down import show_stop
+from services.cli.interruption import Interrupted, Interruption
 from services.cli.terminal import Progress, console, errors, print_addresses, print_notes
 from services.embedded.home import Home, locate
-from services.embedded.launch import StartFailed, follow_start, start
+from services.embedded.launch import Started, StartFailed, follow_start, start, undo
 from services.embedded.state import PlatformState, read_state
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False)
 
 _GENERATOR_S = 5.0
 
@@ -55,43 +57,53 @@ def up(
         "POLYPLANE_GATEWAYS": gateways and str(gateways),
     }
     environment = {**os.environ, **{name: value for name, value in options.items() if value}}
-    _print_end(home, start_platform(home, environment))
+    with started_platform(home, environment) as state:
+        _print_end(home, state)
 
 
-def start_platform(home: Home, environment: dict[str, str]) -> PlatformState:
-    """Start the platform with progress on the terminal; return its state once it runs.
+@contextmanager
+def started_platform(home: Home, environment: dict[str, str]) -> Iterator[PlatformState]:
+    """Start the platform with progress on the terminal; the block gets its state once it runs.
 
-    A platform that fails to start, or whose start is interrupted, is stopped again.
+    A platform that fails to start, or that is interrupted before the block ends, is stopped again.
+
+    Raises:
+        typer.Exit: It was; the reason is on the terminal.
     """
-    process = start(home, environment)
-    try:
-        with Progress("Starting") as progress:
-            state = _show(progress, follow_start(home, process))
-    except StartFailed as error:
-        errors.print(f"Polyplane does not start. {error}", style="red", markup=False)
-        _undo(home, ours=process.poll() is None)
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt as error:
-        _undo(home, ours=process.poll() is None)
-        raise typer.Exit(130) from error
-    console.print(f"Polyplane runs, after {progress.elapsed_s:.1f} s.")
-    return state
+    with Interruption() as interruption:
+        supervisor = start(home, environment)
+        try:
+            with Progress("Starting") as progress:
+                state = _show(progress, interruption.watched(follow_start(home, supervisor)))
+            console.print(f"Polyplane runs, after {progress.elapsed_s:.1f} s.")
+            yield state
+            interruption.check()
+        except StartFailed as error:
+            errors.print(f"Polyplane does not start. {error}", style="red", markup=False)
+            _undo(home, supervisor)
+            raise typer.Exit(1) from error
+        except Interrupted:
+            _undo(home, supervisor)
+            raise
 
 
-def _show(progress: Progress, states: Iterator[PlatformState]) -> PlatformState:
-    said = False
+def _show(progress: Progress, states: Iterable[PlatformState | None]) -> PlatformState:
+    last: PlatformState | None = None
     for state in states:
-        if state.notes and not said:
+        if state is None:
+            continue
+        if state.notes and (last is None or not last.notes):
             print_notes(state)
-            said = True
         progress.show(state.parts)
-    return state
+        last = state
+    assert last is not None  # noqa: S101 (the start ends with a state, or fails)
+    return last
 
 
-def _undo(home: Home, *, ours: bool) -> None:
-    if ours:
+def _undo(home: Home, supervisor: Started) -> None:
+    if supervisor.poll() is None:
         console.print("Stopping what was started.")
-        stop_platform(home)
+    show_stop(undo(home, supervisor))
 
 
 def _print_end(home: Home, state: PlatformState) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
-from pydantic import ValidationError
 
 from planes.data.pipeline.confinement import confinement
+from planes.shared.settings import SettingsWrong
 from services.embedded.accounts import unprivileged_account
 from services.embedded.binaries import BinaryMissing, postgres_packages, redis_server
 from services.embedded.home import Home
@@ -191,10 +191,9 @@ def _account(home: Home) -> Finding:
 
 def _ports(home: Home) -> Finding:
     try:
-        settings = EmbeddedSettings()
-    except ValidationError as error:
-        # Without the values, which may be secrets.
-        wrong = "; ".join(f"{flaw['loc'][0]}: {flaw['msg']}" for flaw in error.errors())
+        settings = EmbeddedSettings.of(os.environ)
+    except SettingsWrong as error:
+        wrong = "; ".join(str(error).splitlines())
         return Finding("Settings", "bad", wrong, "Correct these environment variables.")
     if read_state(home) is not None:
         return Finding("Ports", "good", "in use by this platform")

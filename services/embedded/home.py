@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -196,10 +196,9 @@ class Home:
         identity, owner = self._identity(), Path(mark.get("home", "/"))
         is_copy = owner != self.root and Home(owner)._identity() == identity
         if identity is None or mark.get("identity") != identity or is_copy:
-            whose = f"belongs to {owner}" if mark else "does not name its owner"
             raise HomeRefused(
-                f"{self.root}/postgres leads to {folder}, which {whose}: nothing was touched. "
-                f"If {self.root} is a copy, delete it and start with an empty folder."
+                f"{self.root}/postgres leads to {folder}, which {_belonging(mark)}: nothing was "
+                "touched. For a new platform, set POLYPLANE_HOME to an empty folder."
             )
 
 
@@ -227,6 +226,12 @@ def locate() -> Home:
         if (folder / ".polyplane").is_dir() or (folder / "pyproject.toml").is_file():
             return Home((folder / ".polyplane").resolve())
     return Home((here / ".polyplane").resolve())
+
+
+def _belonging(mark: Mapping[str, str]) -> str:
+    if not mark:
+        return "does not name its owner"
+    return f"belongs to {mark['home']} (its platform runs with POLYPLANE_HOME={mark['home']})"
 
 
 def _foreign(folder: Path) -> Iterator[Path]:

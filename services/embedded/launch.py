@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from typing import TypeAlias
 
 from services.embedded.home import Home
 from services.embedded.logs import RotatingLog, tail
@@ -18,6 +19,10 @@ _STOP_S = 90.0
 _LEFTOVERS_S = 30.0
 
 
+Started: TypeAlias = subprocess.Popen[bytes]
+"""A supervisor that was started, which may find that another one runs."""
+
+
 class StartFailed(RuntimeError):
     """The platform did not start; the message says why and shows the end of a log."""
 
@@ -26,7 +31,7 @@ class StopFailed(RuntimeError):
     """Processes of the platform are left; the message names them."""
 
 
-def start(home: Home, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def start(home: Home, environment: Mapping[str, str]) -> Started:
     """Detach a supervisor, which ends at once if another one runs on this home."""
     home.create()
     RotatingLog(home.logs / "supervisor.log").rotate_if_full()
@@ -42,8 +47,8 @@ def start(home: Home, environment: Mapping[str, str]) -> subprocess.Popen[bytes]
         )
 
 
-def follow_start(home: Home, process: subprocess.Popen[bytes]) -> Iterator[PlatformState]:
-    """Yield the platform's states until it runs, about ten a second.
+def follow_start(home: Home, process: Started) -> Iterator[PlatformState | None]:
+    """Yield the platform's states until it runs, about ten a second; None before the first.
 
     Raises:
         StartFailed: The supervisor ended, a part keeps dying, or it takes too long.
@@ -52,8 +57,8 @@ def follow_start(home: Home, process: subprocess.Popen[bytes]) -> Iterator[Platf
     while time.monotonic() < deadline:
         state = read_state(home)
         ended = process.poll() is not None
+        yield state
         if state is not None:
-            yield state
             if state.phase == "running":
                 return
             _check_parts(home, state)
@@ -63,6 +68,27 @@ def follow_start(home: Home, process: subprocess.Popen[bytes]) -> Iterator[Platf
     raise StartFailed(
         f"Not ready after {_START_S:.0f} s. `polyplane status` shows what is missing."
     )
+
+
+def undo(home: Home, process: Started) -> Iterator[PlatformState | None]:
+    """Stop what `start` has started, yielding the platform's states meanwhile.
+
+    It is asked directly: a supervisor that does not hold the home yet is not known by it. What
+    another supervisor runs is left alone.
+
+    Raises:
+        StopFailed: Some processes do not end.
+        HomeRefused: The home points to the data of another one.
+    """
+    process.terminate()
+    deadline = time.monotonic() + _STOP_S
+    while process.poll() is None and time.monotonic() < deadline:
+        yield read_state(home)
+        time.sleep(_POLL_S)
+    process.kill()
+    process.wait()
+    if supervisor_pid(home) is None:
+        yield from stop(home)
 
 
 def stop(home: Home) -> Iterator[PlatformState | None]:
@@ -98,7 +124,7 @@ def _check_parts(home: Home, state: PlatformState) -> None:
             )
 
 
-def _why_supervisor_ended(home: Home, process: subprocess.Popen[bytes]) -> str:
+def _why_supervisor_ended(home: Home, process: Started) -> str:
     state = last_state(home)
     if state is not None and state.pid == process.pid and state.message:
         return state.message

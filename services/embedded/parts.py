@@ -2,11 +2,13 @@
 
 import asyncio
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+
+from planes.shared.settings import SettingsWrong, SharedSettings
 
 Readiness = Callable[[], Awaitable[bool]]
 
@@ -27,6 +29,7 @@ class Part:
         stop_signal: Asks it to end; also sent by the kernel when the supervisor dies.
         stop_s: Seconds until SIGKILL.
         stop_order: Parts of a lower number are stopped first.
+        settings: What it reads from its environment, if it is a program of ours.
     """
 
     name: str
@@ -39,6 +42,24 @@ class Part:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_s: float = 10
     stop_order: int = 1
+    settings: type[SharedSettings] | None = None
+
+
+def check_settings(parts: Iterable[Part]) -> None:
+    """Read every part's settings, before anything is started.
+
+    Raises:
+        SettingsWrong: It names each variable that is wrong, once.
+    """
+    flaws: list[str] = []
+    for part in parts:
+        try:
+            if part.settings is not None:
+                part.settings.of(part.environment)
+        except SettingsWrong as error:
+            flaws += str(error).splitlines()
+    if flaws:
+        raise SettingsWrong("\n".join(dict.fromkeys(flaws)))
 
 
 def http_answers(url: str) -> Readiness:

@@ -9,6 +9,8 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
+from planes.data.settings import DataSettings
+from planes.serving.settings import ServingSettings
 from services.embedded.accounts import unprivileged_account
 from services.embedded.installation import Installation
 from services.embedded.parts import (
@@ -20,6 +22,7 @@ from services.embedded.parts import (
 )
 from services.embedded.ports import admin_ports
 from services.embedded.processes import INSTANCE_VARIABLE, PART_VARIABLE, python_module
+from services.gateway.settings import GatewaySettings
 
 _GATEWAY_DATABASE_CONNECTIONS = 100  # of all gateway processes; PostgreSQL takes 200
 _GATEWAY_LAST_S = 10.0  # it ends itself 8 s after GATEWAY_SHUTDOWN_S
@@ -132,6 +135,7 @@ def _gateway(installation: Installation, name: str, own: Mapping[str, str]) -> P
         is_ready=http_answers(f"http://127.0.0.1:{own['GATEWAY_ADMIN_PORT']}/health/live"),
         stop_s=installation.gateway_shutdown_s + _GATEWAY_LAST_S,
         stop_order=0,
+        settings=GatewaySettings,
     )
 
 
@@ -161,6 +165,7 @@ def _serving(installation: Installation) -> Part:
         needs=("migrations",),
         is_ready=http_answers(f"http://127.0.0.1:{ports['serving']}/v1/health"),
         stop_s=30,
+        settings=ServingSettings,
     )
 
 
@@ -201,6 +206,7 @@ def _dagster(
         folder=home.run,
         needs=("migrations",),
         is_ready=is_ready,
+        settings=DataSettings if name == "dagster-code" else None,
     )
 
 

@@ -1,8 +1,12 @@
 """Settings of the embedded platform, from the environment of `polyplane up`."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from planes.shared.settings import AbsolutePath, SharedSettings
+
+Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class EmbeddedSettings(SharedSettings):
@@ -18,17 +22,19 @@ class EmbeddedSettings(SharedSettings):
     )
     tls_key: AbsolutePath | None = Field(default=None, validation_alias="GATEWAY_TLS_KEY")
     strict_ports: bool = Field(default=False, validation_alias="POLYPLANE_STRICT_PORTS")
-    gateway_port: int = Field(default=8000, validation_alias="GATEWAY_PORT")
-    admin_port: int = Field(default=8001, validation_alias="GATEWAY_ADMIN_PORT")
-    serving_port: int = Field(default=8100, validation_alias="SERVING_PORT")
+    gateway_port: Port = Field(default=8000, validation_alias="GATEWAY_PORT")
+    admin_port: Port = Field(default=8001, validation_alias="GATEWAY_ADMIN_PORT")
+    serving_port: Port = Field(default=8100, validation_alias="SERVING_PORT")
     # People's read-only webserver, and the gateway's.
-    dagster_ui_port: int = Field(default=3000, validation_alias="POLYPLANE_DAGSTER_UI_PORT")
-    dagster_port: int = Field(default=3001, validation_alias="POLYPLANE_DAGSTER_PORT")
-    dagster_code_port: int = Field(default=4266, validation_alias="DATA_CODE_PORT")
-    postgres_port: int = Field(default=5433, validation_alias="POLYPLANE_POSTGRES_PORT")
-    redis_port: int = Field(default=6380, validation_alias="POLYPLANE_REDIS_PORT")
-    serving_stats_port: int = Field(default=8404, validation_alias="SERVING_HAPROXY_STATS_PORT")
-    serving_metrics_port: int = Field(default=9101, validation_alias="SERVING_HAPROXY_METRICS_PORT")
+    dagster_ui_port: Port = Field(default=3000, validation_alias="POLYPLANE_DAGSTER_UI_PORT")
+    dagster_port: Port = Field(default=3001, validation_alias="POLYPLANE_DAGSTER_PORT")
+    dagster_code_port: Port = Field(default=4266, validation_alias="DATA_CODE_PORT")
+    postgres_port: Port = Field(default=5433, validation_alias="POLYPLANE_POSTGRES_PORT")
+    redis_port: Port = Field(default=6380, validation_alias="POLYPLANE_REDIS_PORT")
+    serving_stats_port: Port = Field(default=8404, validation_alias="SERVING_HAPROXY_STATS_PORT")
+    serving_metrics_port: Port = Field(
+        default=9101, validation_alias="SERVING_HAPROXY_METRICS_PORT"
+    )
 
     def ports(self) -> dict[str, int]:
         """Return the wanted ports by purpose; each further gateway has an admin port of its own."""

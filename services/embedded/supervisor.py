@@ -10,15 +10,15 @@ import time
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 
-from pydantic import ValidationError
-
+from planes.shared.settings import SettingsWrong
 from planes.shared.telemetry import configure_logging
 from services.embedded.binaries import BinaryMissing
 from services.embedded.home import Home, locate
 from services.embedded.installation import Installation
 from services.embedded.marks import HomeRefused
+from services.embedded.parts import Part, check_settings
 from services.embedded.platform import platform_parts, prepare
-from services.embedded.ports import PortTaken, choose, claim
+from services.embedded.ports import PortChoice, PortTaken, choose, claim
 from services.embedded.processes import end_all
 from services.embedded.runner import PartRunner
 from services.embedded.settings import EmbeddedSettings
@@ -60,7 +60,7 @@ class Supervisor:
         """Run everything until SIGTERM or SIGINT.
 
         Raises:
-            DiskFull, PortTaken, BinaryMissing, HomeRefused, ValidationError: It cannot start.
+            DiskFull, PortTaken, BinaryMissing, HomeRefused, SettingsWrong: It cannot start.
             Exception: The watch over a part failed; everything was stopped.
         """
         stopped = asyncio.Event()
@@ -68,10 +68,7 @@ class Supervisor:
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
         self._save()
         await end_all(self._home)
-        installation = self._install()
-        self._runners = [
-            PartRunner(part, self._home, self._save) for part in platform_parts(installation)
-        ]
+        self._runners = [PartRunner(part, self._home, self._save) for part in self._install()]
         self._save()
         by_name = {runner.part.name: runner for runner in self._runners}
         tasks = [
@@ -90,10 +87,10 @@ class Supervisor:
         self._state.message = message
         self._enter("failed")
 
-    def _install(self) -> Installation:
+    def _install(self) -> list[Part]:
         check_disk(self._home)
-        settings = EmbeddedSettings()
-        choice = choose(settings.ports(), host=settings.host, strict=settings.strict_ports)
+        settings = EmbeddedSettings.of(self._environment)
+        choice = _choose_ports(settings)
         self._state.host, self._state.tls = settings.host, settings.tls_certificate is not None
         self._state.ports, self._state.notes = choice.ports, choice.notes
         if settings.gateways > 1:
@@ -107,8 +104,10 @@ class Supervisor:
             tls=self._state.tls,
             gateway_shutdown_s=settings.gateway_shutdown_s,
         )
+        parts = platform_parts(installation)
+        check_settings(parts)
         prepare(installation)
-        return installation
+        return parts
 
     async def _stop(self) -> None:
         self._enter("stopping")
@@ -151,6 +150,14 @@ async def until_stopped(stopped: asyncio.Event, tasks: Iterable[asyncio.Task[Non
         raise failures[0]
 
 
+def _choose_ports(settings: EmbeddedSettings) -> PortChoice:
+    try:
+        return choose(settings.ports(), host=settings.host, strict=settings.strict_ports)
+    except OSError as error:
+        reason = f"{settings.host} cannot be listened on: {error.strerror}"
+        raise SettingsWrong(f"GATEWAY_HOST: {reason}") from error
+
+
 def check_disk(home: Home) -> None:
     """Refuse to start on a nearly full disk.
 
@@ -186,7 +193,10 @@ def _supervise(home: Home) -> int:
     supervisor = Supervisor(home, dict(os.environ))
     try:
         asyncio.run(supervisor.run())
-    except (DiskFull, PortTaken, BinaryMissing, HomeRefused, ValidationError) as error:
+    except SettingsWrong as error:
+        supervisor.fail(f"These settings are wrong:\n{error}")
+        return 1
+    except (DiskFull, PortTaken, BinaryMissing, HomeRefused) as error:
         supervisor.fail(str(error))
         return 1
     except Exception as error:

@@ -14,7 +14,9 @@ from planes.shared.telemetry import configure_logging
 from services.gateway.admin.drain import RESTARTING
 from services.gateway.admin.routes import create_admin_app
 from services.gateway.app import create_app
-from services.gateway.server import Ending, PublicServer, listening_sockets
+from services.gateway.connections import ConnectionLimits
+from services.gateway.listening import listening_sockets, most_connections
+from services.gateway.server import Ending, PublicServer
 from services.gateway.settings import GatewaySettings
 
 
@@ -58,6 +60,7 @@ def _public_server(app: FastAPI, settings: GatewaySettings) -> PublicServer:
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        ws="none",
     )
     ending = Ending(
         drain=app.state.drain,
@@ -65,7 +68,8 @@ def _public_server(app: FastAPI, settings: GatewaySettings) -> PublicServer:
         shutdown_s=settings.shutdown_s,
         end_answers=lambda: app.state.chat.end_answers(Unavailable(RESTARTING)),
     )
-    return PublicServer(config, ending)
+    most = most_connections(settings.max_connections)
+    return PublicServer(config, ending, ConnectionLimits(most=most, head_s=settings.head_s))
 
 
 def _admin_server(app: FastAPI) -> _AdminServer:

@@ -42,12 +42,13 @@ from services.gateway.auth.switch import router as switch_router
 from services.gateway.billing.assembly import assemble as assemble_billing
 from services.gateway.billing.prices import Prices
 from services.gateway.billing.routes import router as billing_router
-from services.gateway.body_limit import BodyLimitMiddleware
+from services.gateway.body_limit import BodyLimitMiddleware, BodyLimits
 from services.gateway.chat.conversations import ConversationService
 from services.gateway.chat.guard import StreamGuard
 from services.gateway.chat.history import ChatHistory
 from services.gateway.chat.routes import router as chat_router
 from services.gateway.chat.service import ChatLimits, ChatParts, ChatService
+from services.gateway.docs_pages import install as install_docs_pages
 from services.gateway.documents.fetching import UrlFetcher
 from services.gateway.documents.ingestion import IngestionRequests
 from services.gateway.documents.receiving import Receiver
@@ -58,6 +59,7 @@ from services.gateway.documents.service import DocumentService
 from services.gateway.documents.upload_routes import router as uploads_router
 from services.gateway.documents.uploads import FileLimits, Uploads
 from services.gateway.documents.versions import Versions
+from services.gateway.http_rules import HttpRulesMiddleware
 from services.gateway.idempotency.dependencies import install as install_replays
 from services.gateway.idempotency.service import IdempotencyService
 from services.gateway.jobs.routes import router as jobs_router
@@ -67,7 +69,7 @@ from services.gateway.limits.feed import RevocationFeed
 from services.gateway.limits.headers import RateHeadersMiddleware
 from services.gateway.limits.scripts import redis_client
 from services.gateway.maintenance import ChatLogDrain, every, sweep_reservation
-from services.gateway.openapi import DESCRIPTION, TAGS, describe
+from services.gateway.openapi import DESCRIPTION, TAGS, describe, operation_id
 from services.gateway.outbound import outbound_client
 from services.gateway.plain_deadline import PlainDeadlineMiddleware
 from services.gateway.settings import GatewaySettings
@@ -118,12 +120,15 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             yield
 
     app = FastAPIOffline(
+        docs_url=None,  # install_docs_pages has them
+        redoc_url=None,
         title="Polyplane",
         version=version("polyplane"),
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
         openapi_tags=TAGS,
+        generate_unique_id_function=operation_id,
     )
     app.state.settings = settings
     app.state.metrics = metrics
@@ -132,6 +137,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     install_replays(app)
     _add_middleware(app, settings, metrics)
     _add_routes(app)
+    install_docs_pages(app)
     describe(app)
     return app
 
@@ -321,14 +327,18 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
     """Add the layers, the innermost first."""
     app.add_middleware(
         BodyLimitMiddleware,
-        max_body_bytes=settings.max_body_bytes,
-        max_file_bytes=settings.max_file_bytes,
-        max_batch_bytes=settings.max_batch_bytes,
-        max_batch_files=settings.max_batch_files,
+        limits=BodyLimits(
+            body_bytes=settings.max_body_bytes,
+            file_bytes=settings.max_file_bytes,
+            batch_bytes=settings.max_batch_bytes,
+            batch_files=settings.max_batch_files,
+        ),
+        idle_s=settings.body_idle_s,
     )
     app.add_middleware(PlainDeadlineMiddleware, seconds=2 * settings.database_deadline_s)
     app.add_middleware(RateHeadersMiddleware)
     app.add_middleware(DrainMiddleware, drain=app.state.drain)
+    app.add_middleware(HttpRulesMiddleware)
     app.add_middleware(TracingMiddleware, metrics=metrics, unexpected=problems.unexpected_response)
     if settings.cors_origins:  # outermost, so that browsers can read unexpected errors too
         app.add_middleware(

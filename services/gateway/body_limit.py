@@ -1,4 +1,7 @@
-"""Bodies are counted while they arrive, before anything parses them."""
+"""Bodies are counted while they arrive, before anything parses them, and must not stall."""
+
+import asyncio
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -10,41 +13,50 @@ _FILE_PATHS = frozenset({"/documents", "/documents/upload"})
 _BATCH_PATHS = frozenset({"/documents/batch", "/documents/batch-upload"})
 
 
-class BodyLimitMiddleware:
-    """Refuses bodies above a limit: of one file, of a batch, and a small one for all others."""
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How large bodies may be, in bytes, and how many files a batch may hold."""
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        max_body_bytes: int,
-        max_file_bytes: int,
-        max_batch_bytes: int,
-        max_batch_files: int,
-    ) -> None:
-        """Store the application below and the limits."""
+    body_bytes: int
+    file_bytes: int
+    batch_bytes: int
+    batch_files: int
+
+
+class BodyLimitMiddleware:
+    """Refuses bodies above a limit: of one file, of a batch, and a small one for all others.
+
+    A body may arrive as slowly as it likes, but not stop.
+    """
+
+    def __init__(self, app: ASGIApp, *, limits: BodyLimits, idle_s: float) -> None:
+        """Store the application below, the limits, and how long a body may bring nothing."""
         self._app = app
-        self._max_body_bytes = max_body_bytes
-        self._max_form_bytes = max_file_bytes + _FORM_OVERHEAD_BYTES
-        overhead = _FORM_OVERHEAD_BYTES + max_batch_files * _PART_OVERHEAD_BYTES
-        self._max_batch_bytes = max_batch_bytes + overhead
+        self._max_body_bytes = limits.body_bytes
+        self._max_form_bytes = limits.file_bytes + _FORM_OVERHEAD_BYTES
+        overhead = _FORM_OVERHEAD_BYTES + limits.batch_files * _PART_OVERHEAD_BYTES
+        self._max_batch_bytes = limits.batch_bytes + overhead
+        self._idle_s = idle_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, with a `receive` that counts.
 
         Raises:
-            HTTPException: 413, from the reader of the body.
+            HTTPException: 413 or 408, from the reader of the body.
         """
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         limit = self._limit(scope["method"], scope["path"].removeprefix("/api/v1"))
-        declared = Headers(scope=scope).get("content-length", "0")
+        headers = Headers(scope=scope)
+        declared = headers.get("content-length", "0")
         received = 0
+        is_whole = declared == "0" and "transfer-encoding" not in headers
 
         async def receive_counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, is_whole
+            message = await (receive() if is_whole else self._next_part(receive))
+            is_whole = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > limit or (declared.isdigit() and int(declared) > limit):
                 raise HTTPException(413, f"The body is larger than {limit:,} bytes.")
@@ -60,3 +72,11 @@ class BodyLimitMiddleware:
         if is_content or (method == "POST" and path in _FILE_PATHS):
             return self._max_form_bytes
         return self._max_body_bytes
+
+    async def _next_part(self, receive: Receive) -> Message:
+        try:
+            async with asyncio.timeout(self._idle_s):
+                return await receive()
+        except TimeoutError as error:
+            detail = f"Nothing more of the body has come for {self._idle_s:g} seconds."
+            raise HTTPException(408, detail, {"connection": "close"}) from error

@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
 from services.gateway.problems import add_problem_schema
 from services.gateway.rights import add_rights
@@ -15,8 +16,8 @@ sent, and every answer is metered to the token.
 Sign up with `POST /auth/register`, send the `access_token` as `Authorization: Bearer …`, upload
 with `POST /documents`, follow `GET /jobs/{id}` until all is ready, and ask with `POST /chat`.
 
-Errors are problem details (RFC 9457). Every path also answers under `/api/v1`, but `/.well-known`
-and `/health`.
+Errors are problem details (RFC 9457). Every path except `/health` and `/.well-known` also answers
+with the prefix `/api/v1`.
 """
 TAGS = [
     {"name": "Identity", "description": "Accounts, sessions and keys."},
@@ -42,6 +43,11 @@ def _add_examples(schema: Any) -> None:
             each.setdefault("examples", [_EXAMPLES[each["format"]]])
         if isinstance(each, dict | list):
             _add_examples(each)
+
+
+def operation_id(route: APIRoute) -> str:
+    """Return the name that generated clients give to an operation: its function's name."""
+    return route.name
 
 
 def describe(app: FastAPI) -> None:

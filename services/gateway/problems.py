@@ -24,6 +24,7 @@ _by_status = {
         errors.QuotaExceeded,
         errors.Forbidden,
         errors.NotFound,
+        errors.RequestTimeout,
         errors.Conflict,
         errors.ContentTooLarge,
         errors.UnsupportedMediaType,
@@ -32,6 +33,20 @@ _by_status = {
         errors.Unavailable,
     )
 }
+
+
+_IN_OUR_WORDS = {
+    "missing": "This field is required",
+    "extra_forbidden": "There is no such field",
+    "json_invalid": "This is not JSON",
+    "dict_type": "Input should be an object",
+    "model_type": "Input should be an object",
+    "model_attributes_type": "Input should be an object",
+    "list_type": "Input should be an array",
+    "uuid_parsing": "Input should be a UUID",
+    "uuid_type": "Input should be a UUID",
+}
+_NOWHERE = "There is nothing at this path. The paths are listed at /docs and in /openapi.json."
 
 
 class FieldProblem(BaseModel):
@@ -97,7 +112,7 @@ def problem_document(error: PlatformError) -> dict[str, object]:
 
 def problem_response(error: PlatformError) -> Response:
     """Return the HTTP answer of one problem."""
-    headers = {"cache-control": "no-store"}
+    headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(error.retry_after_s)
     if error.status == 401:
@@ -124,7 +139,7 @@ async def _on_invalid_request(_: Request, error: Exception) -> Response:
     fields = [
         {
             "pointer": "/" + "/".join(str(part) for part in item["loc"]),
-            "detail": item["msg"],
+            "detail": _in_our_words(item),
         }
         for item in error.errors()
     ]
@@ -134,11 +149,24 @@ async def _on_invalid_request(_: Request, error: Exception) -> Response:
     return problem_response(kind(detail, extensions={"errors": fields}))
 
 
+def _in_our_words(item: dict[str, Any]) -> str:
+    """Say what is wrong with a field without words of the library that found it."""
+    kind, context = item["type"], item.get("ctx", {})
+    if kind in {"too_long", "too_short"}:
+        word = "most" if kind == "too_long" else "least"
+        bound = context.get("max_length", context.get("min_length"))
+        return f"Takes at {word} {bound} items, not {context.get('actual_length')}"
+    if kind in _IN_OUR_WORDS:
+        return _IN_OUR_WORDS[kind]
+    return str(item["msg"]).removeprefix("Value error, ")
+
+
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 (likewise)
     if error.status_code == 405:
         return _other_method(request)
-    problem = PlatformError(error.detail)
+    is_nowhere = error.status_code == 404 and error.detail == "Not Found"  # the router's words
+    problem = PlatformError(_NOWHERE if is_nowhere else error.detail)
     problem.status = error.status_code
     kind = _by_status.get(error.status_code)
     problem.title = kind.title if kind else error.detail
@@ -159,6 +187,8 @@ def _other_method(request: Request) -> Response:
     allowed = {"OPTIONS"}.union(
         *(route.methods or () for route in matching if len(route.param_convertors) == fewest)
     )
+    if "GET" in allowed:
+        allowed.add("HEAD")  # HttpRulesMiddleware
     if request.method == "OPTIONS":
         return Response(status_code=204, headers={"allow": ", ".join(sorted(allowed))})
     problem = PlatformError(f"This path answers to {', '.join(sorted(allowed))}.")

@@ -40,7 +40,7 @@ def add_rights(document: dict[str, Any], routes: Sequence[BaseRoute]) -> None:
         operation = document["paths"].get(path, {}).get(method.lower())
         if operation is None:
             continue
-        statuses = {400, 413} if "requestBody" in operation else set()
+        statuses = {400, 408, 413, 415} if "requestBody" in operation else set()
         permission = permission_of(route)
         if permission is not None:
             statuses |= {401, 403, 429, 503}

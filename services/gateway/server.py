@@ -7,52 +7,23 @@ import math
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import structlog
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 
 from services.gateway.admin.drain import Drain
+from services.gateway.connections import Connection, ConnectionLimits, OpenConnections
+from services.gateway.listening import Acceptor
 
-_BACKLOG = 2048
 _LINGER_S = 0.5
 _ANSWERS_END_S = 4.0
 _LAST_S = 8.0
 _log = structlog.get_logger(__name__)
-
-
-def listening_sockets(host: str, port: int, *, is_shared: bool = False) -> list[socket.socket]:
-    """Bind the port on every address of `host`; the server listens later.
-
-    Args:
-        host: Name or address.
-        port: TCP port.
-        is_shared: Other processes of this account may bind it too (SO_REUSEPORT), and the kernel
-            spreads connections over them. Otherwise a second program is refused.
-
-    Raises:
-        SystemExit: The address cannot be listened on; it says why.
-    """
-    sockets: list[socket.socket] = []
-    try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in dict.fromkeys(addresses):
-            listener = socket.socket(family, kind, protocol)
-            sockets.append(listener)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if is_shared:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(address)
-            listener.setblocking(False)
-    except OSError as error:
-        for listener in sockets:
-            listener.close()
-        raise SystemExit(f"The gateway cannot listen on {host}, port {port}: {error}") from error
-    return sockets
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +56,15 @@ class Ending:
 class PublicServer(uvicorn.Server):
     """Serves until a signal, drains, and finishes what is under way; a second signal ends it."""
 
-    def __init__(self, config: uvicorn.Config, ending: Ending) -> None:
-        """Store the configuration and how to end."""
+    def __init__(self, config: uvicorn.Config, ending: Ending, limits: ConnectionLimits) -> None:
+        """Store the configuration, how to end, and the bounds of connections."""
         super().__init__(config)
         config.timeout_graceful_shutdown = ending.graceful_s
         self.is_running = asyncio.Event()
+        self.servers = []  # the acceptor listens instead
         self._ending = ending
+        self._connections = OpenConnections(self.server_state, limits)
+        self._acceptor: Acceptor | None = None
         self._draining: asyncio.Task[None] | None = None
 
     @contextlib.contextmanager
@@ -102,40 +76,43 @@ class PublicServer(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application and listen."""
-        await super().startup(sockets)
+        """Start the application and listen.
+
+        Raises:
+            SystemExit: The application does not start.
+        """
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILURE)
+        self._acceptor = Acceptor(self._connections, self._connection, self.config.ssl)
+        self._acceptor.listen(sockets or [])
+        self.started = True
         # What was loaded stays: the collector must not walk over it again and again.
         gc.collect()
         gc.freeze()
         self.is_running.set()
 
+    async def on_tick(self, counter: int) -> bool:
+        """Run ten times a second; once a second, connections that keep us waiting grow older."""
+        if counter % 10 == 0:
+            self._connections.age()
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, serve what has come in, and close the application."""
-        last = [listener.dup() for listener in sockets or []]
-        for server in self.servers:
-            server.close()
-        await asyncio.gather(*(self._serve_queue(listener) for listener in last))
+        if self._acceptor is not None:
+            await self._acceptor.close()
         # Who connected a moment ago has not asked yet.
         await asyncio.sleep(_LINGER_S)
         await super().shutdown(sockets)
 
-    async def _serve_queue(self, listener: socket.socket) -> None:
-        """Close a listener, and serve who is in its queue: closing alone would reset them."""
-        waiting = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                waiting.append(listener.accept()[0])
-        listener.close()
-        loop = asyncio.get_running_loop()
-        for connection in waiting:
-            with contextlib.suppress(OSError):  # it hung up in the meantime
-                await loop.connect_accepted_socket(
-                    self._protocol, connection, ssl=self.config.ssl or None
-                )
-
-    def _protocol(self) -> asyncio.Protocol:
-        return self.config.http_protocol_class(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+    def _connection(self, is_refused: bool) -> Connection:
+        return Connection(
+            self.config,
+            self.server_state,
+            self.lifespan.state,
+            self._connections,
+            is_refused=is_refused,
         )
 
     def _on_signal(self, number: int) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from planes.shared.settings import AbsolutePath
+from planes.shared.settings import AbsolutePath, LogLevel
 from services.gateway.auth.oidc_settings import OidcSettings
 
 
@@ -34,7 +34,7 @@ class GatewaySettings(OidcSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     tls_certificate: AbsolutePath | None = None
     tls_key: AbsolutePath | None = None
-    log_level: str = "INFO"
+    log_level: LogLevel = "INFO"
     database_connections: int = Field(default=10, ge=2)
     database_deadline_s: float = Field(default=4.0, ge=1)
 
@@ -43,6 +43,9 @@ class GatewaySettings(OidcSettings):
     max_batch_files: int = Field(default=1000, ge=1, le=10_000)
     url_uploads: bool = True
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
+    max_connections: int = Field(default=4096, ge=8)
+    head_s: int = Field(default=20, ge=1, le=600)
+    body_idle_s: float = Field(default=30.0, gt=0, le=600)
     max_prompt_tokens: int = Field(default=4096, ge=256)
     default_max_tokens: int = Field(default=512, ge=1)
     registrations_per_minute: int = Field(default=30, ge=1)

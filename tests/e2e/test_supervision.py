@@ -1,5 +1,6 @@
 """Kill, interrupt and repeat: the platform comes back, and leaves nothing behind."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from services.embedded.home import Home
@@ -76,6 +78,25 @@ def other(tmp_path: Path) -> Iterator[RunningPlatform]:
     second.command("reset", "--yes")
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Children heed SIGINT, which a shell's background jobs and what they start ignore."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def _supervisors(platform: RunningPlatform) -> list[psutil.Process]:
+    """Return the supervisors of a home, also one that does not hold it yet."""
+    mine = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            is_supervisor = "services.embedded.supervisor" in process.cmdline()
+            if is_supervisor and process.environ()["POLYPLANE_HOME"] == str(platform.home):
+                mine.append(process)
+    return mine
+
+
 @pytest.mark.parametrize("name", _PARTS)
 def test_a_killed_part_comes_back(platform: RunningPlatform, name: str) -> None:
     killed = _part(platform, name).pid
@@ -120,6 +141,7 @@ def test_down_leaves_no_process_and_up_finds_the_data(
     assert _can_log_in(platform, account)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_taken_port_is_replaced_and_an_interrupted_up_stops_cleanly(
     other: RunningPlatform,
 ) -> None:
@@ -133,6 +155,31 @@ def test_a_taken_port_is_replaced_and_an_interrupted_up_stops_cleanly(
     assert up.returncode == 130
     assert leftovers(Home(other.home)) == []
     assert supervisor_pid(Home(other.home)) is None
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_up_that_is_interrupted_at_once_leaves_no_supervisor(other: RunningPlatform) -> None:
+    up = other.start_command("up")
+    _until(lambda: _supervisors(other) != [], timeout_s=30, what="it begins")
+    up.send_signal(signal.SIGINT)
+    output, _ = up.communicate(timeout=120)
+    assert up.returncode == 130, output
+    assert _supervisors(other) == []
+    assert leftovers(Home(other.home)) == []
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_an_up_that_is_interrupted_while_it_says_where_it_runs_stops(
+    other: RunningPlatform,
+) -> None:
+    up = other.start_command("up")
+    assert up.stdout is not None
+    assert any("Polyplane runs, after" in line for line in up.stdout)
+    up.send_signal(signal.SIGINT)
+    output, _ = up.communicate(timeout=120)
+    assert up.returncode == 130, output
+    assert _supervisors(other) == []
+    assert leftovers(Home(other.home)) == []
 
 
 def test_strict_ports_refuse_to_move(other: RunningPlatform) -> None:

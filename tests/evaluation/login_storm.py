@@ -4,11 +4,12 @@
 
 Every account signs in from an address of its own, so that no throttle ends the storm: the gateway
 must trust this machine as a proxy (GATEWAY_TRUSTED_PROXIES=127.0.0.1/32). The storm is a process of
-its own.
+its own, at low priority: its callers would sit on other machines. It takes two minutes.
 """
 
 import asyncio
 import multiprocessing
+import os
 import secrets
 import statistics
 import sys
@@ -17,7 +18,8 @@ import time
 import httpx
 
 _ACCOUNTS = 24
-_ROUNDS = 8
+_ROUNDS = 6
+_NICENESS = 19
 _REQUESTS = 300
 _PER_SECOND = 40
 _PASSWORD = secrets.token_urlsafe(24)
@@ -79,6 +81,8 @@ def _sign_in_for_ever(address: str, emails: list[str], password: str) -> None:
         while True:
             body = {"email": email, "password": password}
             await http.post("/auth/login", json=body, headers=_from_somewhere())
+
+    os.nice(_NICENESS)
 
     async def all_of_them() -> None:
         async with httpx.AsyncClient(base_url=address, timeout=60) as http:

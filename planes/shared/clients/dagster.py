@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import structlog
 from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import PyreqwestError
+from pyreqwest.exceptions import JSONDecodeError, PyreqwestError
 
 _LAUNCH = """
 mutation Launch(
@@ -16,7 +16,7 @@ mutation Launch(
     selector: $selector, runConfigData: $config, executionMetadata: {tags: $tags}
   }) {
     __typename
-    ... on PythonError { message }
+    ... on Error { message }
   }
 }
 """
@@ -24,14 +24,18 @@ _WAITING = """
 query Waiting {
   runsOrError(filter: {pipelineName: "ingestion", statuses: [QUEUED, NOT_STARTED]}, limit: 1) {
     ... on Runs { results { id } }
+    ... on Error { message }
   }
 }
 """
 _DEADLINE_S = 1.0
 _REQUEST_S = 10.0  # of an operator, who waits for it
-# a webserver that is starting or broken may answer with anything
-_NO_ANSWER = (PyreqwestError, TimeoutError, ValueError, KeyError, TypeError, AttributeError)
+_MAX_REASON_CHARS = 300
 _log = structlog.get_logger(__name__)
+
+
+class DagsterFailed(Exception):
+    """The webserver did not answer, or not with what was asked for; the message says which."""
 
 
 class DagsterClient:
@@ -58,39 +62,40 @@ class DagsterClient:
         """
         tags = {"polyplane/trace_id": trace_id}
         try:
-            async with asyncio.timeout(_DEADLINE_S * 2):
-                waiting = await self._query(_WAITING, {})
-                if waiting["runsOrError"].get("results"):
-                    return True
-                kind = await self._launch("ingestion", {}, tags)
-        except _NO_ANSWER as error:
-            _log.warning("dagster did not take the request for a run", error=type(error).__name__)
+            waiting = await self._query(_WAITING, {}, "runsOrError")
+            if waiting.get("results"):
+                return True
+            return await self._launch("ingestion", {}, tags)
+        except DagsterFailed as error:
+            _log.warning("dagster did not take the request for a run", reason=str(error))
             return False
-        return _is_launched(kind)
 
     async def request_run(
         self, job: str, config: Mapping[str, object], tags: Mapping[str, str]
     ) -> bool:
         """Launch a run of a job with its configuration; False when Dagster did not take it."""
         try:
-            async with asyncio.timeout(_REQUEST_S):
-                kind = await self._launch(job, config, tags)
-        except _NO_ANSWER as error:
-            _log.warning("dagster did not take the request for a run", error=type(error).__name__)
+            return await self._launch(job, config, tags, within_s=_REQUEST_S)
+        except DagsterFailed as error:
+            _log.warning("dagster did not take the request for a run", reason=str(error))
             return False
-        return _is_launched(kind)
 
     async def is_alive(self) -> bool:
         """Whether the webserver answers within a second."""
         try:
-            async with asyncio.timeout(_DEADLINE_S):
-                return "version" in await self._query("{ version }", {})
-        except _NO_ANSWER:
+            await self._query("{ instance { id } }", {}, "instance")
+        except DagsterFailed:
             return False
+        return True
 
     async def _launch(
-        self, job: str, config: Mapping[str, object], tags: Mapping[str, str]
-    ) -> object:
+        self,
+        job: str,
+        config: Mapping[str, object],
+        tags: Mapping[str, str],
+        *,
+        within_s: float = _DEADLINE_S,
+    ) -> bool:
         selector = {
             "repositoryLocationName": "polyplane",
             "repositoryName": "__repository__",
@@ -101,20 +106,57 @@ class DagsterClient:
             "config": config,
             "tags": [{"key": key, "value": value} for key, value in tags.items()],
         }
-        return (await self._query(_LAUNCH, variables))["launchRun"]["__typename"]
+        launched = await self._query(_LAUNCH, variables, "launchRun", within_s=within_s)
+        kind = launched.get("__typename")
+        if kind != "LaunchRunSuccess":
+            reason = f"{kind}: {launched.get('message', '')}"[:_MAX_REASON_CHARS]
+            _log.warning("dagster refused the run", reason=reason)
+        return kind == "LaunchRunSuccess"
 
     async def _query(
-        self, query: str, variables: dict[str, object]
-    ) -> dict[str, dict[str, object]]:
+        self,
+        query: str,
+        variables: dict[str, object],
+        field: str,
+        *,
+        within_s: float = _DEADLINE_S,
+    ) -> dict[str, object]:
+        """Return one object of the answer.
+
+        Raises:
+            DagsterFailed: There is none within `within_s` seconds.
+        """
         if self._client is None:
-            raise TimeoutError("the client is not open")
+            raise DagsterFailed("the client is not open")
         request = self._client.post(self._url).body_json({"query": query, "variables": variables})
-        response = await request.build().send()
-        data: dict[str, dict[str, object]] = (await response.json())["data"]
-        return data
+        try:
+            async with asyncio.timeout(within_s):
+                response = await request.build().send()
+                answer = await response.json()
+        except TimeoutError as error:
+            raise DagsterFailed(f"no answer within {within_s:.0f} s") from error
+        except JSONDecodeError as error:
+            raise DagsterFailed(f"status {response.status} without JSON") from error
+        except PyreqwestError as error:
+            raise DagsterFailed(f"no answer: {type(error).__name__}") from error
+        return _object(answer, field)
 
 
-def _is_launched(kind: object) -> bool:
-    if kind != "LaunchRunSuccess":
-        _log.warning("dagster refused the run", reason=kind)
-    return kind == "LaunchRunSuccess"
+def _object(answer: object, field: str) -> dict[str, object]:
+    """Return an object of a GraphQL answer (specification, section 7.1).
+
+    A webserver that is starting or broken may answer with anything.
+
+    Raises:
+        DagsterFailed: The answer is an error, or something else altogether.
+    """
+    members = answer if isinstance(answer, dict) else {}
+    if errors := members.get("errors"):
+        flaws = errors if isinstance(errors, list) else [errors]
+        reasons = [flaw.get("message") if isinstance(flaw, dict) else flaw for flaw in flaws]
+        raise DagsterFailed("; ".join(map(str, reasons))[:_MAX_REASON_CHARS])
+    data = members.get("data")
+    found = data.get(field) if isinstance(data, dict) else None
+    if not isinstance(found, dict):
+        raise DagsterFailed(f"an answer without `{field}`")
+    return found

@@ -173,6 +173,10 @@ class Database:
             finally:
                 cut.cancel()
                 await _release(pool, connection)
+        except AttributeError as error:
+            if not _was_cut(error):
+                raise
+            raise Unavailable(_NO_ANSWER) from error
         except asyncpg.DataError:  # a subclass of InterfaceError, and our own mistake
             raise
         except _UNREACHABLE as error:
@@ -186,6 +190,15 @@ class Database:
             return await pool.acquire(timeout=min(_ACQUIRE_S, within_s))
         finally:
             self._waiting -= 1
+
+
+def _was_cut(error: AttributeError) -> bool:
+    """Tell whether asyncpg asked for the protocol that a connection loses when it is cut."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    raised_in = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
+    return error.obj is None and raised_in.startswith("asyncpg.")
 
 
 def _cut(connection: Connection) -> None:

@@ -20,6 +20,7 @@ HealthServiceDep = Annotated[HealthService, Depends(_health)]
 _UNAVAILABLE: dict[int | str, dict[str, Any]] = {
     503: {"model": Health, "description": "The database does not answer, or this process stops"}
 }
+_RETRY_AFTER_S = "2"
 
 
 @router.get("", summary="State of every part", response_model_exclude_none=True)
@@ -43,9 +44,14 @@ async def get_live(health: HealthServiceDep) -> Health:
 async def get_ready(health: HealthServiceDep, response: Response) -> Health:
     """503 where requests cannot be served; `degraded` names the parts that are away."""
     answer = await health.public()
-    if answer.status == "unavailable":
-        response.status_code = 503
+    _refuse_where_unavailable(answer, response)
     return answer
+
+
+def _refuse_where_unavailable(health: Health, response: Response) -> None:
+    if health.status == "unavailable":
+        response.status_code = 503
+        response.headers["retry-after"] = _RETRY_AFTER_S
 
 
 def create_admin_app(gateway: FastAPI) -> FastAPI:
@@ -63,8 +69,7 @@ def create_admin_app(gateway: FastAPI) -> FastAPI:
     @app.get("/health/ready")
     async def get_readiness(response: Response) -> Health:
         answer = await service().health()
-        if answer.status == "unavailable":
-            response.status_code = 503
+        _refuse_where_unavailable(answer, response)
         return answer
 
     @app.get("/health/live")

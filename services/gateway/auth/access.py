@@ -55,7 +55,7 @@ class AccessControl:
         return _account(claims), rates
 
     async def _admit_key(self, key: str, endpoint: EndpointClass) -> tuple[Account, Rates]:
-        """As `admit`; a key goes on when its maker's version changes, with the role of now."""
+        """As `admit`; a key goes on when its maker's version rises, with the role of now."""
         state = await self._keys.find(key)
 
         async def read() -> SessionState:
@@ -111,8 +111,12 @@ class AccessControl:
             await self._gate.revoke(claims.context.user_id, [claims.session_id])
             raise ended()
         if state.claims != claims:  # told to Redis, so that repeating it costs no query
-            version = state.claims.version
-            await self._gate.revoke(claims.context.user_id, [], version=version)
+            context, version = claims.context, state.claims.version
+            await self._gate.revoke(context.user_id, [], version=version.user)
+            tenant_id = context.tenant_id
+            await self._gate.revoke(
+                context.user_id, [], version=version.membership, tenant_id=tenant_id
+            )
             raise ended()
         return state
 
@@ -123,7 +127,8 @@ def ended() -> Unauthenticated:
 
 
 def _key(claims: AccessClaims) -> SessionKey:
-    return SessionKey(claims.context.user_id, claims.session_id, claims.version)
+    context = claims.context
+    return SessionKey(context.user_id, context.tenant_id, claims.session_id, claims.version)
 
 
 def _account(claims: AccessClaims) -> Account:

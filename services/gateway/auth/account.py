@@ -123,10 +123,12 @@ async def _note(connection: Connection, tenant_id: UUID, user_id: UUID) -> None:
 
 
 def _joined(lost: list[Ended]) -> list[Ended]:
-    """Return one entry for each user, with the highest version."""
-    by_user: dict[UUID, Ended] = {}
+    """Return one entry for what each version is of, with the highest of them."""
+    by_scope: dict[tuple[UUID, UUID | None], Ended] = {}
     for each in lost:
-        known = by_user.get(each.user_id, Ended(each.user_id, ()))
+        scope = (each.user_id, each.tenant_id)
+        known = by_scope.get(scope, Ended(each.user_id, ()))
         ids = {*known.session_ids, *each.session_ids}
-        by_user[each.user_id] = Ended(each.user_id, tuple(ids), max(known.version, each.version))
-    return list(by_user.values())
+        version = max(known.version, each.version)
+        by_scope[scope] = Ended(each.user_id, tuple(ids), version, each.tenant_id)
+    return list(by_scope.values())

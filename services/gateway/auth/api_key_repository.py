@@ -12,7 +12,11 @@ from planes.shared.errors import Conflict, Unauthenticated
 from planes.shared.stores.postgres import Connection, Database
 from services.gateway import audit
 from services.gateway.auth.models import AccessClaims, Account, ApiScope, SessionState
-from services.gateway.auth.session_repository import LIMIT_COLUMNS, hold_version
+from services.gateway.auth.session_repository import (
+    LIMIT_COLUMNS,
+    hold_version,
+    version_of,
+)
 from services.gateway.billing.features import Feature, require_feature
 from services.gateway.limits.rates import PlanLimits
 
@@ -83,8 +87,8 @@ class ApiKeyRepository:
         context = account.context
         async with self._database.tenant(context.tenant_id, context.user_id) as connection:
             await require_feature(connection, context.tenant_id, Feature.API_KEYS)
-            await hold_version(connection, context.user_id, account.version)
-            await _check_number(connection, context)
+            await hold_version(connection, context.user_id, account.version.user)
+            await _check_number(connection, account)
             [row] = await connection.fetch(
                 _INSERT,
                 new.id,
@@ -137,7 +141,7 @@ class ApiKeyRepository:
             context=TenantContext(tenant_id=row["tenant_id"], user_id=row["user_id"]),
             role=Role(row["role"]),
             session_id=row["id"],
-            version=row["version"],
+            version=version_of(row),
         )
         limits = PlanLimits(**{column: row[column] for column in LIMIT_COLUMNS})
         scopes = frozenset(map(ApiScope, row["scopes"]))
@@ -149,15 +153,18 @@ def _summary(row: "asyncpg.Record") -> ApiKeySummary:
     return ApiKeySummary(**dict(row) | {"scopes": [ApiScope(each) for each in row["scopes"]]})
 
 
-async def _check_number(connection: Connection, context: TenantContext) -> None:
+async def _check_number(connection: Connection, account: Account) -> None:
     """Refuse one key too many; the lock keeps parallel calls from slipping through together."""
-    is_member = await connection.fetchval(
-        "SELECT true FROM memberships WHERE user_id = $1 AND tenant_id = $2 FOR UPDATE",
+    context = account.context
+    is_same = await connection.fetchval(
+        "SELECT true FROM memberships WHERE user_id = $1 AND tenant_id = $2 AND version = $3"
+        " FOR UPDATE",
         context.user_id,
         context.tenant_id,
+        account.version.membership,
     )
-    if not is_member:
-        raise Unauthenticated("You are no longer a member of this tenant.")
+    if not is_same:
+        raise Unauthenticated("Your rights in this tenant have changed just now. Sign in again.")
     number = await connection.fetchval(
         f"SELECT count(*) FROM api_keys WHERE tenant_id = $1 AND user_id = $2"  # noqa: S608 (ours)
         f" AND {_LIVE}",

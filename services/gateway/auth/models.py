@@ -1,15 +1,16 @@
 """People, their sessions and what a request may do."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum, StrEnum, auto
 from uuid import UUID
 
 from planes.shared.domain import Role, TenantContext
 from services.gateway.limits.rates import PlanLimits
+from services.gateway.limits.versions import Version
 
 FIRST_VERSION = 1
-"""Of every new user; raised whenever tokens of theirs are to end."""
+"""Of every new user; raised whenever their tokens are to end in every tenant."""
 
 
 class ApiScope(StrEnum):
@@ -29,14 +30,14 @@ class Account:
     """Who makes a request: a user, acting in one tenant, in one session or by one API key.
 
     `session_id` is the session's id or the key's; `scopes` are the key's, None for a session, which
-    may do all that the role allows. `version` is the user's when the credential was checked.
+    may do all that the role allows. `version` is that of when the credential was checked.
     """
 
     context: TenantContext
     role: Role
     session_id: UUID
     scopes: frozenset[ApiScope] | None = None
-    version: int = 0
+    version: Version = field(default_factory=Version)
 
     @property
     def is_api_key(self) -> bool:
@@ -46,12 +47,12 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class AccessClaims:
-    """What an access token says; `version` is its user's at the time (claim `sv`)."""
+    """What an access token says; `version` is of when it was minted (claim `sv`)."""
 
     context: TenantContext
     role: Role
     session_id: UUID
-    version: int
+    version: Version
 
 
 @dataclass(frozen=True, slots=True)

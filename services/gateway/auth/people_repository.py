@@ -22,6 +22,7 @@ class PersonSummary:
     created_at: datetime
     is_verified: bool
     is_disabled: bool
+    tenant_ids: tuple[UUID, ...]
 
 
 class PeopleRepository:
@@ -45,14 +46,19 @@ class PeopleRepository:
         """Return users in the order in which they came, those after user `last`."""
         async with self._database.platform() as connection:
             rows = await connection.fetch(
-                "SELECT id, email, display_name, created_at, email_verified_at IS NOT NULL,"
-                " disabled_at IS NOT NULL FROM users"
+                "SELECT id, email, display_name, created_at,"
+                " email_verified_at IS NOT NULL AS is_verified,"
+                " disabled_at IS NOT NULL AS is_disabled FROM users"
                 " WHERE deleted_at IS NULL AND ($1::uuid IS NULL OR id > $1)"
                 " ORDER BY id LIMIT $2",
                 last,
                 limit,
             )
-        return [PersonSummary(*row) for row in rows]
+            found = await connection.fetch(
+                "SELECT * FROM tenants_of($1)", [row["id"] for row in rows]
+            )
+        tenants = {row["user_id"]: tuple(row["tenant_ids"]) for row in found}
+        return [PersonSummary(**row, tenant_ids=tenants.get(row["id"], ())) for row in rows]
 
     async def reset_password(self, user_id: UUID, new_hash: str) -> Revocation:
         """Set a password that the operator has chosen, and end all sessions and API keys."""

@@ -1,7 +1,6 @@
 """Bodies and answers of `/auth`."""
 
 import re
-import unicodedata
 from datetime import datetime
 from typing import Annotated, Literal, Self
 from uuid import UUID
@@ -19,7 +18,14 @@ _PATTERN = (
     r"(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$"
 )
 _EMAIL = re.compile(rf"(?=.{{3,254}}\Z){_PATTERN}")
-_CONTROLS = r"\u0000-\u001f\u007f-\u009f"
+# Controls; soft hyphen and what has no width; what turns the direction of text (UAX 9) or breaks
+# lines; fillers and tags, which nobody sees. A name must not look like another one.
+_UNSEEN = (
+    r"\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e"
+    r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb"
+    "\U000e0000-\U000e0fff"
+)
+_HAS_UNSEEN = re.compile(rf"[{_UNSEEN}]")
 _MAX_NAME = 200
 
 
@@ -34,7 +40,7 @@ def is_shown_name(value: str) -> bool:
 
 
 def _is_shown(value: str) -> bool:
-    return not any(unicodedata.category(character) in {"Cc", "Cs"} for character in value)
+    return is_unicode(value) and _HAS_UNSEEN.search(value) is None
 
 
 def _check_email(value: str) -> str:
@@ -45,7 +51,9 @@ def _check_email(value: str) -> str:
 
 def _check_shown(value: str) -> str:
     if not _is_shown(value):
-        raise ValueError("control characters are not allowed")
+        raise ValueError(
+            "characters that nobody sees, or that turn the direction of text, are not allowed"
+        )
     return value
 
 
@@ -65,7 +73,7 @@ ShownName = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=_MAX_NAME),
     AfterValidator(_check_shown),
-    Field(json_schema_extra={"pattern": rf"^[^{_CONTROLS}]*[^\s{_CONTROLS}][^{_CONTROLS}]*$"}),
+    Field(json_schema_extra={"pattern": rf"^[^{_UNSEEN}]*[^\s{_UNSEEN}][^{_UNSEEN}]*$"}),
 ]
 Secret = Annotated[SecretStr, AfterValidator(_check_secret)]
 Password = Annotated[Secret, Field(min_length=1, max_length=1024)]
@@ -95,7 +103,9 @@ class RegisterRequest(InputModel):
         default=None, description="By default what stands before the @.", examples=["Ada Lovelace"]
     )
     tenant_name: ShownName | None = Field(
-        default=None, description="By default “<display name>'s workspace”.", examples=["Acme"]
+        default=None,
+        description="By default named after you.",
+        examples=["Acme"],
     )
 
 

@@ -21,15 +21,17 @@ from services.gateway.auth.models import (
     SessionSummary,
 )
 from services.gateway.limits.rates import PlanLimits
+from services.gateway.limits.versions import Version
 
-Standings: TypeAlias = Callable[[Collection[UUID]], Awaitable[dict[UUID, tuple[int, Role]]]]
+Standings: TypeAlias = Callable[[Collection[UUID]], Awaitable[dict[UUID, tuple[Version, Role]]]]
 
 LIMIT_COLUMNS = tuple(each.name for each in fields(PlanLimits))
 REFRESH_LIFETIME = timedelta(days=30)
 _GRACE = timedelta(seconds=10)  # in which a repeated refresh is a retry, not a theft
 
 _STATE = """
-SELECT s.ended_at IS NULL AND u.disabled_at IS NULL AS is_alive, s.tenant_id, u.version, m.role,
+SELECT s.ended_at IS NULL AND u.disabled_at IS NULL AS is_alive, s.tenant_id, m.role,
+       u.version AS user_version, m.version AS membership_version,
        p.requests_per_minute, p.chat_requests_per_minute, p.upload_requests_per_minute,
        p.search_requests_per_minute
 FROM sessions s
@@ -99,7 +101,7 @@ class SessionRepository:
             row = await connection.fetchrow(_STATE, session_id, user_id)
         return _to_state(row, user_id, session_id) if row is not None else None
 
-    async def standings(self, ids: Collection[UUID]) -> dict[UUID, tuple[int, Role]]:
+    async def standings(self, ids: Collection[UUID]) -> dict[UUID, tuple[Version, Role]]:
         """Return which of these sessions and API keys are alive, with version and role of each."""
         async with self._database.platform() as connection:
             return await standings(connection, ids)
@@ -171,17 +173,25 @@ class SessionRepository:
         return [SessionSummary(*row) for row in rows]
 
 
-async def standings(connection: Connection, ids: Collection[UUID]) -> dict[UUID, tuple[int, Role]]:
+async def standings(
+    connection: Connection, ids: Collection[UUID]
+) -> dict[UUID, tuple[Version, Role]]:
     """As `SessionRepository.standings`, on a connection of the caller's."""
     rows = await connection.fetch("SELECT * FROM session_standings($1)", list(ids))
-    return {row["id"]: (row["version"], Role(row["role"])) for row in rows}
+    return {row["id"]: (version_of(row), Role(row["role"])) for row in rows}
+
+
+def version_of(row: "asyncpg.Record") -> Version:
+    """Return the version of a row that names both of its numbers."""
+    return Version(row["user_version"], row["membership_version"])
 
 
 async def hold_version(connection: Connection, user_id: UUID, version: int) -> None:
     """Keep a user's version as it was when they were recognised until the transaction ends.
 
-    New passwords, new roles, disabling and deletion raise it and then end what there is: with this
-    lock they either refuse what is being opened here, or see it and end it.
+    New passwords, disabling and deletion raise it and then end what there is: with this lock they
+    either refuse what is being opened here, or see it and end it. New roles and removals take the
+    lock too, before they raise the membership's version.
 
     Raises:
         Unauthenticated: It is another one already, or the account is disabled.
@@ -251,7 +261,7 @@ def _to_state(row: "asyncpg.Record", user_id: UUID, session_id: UUID) -> Session
         context=TenantContext(tenant_id=row["tenant_id"], user_id=user_id),
         role=Role(row["role"]),
         session_id=session_id,
-        version=row["version"],
+        version=version_of(row),
     )
     limits = PlanLimits(**{column: row[column] for column in LIMIT_COLUMNS})
     return SessionState(claims, row["is_alive"], limits)

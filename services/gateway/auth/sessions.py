@@ -109,9 +109,19 @@ class Sessions:
             raise NotFound("There is no such session.")
         await self._gate.revoke(user_id, [session_id])
 
-    async def revoked(self, user_id: UUID, session_ids: Collection[UUID], *, version: int) -> None:
-        """Make known that sessions were ended and tokens below a version are void."""
-        await self._gate.revoke(user_id, session_ids, version=version)
+    async def revoked(
+        self,
+        user_id: UUID,
+        session_ids: Collection[UUID],
+        *,
+        version: int,
+        tenant_id: UUID | None = None,
+    ) -> None:
+        """Make known that sessions were ended and tokens below a version are void.
+
+        The version is the user's, or with a `tenant_id` that of the membership there.
+        """
+        await self._gate.revoke(user_id, session_ids, version=version, tenant_id=tenant_id)
 
     async def alive(
         self, account: Account, *, before: UUID | None, limit: int

@@ -20,5 +20,5 @@ async def post_switch(
 ) -> TokensOut:
     """Open a session in another tenant that the caller belongs to; this session goes on too."""
     response.headers["cache-control"] = "no-store"
-    user_id, version = account.context.user_id, account.version
+    user_id, version = account.context.user_id, account.version.user
     return TokensOut.of(await auth.enter(user_id, body.tenant_id, client, version=version))

@@ -18,6 +18,7 @@ from planes.shared.domain import Role, TenantContext
 from planes.shared.errors import Unauthenticated
 from services.gateway.auth.keys import SigningKeys
 from services.gateway.auth.models import AccessClaims
+from services.gateway.limits.versions import Version
 
 _ALGORITHM = "EdDSA"
 _TYPE = "at+jwt"
@@ -94,7 +95,7 @@ class AccessTokens:
             "tenant": str(claims.context.tenant_id),
             "role": claims.role.value,
             "session": str(claims.session_id),
-            "sv": claims.version,
+            "sv": claims.version.claim,
         }
         headers = {"kid": key.id, "typ": _TYPE}
         return jwt.encode(payload, key.private, algorithm=_ALGORITHM, headers=headers)
@@ -154,7 +155,7 @@ def _claims(payload: dict[str, Any]) -> AccessClaims:
         context=TenantContext(tenant_id=UUID(payload["tenant"]), user_id=UUID(payload["sub"])),
         role=Role(payload["role"]),
         session_id=UUID(payload["session"]),
-        version=payload["sv"],
+        version=Version.of_claim(payload["sv"]),
     )
 
 

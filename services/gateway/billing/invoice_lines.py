@@ -50,10 +50,12 @@ def invoice_of(books: Books, period: date, entries: Sequence[Row]) -> Invoice:
     """Return the invoice of a month from the sums of its ledger entries by kind and model."""
     invoice_id = invoice_id_of(books.tenant["id"], period)
     lines = _lines(books, period, entries)
+    is_open = period == books.tenant["current_period"]
     return Invoice(
         id=invoice_id,
         number=f"PP-{period:%Y-%m}-{invoice_id.hex[:8]}",
-        status="open" if period == books.tenant["current_period"] else "closed",
+        status="open" if is_open else "closed",
+        issue_date=None if is_open else _next_month(period),
         period=Period(from_=_midnight(period), to=_midnight(_next_month(period))),
         total_usd=str(total_of([Decimal(line.amount_usd) for line in lines])),
         tenant_id=books.tenant["id"],

@@ -6,7 +6,7 @@ The libraries and fonts take 100 MB and a second of computing, which the gateway
 import resource
 import sys
 from datetime import timedelta
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 from string import printable
 from tempfile import TemporaryDirectory
@@ -21,7 +21,14 @@ _INK, _SOFT, _LINE, _ACCENT = (23, 28, 38), (104, 114, 130), (222, 226, 232), (3
 _WEIGHTS = {"": 400, "B": 650}
 _MEMORY_BYTES, _COMPUTING_S = 1 << 30, 25
 _MARGIN_MM, _WIDTH_MM = 22.0, 166.0
-_COLUMNS = (("", 74.0), ("Messages", 22.0), ("Tokens", 32.0), ("Amount (USD)", 38.0))
+_COLUMNS = (
+    ("", 64.0),
+    ("Messages", 20.0),
+    ("Tokens", 28.0),
+    ("USD per million", 28.0),
+    ("Amount (USD)", 26.0),
+)
+_CENT, _MILLION = Decimal("0.01"), 1_000_000
 
 
 def render(invoice: Invoice) -> bytes:
@@ -69,7 +76,7 @@ class _Page(FPDF):
             ("Billed to", self._printable(invoice.tenant_name)),
             ("Tenant", str(invoice.tenant_id)),
             ("Period", f"{invoice.period.from_:%d %B %Y} to {last_day:%d %B %Y} (UTC)"),
-            ("Status", _status(invoice)),
+            ("Issued", _issued(invoice)),
         )
         for name, value in facts:
             self._font(9.5, _SOFT)
@@ -106,7 +113,10 @@ class _Page(FPDF):
         """Write what the figures mean below every page; the library calls it."""
         self.set_y(-20)
         self._font(8, _SOFT)
-        note = "Amounts of lines are exact; the total is rounded to cents, half to even."
+        note = (
+            "The total is the exact sum of the lines, rounded once, half to even. The price of a "
+            "million tokens is what yours cost on average."
+        )
         self.cell(_WIDTH_MM - 20, 5, note)
         self.cell(20, 5, f"{self.page_no()}", align=Align.R)
 
@@ -149,16 +159,27 @@ def _texts(invoice: Invoice) -> str:
     return f"{printable}−{invoice.tenant_name}{descriptions}"  # noqa: RUF001 (a minus sign)
 
 
-def _status(invoice: Invoice) -> str:
-    return "Closed" if invoice.status == "closed" else "Open: the month has not ended"
+def _issued(invoice: Invoice) -> str:
+    if invoice.issue_date is None:
+        return "Open: the month has not ended"
+    return f"{invoice.issue_date:%d %B %Y}"
 
 
 def _cells(line: InvoiceLine, description: str) -> list[str]:
-    amount = f"{Decimal(line.amount_usd):,.10f}".replace("-", "−")  # noqa: RUF001 (a minus sign)
+    amount = Decimal(line.amount_usd)
     if line.kind != "usage":
-        return [description, "", "", amount]
+        return [description, "", "", "", _cents(amount)]
     tokens = line.prompt_tokens + line.completion_tokens
-    return [description, f"{line.messages:,}", f"{tokens:,}", amount]
+    price = _cents(amount / tokens * _MILLION) if tokens else ""
+    return [description, f"{line.messages:,}", f"{tokens:,}", price, _cents(amount)]
+
+
+def _cents(amount: Decimal) -> str:
+    """Return an amount to cents, half to even; one that would vanish as less than a cent."""
+    cents = amount.quantize(_CENT, ROUND_HALF_EVEN)
+    if cents == 0 and amount != 0:
+        return "< 0.01" if amount > 0 else "> −0.01"  # noqa: RUF001 (a minus sign)
+    return f"{cents:,.2f}".replace("-", "−")  # noqa: RUF001 (a minus sign)
 
 
 def _limit() -> None:

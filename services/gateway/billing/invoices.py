@@ -67,6 +67,7 @@ def _summary(invoice: Invoice) -> InvoiceSummary:
         id=invoice.id,
         number=invoice.number,
         status=invoice.status,
+        issue_date=invoice.issue_date,
         period=invoice.period,
         total_usd=invoice.total_usd,
     )

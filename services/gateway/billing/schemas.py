@@ -127,6 +127,10 @@ class InvoiceSummary(BaseModel):
     id: UUID
     number: str = Field(examples=["PP-2026-11-9f0c2a7e"])
     status: Literal["open", "closed"]
+    issue_date: date | None = Field(
+        description="The first day after the month (UTC); null while it is open.",
+        examples=["2026-12-01"],
+    )
     period: Period
     total_usd: str = Field(description="Rounded to cents, half to even.", examples=["29.00"])
 

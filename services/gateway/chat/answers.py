@@ -144,11 +144,10 @@ class Answer:
         match frame.event:
             case "usage":
                 usage = Usage.model_validate_json(frame.data)
-                self._meter.count(usage)
-                priced = self._prices.usage(
-                    self._meter.model, usage.prompt_tokens, usage.completion_tokens
-                )
-                await self._put(self._encoded("usage", priced))
+                if self._meter.count(usage):  # the plane tells the last one again
+                    tokens = (usage.prompt_tokens, usage.completion_tokens)
+                    priced = self._prices.usage(self._meter.model, *tokens)
+                    await self._put(self._encoded("usage", priced))
             case "done":
                 await self._finish(Done.model_validate_json(frame.data))
                 return True

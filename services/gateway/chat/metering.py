@@ -37,9 +37,11 @@ class Meter:
         elif frame.event == "citation":
             self._citations.append(frame.data)
 
-    def count(self, usage: Usage) -> None:
-        """Remember the latest token counts."""
+    def count(self, usage: Usage) -> bool:
+        """Remember the latest token counts; False when they are what they were."""
+        is_new = usage != self._usage
         self._usage = usage
+        return is_new
 
     def produced(self) -> Produced:
         """Return tokens and text so far.

@@ -1,6 +1,5 @@
 """Multipart forms (RFC 7578) read part by part while they arrive; nothing is kept."""
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -9,8 +8,6 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from planes.shared.errors import BadRequest
-
-_IDLE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ class MultipartForm:
         """Return the next part, or None after the last.
 
         Raises:
-            BadRequest: The body is malformed, ends too early or has stopped arriving.
+            BadRequest: The body is malformed, or ends too early.
         """
         while await self.read():
             pass
@@ -85,11 +82,7 @@ class MultipartForm:
 
     async def _feed(self) -> bool:
         """Parse one more piece of the body; False when the form and its body have ended."""
-        try:
-            async with asyncio.timeout(_IDLE_S):
-                piece = await anext(self._body, b"")
-        except TimeoutError as error:
-            raise BadRequest(f"Nothing has arrived for {_IDLE_S:.0f} seconds.") from error
+        piece = await anext(self._body, b"")
         if not piece:
             if not self._is_complete:
                 raise BadRequest("The form ends before its last boundary.")

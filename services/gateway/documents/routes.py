@@ -29,6 +29,7 @@ from services.gateway.problems import problem_responses
 from services.gateway.schemas import Page
 
 router = APIRouter()
+_DOCUMENT = "/documents/{document_id:uuid}"  # a UUID, so that `batch` has no method but its own
 
 
 @router.get(
@@ -54,7 +55,7 @@ async def get_documents(  # noqa: PLR0913, PLR0917 (each is a query parameter)
 
 
 @router.get(
-    "/documents/{document_id}",
+    _DOCUMENT,
     summary="Get a document",
     tags=["Documents"],
     responses=problem_responses(401, 404),
@@ -115,7 +116,7 @@ async def get_document_content(
 
 
 @router.patch(
-    "/documents/{document_id:uuid}",  # so that `PATCH /documents/batch` is no method, and not an id
+    _DOCUMENT,
     summary="Change a document's name, tags or metadata",
     tags=["Documents"],
     responses=problem_responses(401, 403, 404),
@@ -132,7 +133,7 @@ async def patch_document(
 
 
 @router.delete(
-    "/documents/{document_id}",
+    _DOCUMENT,
     status_code=202,
     summary="Delete a document",
     tags=["Documents"],

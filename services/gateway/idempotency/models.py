@@ -44,6 +44,7 @@ class Earlier:
         response: What it was answered.
         settled: Where its answer stands, if it was billed.
         is_given_back: Its answer failed and cost nothing.
+        lease_left_s: Until it counts as dead if nothing more is heard of it; not positive: it does.
     """
 
     attempt: UUID
@@ -51,3 +52,4 @@ class Earlier:
     response: StoredResponse | None
     settled: AnswerPlace | None
     is_given_back: bool
+    lease_left_s: float

@@ -44,7 +44,9 @@ async def find(connection: Connection, request: RequestId) -> Earlier | None:
     """Return the attempt that has a key, with what came of it."""
     row = await connection.fetchrow(
         "SELECT r.*, l.request_id IS NOT NULL AS is_settled, r.answer_id IS NOT NULL "
-        "AND l.request_id IS NULL AND v.id IS NULL AS is_given_back FROM idempotent_requests r "
+        "AND l.request_id IS NULL AND v.id IS NULL AS is_given_back, extract(epoch FROM "
+        "coalesce(v.expires_at, r.locked_until) - now())::float8 AS lease_left_s "
+        "FROM idempotent_requests r "
         "LEFT JOIN ledger l ON l.request_id = r.answer_id AND l.kind = 'answer' "
         "AND l.tenant_id = r.tenant_id "
         "LEFT JOIN reservations v ON v.id = r.answer_id AND v.tenant_id = r.tenant_id "
@@ -133,4 +135,11 @@ def _earlier(row: asyncpg.Record) -> Earlier:
         response = StoredResponse(row["response_status"], row["response_body"])
     if row["is_settled"]:
         place = AnswerPlace(row["answer_id"], row["conversation_id"], row["message_id"], row["seq"])
-    return Earlier(row["attempt"], row["fingerprint"], response, place, row["is_given_back"])
+    return Earlier(
+        attempt=row["attempt"],
+        fingerprint=row["fingerprint"],
+        response=response,
+        settled=place,
+        is_given_back=row["is_given_back"],
+        lease_left_s=row["lease_left_s"],
+    )

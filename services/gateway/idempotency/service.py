@@ -7,6 +7,7 @@ and an attempt that dies leaves nothing behind but a key that is free again when
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -151,7 +152,7 @@ def _outcome(earlier: Earlier, request: RequestId, fingerprint: bytes) -> Effect
         raise Replayed(earlier.response)
     if earlier.settled is not None:
         return Effect(request, answered=earlier.settled)
-    raise Conflict(_IN_FLIGHT, retry_after_s=2)
+    raise Conflict(_IN_FLIGHT, retry_after_s=max(1, math.ceil(earlier.lease_left_s)))
 
 
 def _check(is_holder: bool) -> None:

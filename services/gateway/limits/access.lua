@@ -2,25 +2,30 @@
 -- Each limit is the generic cell rate algorithm (ITU-T I.371), by the server's clock; a request
 -- counts against all of them or, where one refuses it, against none.
 --
--- KEYS  1 the user's version   2 the session   3... when the next request of each limit is due (µs)
--- ARGV  1 the token's version
---       2... for each limit the session's field with its requests a minute
+-- KEYS  1 the user's version   2 the membership's   3 the session
+--       4... when the next request of each limit is due (µs)
+-- ARGV  1 the token's version of the user   2 of the membership
+--       3... for each limit the session's field with its requests a minute
 --       then for each limit the µs from now to when the caller believes it due: 0 if unknown
 -- Returns {status, then for each limit: requests a minute, remaining, µs until all is replenished,
 -- µs until one more is allowed}; the status alone where the session is not known to be alive.
 local ADMITTED, LIMITED, ENDED, UNKNOWN, OUTDATED = 0, 1, 2, 3, 4
 local WINDOW_US = 60000000
-local count = #KEYS - 2
+local count = #KEYS - 3
 
-local session = redis.call('HMGET', KEYS[2], 'ended', unpack(ARGV, 2, count + 1))
+local session = redis.call('HMGET', KEYS[3], 'ended', unpack(ARGV, 3, count + 2))
 if session[1] then
     return {ENDED}
 end
-local version = tonumber(redis.call('GET', KEYS[1]) or '0')
-if version > tonumber(ARGV[1]) then
-    return {OUTDATED}
+local lacks = false
+for each = 1, 2 do -- one that Redis has lost is below every token's
+    local version = tonumber(redis.call('GET', KEYS[each]) or '-1')
+    if version > tonumber(ARGV[each]) then
+        return {OUTDATED}
+    end
+    lacks = lacks or version < tonumber(ARGV[each])
 end
-if version < tonumber(ARGV[1]) then
+if lacks then
     return {UNKNOWN}
 end
 for each = 1, count do
@@ -35,11 +40,11 @@ local intervals, dues, status = {}, {}, ADMITTED
 for each = 1, count do
     local limit = tonumber(session[each + 1])
     local interval = math.floor(WINDOW_US / limit)
-    local stored = redis.call('GET', KEYS[each + 2])
+    local stored = redis.call('GET', KEYS[each + 3])
     if stored then
         dues[each] = math.max(tonumber(stored), now)
     else -- expired, or dropped for want of memory
-        dues[each] = now + math.min(tonumber(ARGV[count + 1 + each]), interval * limit)
+        dues[each] = now + math.min(tonumber(ARGV[count + 2 + each]), interval * limit)
     end
     intervals[each] = interval
     if dues[each] + interval - now > interval * limit then
@@ -55,7 +60,7 @@ for each = 1, count do
     if status == ADMITTED then
         due = due + interval
         local lives = math.ceil((due - now) / 1000)
-        redis.call('SET', KEYS[each + 2], string.format('%.0f', due), 'PX', lives)
+        redis.call('SET', KEYS[each + 3], string.format('%.0f', due), 'PX', lives)
         wait = 0
     end
     local remaining = math.max(0, math.floor((burst - (due - now)) / interval))

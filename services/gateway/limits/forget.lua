@@ -1,5 +1,5 @@
 -- Forget all attempts of one account.
 --
--- KEYS  1 the attempts
-redis.call('DEL', KEYS[1])
+-- KEYS  the attempts
+redis.call('DEL', unpack(KEYS))
 return 0

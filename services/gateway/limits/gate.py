@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeAlias
 from uuid import UUID
 
 import structlog
@@ -11,10 +12,14 @@ import structlog
 from services.gateway.limits.rates import EndpointClass, PlanLimits, Rate, Rates
 from services.gateway.limits.revocations import REVOCATIONS, Revocation
 from services.gateway.limits.scripts import RedisScripts, RedisUnavailable
+from services.gateway.limits.versions import Version
 
 _SESSION_TTL_S = 60  # how old a plan or a membership may be here
 _MAX_UNSENT = 10_000
 _log = structlog.get_logger(__name__)
+
+_Scope: TypeAlias = tuple[UUID, UUID | None]
+"""A user in every tenant (None), or in one."""
 
 
 class Standing(IntEnum):
@@ -29,11 +34,19 @@ class Standing(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class SessionKey:
-    """A session or an API key, and the version of its user that it is known with."""
+    """A session or an API key in a tenant, and the version that it is known with."""
 
     user_id: UUID
+    tenant_id: UUID
     session_id: UUID
-    version: int
+    version: Version
+
+    @property
+    def names(self) -> list[str]:
+        """What Redis calls the user's version, the membership's, and the session."""
+        user_id = self.user_id
+        versions = [_version_key(user_id, None), _version_key(user_id, self.tenant_id)]
+        return [*versions, _session_key(user_id, self.session_id)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +59,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _Unsent:
-    """What Redis has yet to be told of one user."""
+    """What Redis has yet to be told of one user, or of one user in one tenant."""
 
     version: int = 0
     ended: frozenset[UUID] = frozenset()
@@ -65,7 +78,7 @@ class SessionGate:
         """Store the scripts, and the age at which no access token is valid any more."""
         self._scripts = scripts
         self._token_lifetime_s = token_lifetime_s
-        self._unsent: dict[UUID, _Unsent] = {}
+        self._unsent: dict[_Scope, _Unsent] = {}
         self._sending = asyncio.Lock()
 
     async def check(
@@ -88,10 +101,10 @@ class SessionGate:
         await self.send_unsent()
         user, known = session.user_id, backlog_us or {}
         policies = endpoint.policies
-        keys = [_version_key(user), _session_key(user, session.session_id)]
-        keys += [f"rate:{{{user}}}:{policy}" for policy in policies]
+        keys = session.names + [f"rate:{{{user}}}:{policy}" for policy in policies]
         backlogs = [known.get(policy, 0) for policy in policies]
-        arguments: list[str | int] = [session.version, *policies, *backlogs]
+        version = session.version
+        arguments: list[str | int] = [version.user, version.membership, *policies, *backlogs]
         standing, *states = await self._scripts.run("access", keys, *arguments)
         return Verdict(Standing(standing), _rates(policies, states) if states else None)
 
@@ -106,26 +119,35 @@ class SessionGate:
             fields += [endpoint, limits.of(endpoint)]
         await self._scripts.run(
             "remember",
-            [_version_key(session.user_id), _session_key(session.user_id, session.session_id)],
-            session.version,
+            session.names,
+            session.version.user,
+            session.version.membership,
             self._token_lifetime_s,
             _SESSION_TTL_S,
             *fields,
         )
 
     async def revoke(
-        self, user_id: UUID, session_ids: Collection[UUID], *, version: int = 0
+        self,
+        user_id: UUID,
+        session_ids: Collection[UUID],
+        *,
+        version: int = 0,
+        tenant_id: UUID | None = None,
     ) -> None:
         """End sessions that PostgreSQL has ended, and tokens of versions below `version`.
+
+        With a `tenant_id` it is the version of the user's membership there, and tokens for other
+        tenants go on.
 
         Where Redis does not answer it is told before it is next asked; until then `check` fails,
         and its callers read PostgreSQL.
         """
-        await self._tell(user_id, _Unsent(version, frozenset(session_ids)))
+        await self._tell((user_id, tenant_id), _Unsent(version, frozenset(session_ids)))
 
     async def forget(self, user_id: UUID, session_ids: Collection[UUID]) -> None:
         """Drop what Redis knows of sessions that go on: a new plan or role acts at once."""
-        await self._tell(user_id, _Unsent(stale=frozenset(session_ids)))
+        await self._tell((user_id, None), _Unsent(stale=frozenset(session_ids)))
 
     async def send_unsent(self) -> None:
         """Tell Redis what it has missed; to be called now and then.
@@ -136,31 +158,32 @@ class SessionGate:
         if not self._unsent:
             return
         async with self._sending:  # nobody is judged before all of it is sent
-            for user_id, unsent in list(self._unsent.items()):
-                await self._send(user_id, unsent)
-                if self._unsent.get(user_id) is unsent:
-                    del self._unsent[user_id]
+            for scope, unsent in list(self._unsent.items()):
+                await self._send(scope, unsent)
+                if self._unsent.get(scope) is unsent:
+                    del self._unsent[scope]
 
-    async def _tell(self, user_id: UUID, news: _Unsent) -> None:
+    async def _tell(self, scope: _Scope, news: _Unsent) -> None:
         try:
-            await self._send(user_id, news)
+            await self._send(scope, news)
         except RedisUnavailable:
-            known = self._unsent.get(user_id, _Unsent())
-            if user_id not in self._unsent and len(self._unsent) >= _MAX_UNSENT:
-                _log.error("revocation not kept for Redis", user_id=str(user_id))
+            known = self._unsent.get(scope, _Unsent())
+            if scope not in self._unsent and len(self._unsent) >= _MAX_UNSENT:
+                _log.error("revocation not kept for Redis", user_id=str(scope[0]))
                 return
-            self._unsent[user_id] = _Unsent(
+            self._unsent[scope] = _Unsent(
                 max(known.version, news.version),
                 known.ended | news.ended,
                 known.stale | news.stale,
             )
 
-    async def _send(self, user_id: UUID, news: _Unsent) -> None:
+    async def _send(self, scope: _Scope, news: _Unsent) -> None:
+        user_id, _ = scope
         if news.stale:
             stale = [_session_key(user_id, each) for each in news.stale]
             await self._scripts.run("stale", stale)
         if news.ended or news.version:
-            keys = [_version_key(user_id), *(_session_key(user_id, each) for each in news.ended)]
+            keys = [_version_key(*scope), *(_session_key(user_id, each) for each in news.ended)]
             said = Revocation(user_id, news.ended, news.version).encoded()
             arguments = (news.version, self._token_lifetime_s, REVOCATIONS, said)
             await self._scripts.run("revoke", keys, *arguments)
@@ -176,8 +199,8 @@ def _rates(policies: Iterable[EndpointClass], states: Iterable[int]) -> Rates:
     return Rates(tuple(each))
 
 
-def _version_key(user_id: UUID) -> str:
-    return f"version:{{{user_id}}}"
+def _version_key(user_id: UUID, tenant_id: UUID | None) -> str:
+    return f"version:{{{user_id}}}" + (f":{tenant_id}" if tenant_id else "")
 
 
 def _session_key(user_id: UUID, session_id: UUID) -> str:

@@ -10,7 +10,11 @@ REVOCATIONS = "revocations"  # the channel
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """Sessions and API keys of one user that have ended, and the version that all others need."""
+    """Sessions and API keys of one user that have ended.
+
+    A `version` other than 0 says that tokens are void besides: all of the user's below it, or those
+    of one membership.
+    """
 
     user_id: UUID
     session_ids: frozenset[UUID]

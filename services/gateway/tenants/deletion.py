@@ -10,13 +10,14 @@ import asyncpg
 import structlog
 
 from planes.shared.domain import Role, TenantContext
-from planes.shared.errors import Forbidden, NotFound
+from planes.shared.errors import Forbidden, InvalidInput, NotFound
 from planes.shared.stores.postgres import Connection, Database
 from services.gateway.audit import Action, AuditEvent, record
 from services.gateway.auth.models import Account
 from services.gateway.auth.sessions import Sessions
 from services.gateway.tenants import deletion_repository as repository
 from services.gateway.tenants import member_repository as members
+from services.gateway.tenants import repository as tenants
 from services.gateway.tenants.members import rank_role, tell
 from services.gateway.tenants.models import Ended, TenantDeletion
 from services.gateway.tenants.schemas import RemovedOut, TenantReceipt
@@ -34,11 +35,12 @@ class TenantDeletionService:
         self._sessions = sessions
         self._new_id = new_id
 
-    async def delete(self, account: Account) -> TenantDeletion:
+    async def delete(self, account: Account, *, confirm_name: str | None = None) -> TenantDeletion:
         """Close the caller's tenant: nobody acts in it from now on, open answers end.
 
         Raises:
             Forbidden: The caller is an owner no more.
+            InvalidInput: The tenant has another name than the caller believes.
             NotFound: Somebody else was faster.
         """
         context = account.context
@@ -46,6 +48,8 @@ class TenantDeletionService:
             await members.lock(connection, context.tenant_id)
             if await rank_role(connection, account) is not Role.OWNER:
                 raise Forbidden("Only an owner deletes the tenant.")
+            if confirm_name is not None:
+                await _check_name(connection, context.tenant_id, confirm_name)
             deletion, lost = await close(connection, context, account, self._new_id())
         _log.info("tenant deleted", tenant_id=str(context.tenant_id))
         await tell_all(self._sessions, lost)
@@ -94,6 +98,14 @@ async def tell_all(sessions: Sessions, lost: Sequence[Ended]) -> None:
     for start in range(0, len(lost), _TOLD_AT_ONCE):
         some = lost[start : start + _TOLD_AT_ONCE]
         await asyncio.gather(*(tell(sessions, ended) for ended in some))
+
+
+async def _check_name(connection: Connection, tenant_id: UUID, given: str) -> None:
+    tenant = await tenants.find(connection, tenant_id)
+    if tenant is None or given.strip() != tenant.name:
+        detail = "not the name of the tenant that this session acts in: nothing was deleted"
+        fields = [{"pointer": "/body/confirm_name", "detail": detail}]
+        raise InvalidInput(f"`confirm_name` is {detail}.", extensions={"errors": fields})
 
 
 def _receipt(row: asyncpg.Record) -> TenantReceipt:

@@ -93,19 +93,19 @@ async def insert(connection: Connection, tenant_id: UUID, user_id: UUID, role: R
 
 async def set_role(connection: Connection, tenant_id: UUID, user_id: UUID, role: Role) -> Ended:
     """Give a member another role and void every access token that says the old one."""
-    version = await _raise_version(connection, user_id)
+    version = await _raise_version(connection, tenant_id, user_id)
     await connection.execute(
         "UPDATE memberships SET role = $3 WHERE tenant_id = $1 AND user_id = $2",
         tenant_id,
         user_id,
         role,
     )
-    return Ended(user_id, (), version)
+    return Ended(user_id, (), version, tenant_id)
 
 
 async def remove(connection: Connection, tenant_id: UUID, user_id: UUID) -> Ended:
     """Take a member out: the membership, the sessions in this tenant, the API keys."""
-    version = await _raise_version(connection, user_id)
+    version = await _raise_version(connection, tenant_id, user_id)
     keys = await connection.fetch(
         "SELECT id FROM api_keys WHERE tenant_id = $1 AND user_id = $2", tenant_id, user_id
     )
@@ -118,17 +118,21 @@ async def remove(connection: Connection, tenant_id: UUID, user_id: UUID) -> Ende
         tenant_id,
         user_id,
     )
-    return Ended(user_id, tuple(row["id"] for row in [*ended, *keys]), version)
+    return Ended(user_id, tuple(row["id"] for row in [*ended, *keys]), version, tenant_id)
 
 
-async def _raise_version(connection: Connection, user_id: UUID) -> int:
-    """Void a user's access tokens.
+async def _raise_version(connection: Connection, tenant_id: UUID, user_id: UUID) -> int:
+    """Void a member's access tokens for this tenant.
 
     Before all else: it waits for sessions and keys that are being made, which are seen afterwards;
     and users are locked before memberships everywhere, so that nobody waits in a circle.
     """
+    await connection.execute("SELECT FROM users WHERE id = $1 FOR NO KEY UPDATE", user_id)
     version: int = await connection.fetchval(
-        "UPDATE users SET version = version + 1 WHERE id = $1 RETURNING version", user_id
+        "UPDATE memberships SET version = nextval('membership_versions')"
+        " WHERE tenant_id = $1 AND user_id = $2 RETURNING version",
+        tenant_id,
+        user_id,
     )
     return version
 

@@ -27,7 +27,7 @@ class MemberService:
             return await repository.page(connection, tenant_id, before=before, limit=limit)
 
     async def change_role(self, account: Account, user_id: UUID, role: Role) -> Member:
-        """Give a member another role; tokens that say the old one end at once.
+        """Give a member another role; tokens that say the old one end at once, in this tenant.
 
         Raises:
             NotFound: There is no such member.
@@ -105,7 +105,9 @@ async def rank_role(connection: Connection, account: Account) -> Role:
 
 async def tell(sessions: Sessions, ended: Ended) -> None:
     """Make every gateway process know what a transaction has ended."""
-    await sessions.revoked(ended.user_id, ended.session_ids, version=ended.version)
+    await sessions.revoked(
+        ended.user_id, ended.session_ids, version=ended.version, tenant_id=ended.tenant_id
+    )
 
 
 def _check_rank(mine: Role, theirs: Role, wanted: Role) -> None:

@@ -55,11 +55,15 @@ class NewInvitation:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """What a person lost: sessions and API keys by id, and tokens below a version (0: none)."""
+    """What a person lost: sessions and API keys by id, and tokens below a version (0: none).
+
+    The version is that of the membership in `tenant_id`, or the user's, of every tenant.
+    """
 
     user_id: UUID
     session_ids: tuple[UUID, ...]
     version: int = 0
+    tenant_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,14 @@ async def find(connection: Connection, tenant_id: UUID) -> Tenant | None:
     return Tenant(*row) if row is not None else None
 
 
+async def after(connection: Connection, last: UUID | None, limit: int) -> list[Tenant]:
+    """Return living tenants in the order in which they came, those after `last`; for operators."""
+    rows = await connection.fetch(
+        "SELECT id, name, plan, created_at, members FROM tenants_after($1, $2)", last, limit
+    )
+    return [Tenant(*row) for row in rows]
+
+
 async def rename(connection: Connection, tenant_id: UUID, name: str) -> bool:
     """Change the name; False where it is that already, or the tenant is gone."""
     row = await connection.fetchrow(

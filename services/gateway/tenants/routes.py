@@ -31,6 +31,7 @@ from services.gateway.tenants.schemas import (
     TenantAnswer,
     TenantChange,
     TenantDeletedOut,
+    TenantDeletionRequest,
     TenantReceipt,
 )
 
@@ -102,14 +103,19 @@ async def export_tenant(account: TenantOwner, export: TenantExportDep) -> Stream
     "", status_code=202, summary="Delete the tenant", responses=problem_responses(401, 403, 404)
 )
 async def delete_tenant(
-    account: TenantOwner, deletions: TenantDeletionServiceDep
+    account: TenantOwner,
+    deletions: TenantDeletionServiceDep,
+    body: TenantDeletionRequest | None = None,
 ) -> TenantDeletedOut:
     """End the tenant for everybody at once, and remove its data from every store.
 
-    Every session and API key in it ends within a second. Keep the receipt: nothing else shows how
-    far the removal has come.
+    Send the tenant's name as `confirm_name`, so that a session in another tenant than you think
+    deletes nothing: 422. A call without a body is taken at its word. Every session and API key in
+    the tenant ends within a second. Keep the receipt: nothing else shows how far the removal has
+    come.
     """
-    return TenantDeletedOut.of(await deletions.delete(account))
+    name = body.confirm_name if body else None
+    return TenantDeletedOut.of(await deletions.delete(account, confirm_name=name))
 
 
 @router.get(
@@ -118,7 +124,7 @@ async def delete_tenant(
     dependencies=[Depends(_RECEIPT_RATE)],
     responses=problem_responses(404),
 )
-async def get_receipt(
+async def get_tenant_receipt(
     receipt: Annotated[str, Path(min_length=1, max_length=128)],
     deletions: TenantDeletionServiceDep,
 ) -> TenantReceipt:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from planes.shared.domain import Role
 from services.gateway.auth.schemas import Email, Secret, ShownName
 from services.gateway.billing.schemas import Quotas
-from services.gateway.schemas import InputModel
+from services.gateway.schemas import InputModel, Text
 from services.gateway.tenants.models import Invitation, Member, Tenant, TenantDeletion
 
 
@@ -17,6 +17,14 @@ class TenantChange(InputModel):
     """What an admin may change of a tenant."""
 
     name: Annotated[ShownName, Field(examples=["Acme"])]
+
+
+class TenantDeletionRequest(InputModel):
+    """What shows that the caller means this tenant."""
+
+    confirm_name: Annotated[Text, Field(max_length=200)] = Field(
+        description="The tenant's present name.", examples=["Acme"]
+    )
 
 
 class TenantAnswer(BaseModel):

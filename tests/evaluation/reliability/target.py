@@ -33,10 +33,11 @@ class Target:
     @classmethod
     def at(cls, folder: Path) -> "Target":
         """Return the platform that runs in a home."""
-        installation = running_installation(Home(folder))
+        home = Home(folder.expanduser().resolve())  # by which a home is known
+        installation = running_installation(home)
         if installation is None:
-            raise SystemExit(f"No platform runs in {folder}: start one with `polyplane up`.")
-        return cls(installation.gateway_url(), Home(folder))
+            raise SystemExit(f"No platform runs in {home.root}: start one with `polyplane up`.")
+        return cls(installation.gateway_url(), home)
 
     def parts(self) -> list[PartState]:
         """Return what the supervisor says of its parts."""

@@ -1,5 +1,6 @@
 """Watched folders and object stores, against a real registry."""
 
+import asyncio
 import hashlib
 import os
 import time
@@ -11,10 +12,12 @@ from pathlib import Path
 from uuid import UUID
 
 import asyncpg
+import dagster as dg
 import pytest
 from obstore.store import MemoryStore, ObjectStore
 
 from planes.data.composition_sources import open_place
+from planes.data.definitions import definitions
 from planes.data.pipeline.source_copies import SourceCopies
 from planes.data.pipeline.source_places import ObjectPlace, Place
 from planes.data.pipeline.source_registry import SourceRegistry, WatchedSource
@@ -416,3 +419,30 @@ async def test_the_operator_adds_lists_and_removes_sources(
         ("source.added", "operator"),
         ("source.removed", "operator"),
     ]
+
+
+async def test_dagster_sees_what_a_scan_did(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = watch.platform.settings
+    monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
+    monkeypatch.setenv("OBJECTS_DIR", str(settings.objects_dir))
+    watch.write("a.txt", "A text for the job.")
+    look = definitions.resolve_sensor_def("watched_sources")
+    job = definitions.resolve_job_def("scan_sources")
+    with dg.DagsterInstance.ephemeral() as instance:
+        with dg.build_sensor_context(instance=instance) as context:
+            found = await asyncio.to_thread(look.evaluate_tick, context)
+        assert len(found.run_requests or ()) == 1
+        assert (await asyncio.to_thread(job.execute_in_process, instance=instance)).success
+        event = instance.fetch_observations(dg.AssetKey("source_files"), limit=1).records[0]
+        assert event.asset_observation is not None
+        metadata = event.asset_observation.metadata
+        assert (metadata["added"].value, metadata["errors"].value) == (1, 0)
+        with dg.build_sensor_context(instance=instance) as context:
+            quiet = await asyncio.to_thread(look.evaluate_tick, context)
+        assert not quiet.run_requests
+        check = definitions.resolve_job_def("reembedding_check")
+        assert (await asyncio.to_thread(check.execute_in_process, instance=instance)).success
+        need = instance.get_latest_materialization_event(dg.AssetKey("reembedding_need"))
+    assert need is not None
+    assert need.asset_materialization is not None
+    assert need.asset_materialization.metadata["needed"].value is False

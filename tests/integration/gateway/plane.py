@@ -97,6 +97,10 @@ class FakePlane:
             for citation in self.citations:
                 number += 1
                 yield encode_event("citation", citation, event_id=number)
+            if self.ends_with == "done":
+                number += 1
+                total = Usage(prompt_tokens=self.prompt_tokens, completion_tokens=len(self.words))
+                yield encode_event("usage", total, event_id=number)  # again, as the real one does
             yield self._last(number + 1)
         except (asyncio.CancelledError, GeneratorExit):
             self.hung_up.set()

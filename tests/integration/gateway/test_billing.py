@@ -387,6 +387,7 @@ async def test_invoices_are_rebuilt_from_the_ledger(
     assert current["lines"][2]["completion_tokens"] == 4
     assert current["number"].startswith(f"PP-{MONTH:%Y-%m}-")
     assert last["status"] == "closed"
+    assert (current["issue_date"], last["issue_date"]) == (None, MONTH.isoformat())
     assert last["total_usd"] == "0.00", "the free plan includes everything"
     assert await invoices(person) == [current, last]
     page = (await person.http.get("/billing/invoices", params={"limit": 1})).json()

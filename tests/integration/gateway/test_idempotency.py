@@ -221,7 +221,7 @@ async def test_a_request_in_flight_answers_409(person: Person, plane: FakePlane)
     other = await person.http.post("/chat", headers=key, json={"message": "Why?"})
     plane.hold.set()
     assert second.status_code == 409
-    assert int(second.headers["retry-after"]) > 0
+    assert 55 <= int(second.headers["retry-after"]) <= 60, "a dead gateway's lease lasts so long"
     assert other.status_code == 422
     assert_replayed(await first, await person.http.post("/chat", headers=key, json=body))
 
@@ -280,7 +280,13 @@ async def test_the_answer_of_a_gateway_that_died_is_told_once_it_is_swept(
         )
 
     await until(checkpointed)
+    await admin.execute("UPDATE reservations SET expires_at = now() + interval '30 seconds'")
+    waiting = await person.http.post("/chat", headers=key, json=body)
+    assert waiting.status_code == 409
+    assert 25 <= int(waiting.headers["retry-after"]) <= 30
     await admin.execute("UPDATE reservations SET expires_at = now()")
+    late = await person.http.post("/chat", headers=key, json=body)
+    assert (late.status_code, late.headers["retry-after"]) == (409, "1"), "the sweeper comes"
     await admin.execute("SELECT sweep_reservations(1)")
     again = await person.http.post("/chat", headers=key, json=body)
     plane.hold.set()
@@ -337,6 +343,10 @@ async def test_a_dead_attempt_frees_its_key_and_never_has_its_effect(
             await take(b"content")
         with pytest.raises(InvalidInput):
             await take(b"other")
+        await admin.execute("UPDATE idempotent_requests SET locked_until = now() + interval '9 s'")
+        with pytest.raises(Conflict) as refusal:
+            await take(b"content")
+        assert refusal.value.retry_after_s in {8, 9}
         await admin.execute("UPDATE idempotent_requests SET locked_until = now()")
         retry = await take(b"other")
         with pytest.raises(Conflict):

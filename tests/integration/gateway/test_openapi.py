@@ -21,14 +21,14 @@ async def test_a_wrong_method_names_all_methods_of_the_path(anyone: httpx.AsyncC
         answer = await anyone.put(f"{prefix}/conversations/x")
         assert answer.status_code == 405
         assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.headers["allow"] == "DELETE, GET, OPTIONS, PATCH"
+        assert answer.headers["allow"] == "DELETE, GET, HEAD, OPTIONS, PATCH"
         assert answer.json()["type"].endswith(":method-not-allowed")
 
 
 async def test_options_names_the_methods_of_a_path(anyone: httpx.AsyncClient) -> None:
     answer = await anyone.options("/documents")
     assert answer.status_code == 204
-    assert answer.headers["allow"] == "GET, OPTIONS, POST"
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS, POST"
 
 
 async def test_an_absent_path_is_a_problem(anyone: httpx.AsyncClient) -> None:

@@ -298,6 +298,34 @@ class TestRotation:
         assert key_id_of(people[0]) in {key["kid"] for key in published} - {rotation.key_id}
 
 
+class TestFlooded:
+    """With few connections."""
+
+    @pytest.fixture
+    def gateway_environment(self) -> dict[str, str]:
+        return {"GATEWAY_MAX_CONNECTIONS": "50"}
+
+    async def test_a_flood_of_half_open_connections_keeps_nobody_out(
+        self, two_gateways: TwoGateways
+    ) -> None:
+        person = await two_gateways.register()
+        host, port = "127.0.0.1", int(two_gateways.url.rsplit(":", 1)[1])
+        flood = []
+        for _ in range(400):
+            flood.append(connection := socket.create_connection((host, port)))
+            connection.sendall(b"POST /auth/login HTTP/1.1\r\nhost: x\r\n")
+        async with httpx.AsyncClient(headers=person.http.headers, timeout=20) as newcomer:
+            answer = await newcomer.get(f"{two_gateways.url}/auth/me")
+        assert answer.status_code == 200
+        for process in two_gateways.processes:
+            assert await process.ready_status() == 200
+            assert psutil.Process(process.pid).num_fds() < 150
+            soft, hard = psutil.Process(process.pid).rlimit(psutil.RLIMIT_NOFILE)
+            assert soft == hard
+        for connection in flood:
+            connection.close()
+
+
 def key_id_of(person: Person) -> str:
     """Return which key signed somebody's access token."""
     token = person.http.headers["authorization"].removeprefix("Bearer ")

@@ -38,6 +38,7 @@ def test_every_command_explains_itself(command: str) -> None:
     answer = CliRunner().invoke(app, [command, "--help"])
     assert answer.exit_code == 0
     assert "Usage" in answer.output
+    assert "completion" not in answer.output
 
 
 def test_an_unknown_command_is_refused() -> None:
@@ -66,6 +67,16 @@ def test_doctor_looks_at_everything_and_makes_nothing(home: Path) -> None:
     for subject in ("Python", "Disk", "Memory", "PostgreSQL", "Redis", "Embedding model", "Ports"):
         assert subject in answer.output
     assert not home.exists()
+
+
+def test_keys_are_rotated_while_nothing_runs(home: Path) -> None:
+    absent = CliRunner().invoke(app, ["admin", "rotate-keys"])
+    assert absent.exit_code == 3
+    assert "`polyplane up` makes the first one" in absent.output
+    Home(home).create()
+    for _ in range(2):
+        assert CliRunner().invoke(app, ["admin", "rotate-keys"]).exit_code == 0
+    assert len(list((home / "keys").glob("*.pem"))) == 2
 
 
 def test_reset_asks_first(home: Path) -> None:
@@ -105,3 +116,30 @@ def test_doctor_explains_a_wrong_setting(
     answer = CliRunner().invoke(app, ["doctor"])
     assert answer.exit_code == 1
     assert name in answer.output
+
+
+def test_up_names_every_wrong_setting_before_anything_starts(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = {
+        "GATEWAY_MAX_ANSWERS": ("0", "greater than or equal to 1"),
+        "SERVING_GENERATOR": ("gpt", "'extractive'"),
+        "DATA_BATCH_S": ("-1", "greater than 0"),
+    }
+    for name, (value, _) in wrong.items():
+        monkeypatch.setenv(name, value)
+    answer = CliRunner().invoke(app, ["up"])
+    assert answer.exit_code == 1
+    for name, (_, allowed) in wrong.items():
+        assert any(name in line and allowed in line for line in answer.output.splitlines())
+    assert list((home / "redis").iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("GATEWAY_HOST", "192.0.2.1"), ("SERVING_PORT", "-3")])
+def test_up_names_a_setting_that_no_port_can_have(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    answer = CliRunner().invoke(app, ["up"])
+    assert answer.exit_code == 1
+    assert f"{name}: " in answer.output

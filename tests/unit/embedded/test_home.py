@@ -143,8 +143,10 @@ def test_a_copied_home_does_not_take_the_originals_data(tmp_path: Path) -> None:
     original = _home_with_data(tmp_path / "project")
     copy = Home(shutil.copytree(original.root, tmp_path / "copy", symlinks=True))
     for action in (copy.create, copy.delete, lambda: leftovers(copy)):
-        with pytest.raises(HomeRefused, match="belongs to"):
+        with pytest.raises(HomeRefused, match="belongs to") as refusal:
             action()
+        assert f"POLYPLANE_HOME={original.root}" in str(refusal.value)
+        assert "delete" not in str(refusal.value)
     assert (original.postgres / "row").exists()
 
 

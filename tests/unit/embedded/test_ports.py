@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.embedded.ports import PortTaken, admin_ports, choose, claim, is_free, url
-from services.gateway.server import listening_sockets
+from services.gateway.listening import listening_sockets
 from tests.conftest import free_port
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from planes.shared.settings import SettingsWrong
 from services.gateway.settings import GatewaySettings
 
 _GOOD = {
@@ -59,3 +60,30 @@ def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL")
     with pytest.raises(SystemExit, match="DATABASE_URL"):
         GatewaySettings.read()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("GATEWAY_LOG_LEVEL", "LOUD", "'DEBUG'"),
+        ("GATEWAY_STRIPE_PRICES", "pro=price_1", "dictionary"),
+        ("GATEWAY_REFRESH_SECRET_FILE", "/nowhere/secret", "No such file"),
+    ],
+)
+def test_a_wrong_setting_says_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, allowed: str
+) -> None:
+    if variable.endswith("_FILE"):
+        monkeypatch.delenv(variable.removesuffix("_FILE"))
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SystemExit) as refusal:
+        GatewaySettings.read()
+    assert f"{variable}: " in str(refusal.value)
+    assert allowed in str(refusal.value)
+
+
+def test_the_settings_of_another_process_come_from_its_environment_alone() -> None:
+    given = {**_GOOD, "GATEWAY_PORT": "8123"}
+    assert GatewaySettings.of(given).port == 8123
+    with pytest.raises(SettingsWrong, match="DATABASE_URL"):
+        GatewaySettings.of({})

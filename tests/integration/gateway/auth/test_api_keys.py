@@ -326,7 +326,7 @@ class _BusyGate(SessionGate):
 
     async def remember(self, session: SessionKey, limits: PlanLimits) -> None:
         await super().remember(session, limits)
-        await self.revoke(session.user_id, [], version=session.version + 1)
+        await self.revoke(session.user_id, [], version=session.version.user + 1)
 
 
 async def test_a_key_goes_on_though_its_makers_version_changes_while_it_is_judged(

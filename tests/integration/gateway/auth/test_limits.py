@@ -21,6 +21,7 @@ from services.embedded.redis import Redis
 from services.gateway.limits.gate import SessionGate, SessionKey, Standing
 from services.gateway.limits.rates import EndpointClass, PlanLimits, Rates
 from services.gateway.limits.scripts import RedisScripts, redis_client
+from services.gateway.limits.versions import Version
 from tests.conftest import free_port
 from tests.integration.gateway.auth.conftest import Client, bearer, eventually, gateway
 
@@ -90,7 +91,7 @@ async def test_tenth_failure_slows_an_account_down_on_every_gateway_and_locks_no
     assert waits == {1}
     async with redis_client(redis_url) as redis:  # the wait is over
         async for key in redis.scan_iter("attempts:*"):
-            await redis.hdel(key, "open_at")
+            await redis.hdel(key, "last")
     assert (await client.login()).status_code == 200
     assert (await second.login()).status_code == 200
 
@@ -140,7 +141,7 @@ async def test_no_key_that_redis_drops_revives_a_session_or_ends_one(
             assert (await client.get("/auth/me", headers=bearer(tokens))).status_code == status
 
     keys = await keys_of(user_id, redis_url)
-    assert len(keys) == 4, "the version, two sessions, one limit"
+    assert len(keys) == 5, "two versions, two sessions, one limit"
     for key in keys:
         await drop(redis_url, key)
         await hold()
@@ -188,7 +189,7 @@ class Clockwork:
         self._redis = redis
         self._gate = SessionGate(RedisScripts(redis), token_lifetime_s=600)
         self._limits = limits
-        self._key = SessionKey(uuid4(), uuid4(), 1)
+        self._key = SessionKey(uuid4(), uuid4(), uuid4(), Version(1, 1))
         self.model = Model({each: limits.of(each) for each in EndpointClass})
 
     async def begin(self) -> None:
@@ -452,12 +453,14 @@ async def test_a_token_of_an_old_version_is_read_from_postgresql_once(
     client: Client, admin_database: Database
 ) -> None:
     account = await client.register()
-    user_id = UUID(account["user"]["id"])
+    user_id, tenant_id = (UUID(account[each]["id"]) for each in ("user", "tenant"))
     async with admin_database.platform() as connection:
         await connection.execute("UPDATE users SET version = version + 1")
     assert (await client.get("/auth/me", headers=bearer(account))).status_code == 401
     gate: SessionGate = client.app.state.identity.gate
-    verdict = await gate.check(SessionKey(user_id, uuid4(), 1), EndpointClass.REQUESTS)
+    verdict = await gate.check(
+        SessionKey(user_id, tenant_id, uuid4(), Version(1)), EndpointClass.REQUESTS
+    )
     assert verdict.standing is Standing.OUTDATED
 
 

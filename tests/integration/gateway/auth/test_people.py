@@ -4,13 +4,14 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from uuid import UUID
 
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
 from planes.shared.stores.postgres import Database
-from services.cli import admin_people
+from services.cli import admin_people, admin_tenants
 from services.cli.main import app
 from tests.conftest import free_port
 from tests.integration.gateway.auth.conftest import PASSWORD, SECRET, Client, bearer
@@ -52,7 +53,8 @@ def installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Installed:
     installed = Installed(database_urls["gateway"], redis_url, tmp_path)
-    monkeypatch.setattr(admin_people, "running", lambda: installed)
+    for commands in (admin_people, admin_tenants):
+        monkeypatch.setattr(commands, "running", lambda: installed)
     return installed
 
 
@@ -151,3 +153,31 @@ async def test_an_act_that_redis_did_not_hear_of_is_not_reported_as_done(
     answer = await admin("disable-user", "--email", "ada@example.com")
     assert answer.exit_code == 1
     assert "does not answer" in answer.output
+
+
+@pytest.mark.usefixtures("installed")
+async def test_the_lists_tell_tenants_and_who_belongs_to_them(
+    client: Client, admin_database: Database
+) -> None:
+    ada, bob = await client.register(tenant_name="Acme [bold]"), await client.register("bob")
+    acme, bobs = ada["tenant"]["id"], bob["tenant"]["id"]
+    async with admin_database.platform() as connection:
+        await connection.execute(
+            "INSERT INTO memberships (tenant_id, user_id, role) VALUES ($1, $2, 'viewer')",
+            UUID(acme),
+            UUID(bob["user"]["id"]),
+        )
+        await connection.execute("UPDATE tenants SET plan = 'pro' WHERE id = $1", UUID(acme))
+    listed = await admin("list-tenants")
+    assert listed.exit_code == 0, listed.output
+    first, second = [line.split("  ") for line in listed.output.splitlines()]
+    assert [each.strip() for each in first if each][1:] == [acme, "pro", "2 members", "Acme [bold]"]
+    assert [each.strip() for each in second if each][1:4] == [bobs, "free", "1 member"]
+    people = (await admin("list-users")).output.splitlines()
+    assert ["ada@example.com" in people[0], acme in people[0], bobs in people[0]] == [
+        True,
+        True,
+        False,
+    ]
+    assert acme in people[1]
+    assert bobs in people[1]

@@ -3,8 +3,10 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
 from planes.shared.deadlines import task_within
@@ -136,3 +138,36 @@ async def test_after_the_deadline_of_a_task_there_is_time_to_put_things_right(
 ) -> None:
     with task_within(0):
         assert await one(database) == 1
+
+
+async def test_a_connection_cut_between_two_steps_of_a_statement_is_unavailable(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = asyncpg.Connection._get_statement
+
+    async def prepare_and_cut(connection: Any, *args: Any, **options: Any) -> Any:
+        statement = await prepare(connection, *args, **options)
+        connection.terminate()
+        return statement
+
+    monkeypatch.setattr(asyncpg.Connection, "_get_statement", prepare_and_cut)
+
+    async def ask() -> None:
+        async with database.platform() as connection:
+            await connection.fetchval("SELECT 1")
+
+    with pytest.raises(Unavailable) as failure:
+        await ask()
+    assert isinstance(failure.value.__cause__, AttributeError)  # asyncpg's, 'bind_execute'
+
+
+async def test_a_mistake_of_our_own_is_not_taken_for_a_cut_connection(database: Database) -> None:
+    absent: Any = None
+
+    async def mistake() -> None:
+        async with database.platform() as connection:
+            connection.terminate()
+            absent.bind_execute()
+
+    with pytest.raises(AttributeError):
+        await mistake()

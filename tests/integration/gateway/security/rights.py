@@ -62,7 +62,7 @@ ALIASES = {
 }
 """Hidden names of operations."""
 
-PAGES = frozenset({"/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"})
+PAGES = frozenset({"/", "/openapi.json", "/docs", "/redoc"})
 """The documentation, which is public."""
 
 TABLE: dict[str, Expected] = {

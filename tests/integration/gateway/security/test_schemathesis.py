@@ -65,6 +65,8 @@ _CONFIG = {
         _may_also_refuse("POST /jobs/process-document", "422"),
         # a URL whose host has a public address
         _may_also_refuse("POST /webhooks", "422"),
+        # the tenant's own name
+        _may_also_refuse("DELETE /tenant", "422"),
         # a plan of the table of plans
         _may_also_refuse("POST /billing/subscription", "422"),
     ],

@@ -144,6 +144,27 @@ async def test_only_an_owner_deletes_and_a_receipt_is_shown_to_whoever_has_it_al
     assert receipt not in str(dict(row))
 
 
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"confirm_name": "Another tenant"}, "/body/confirm_name"),
+        ({}, "/body/confirm_name"),
+        ({"confirm_name": "Acme", "force": True}, "/body/force"),
+        ({"confirm_name": None}, "/body/confirm_name"),
+    ],
+)
+async def test_a_body_must_name_the_tenant_that_it_deletes(
+    body: dict[str, object], pointer: str, person: Person
+) -> None:
+    assert (await person.http.patch("/tenant", json={"name": "Acme"})).status_code == 200
+    refused = await person.http.request("DELETE", "/tenant", json=body)
+    assert refused.status_code == 422, refused.text
+    assert [each["pointer"] for each in refused.json()["errors"]] == [pointer]
+    assert (await person.http.get("/tenant")).status_code == 200
+    deleted = await person.http.request("DELETE", "/tenant", json={"confirm_name": "Acme "})
+    assert deleted.status_code == 202, deleted.text
+
+
 async def test_an_invitation_to_a_deleted_tenant_is_worth_nothing(
     person: Person, stranger: Person
 ) -> None:

@@ -27,8 +27,10 @@ class Sessions:
     def __init__(self) -> None:
         self.told: list[UUID] = []
 
-    async def revoked(self, user_id: UUID, session_ids: Collection[UUID], *, version: int) -> None:
-        del session_ids, version
+    async def revoked(
+        self, user_id: UUID, session_ids: Collection[UUID], *, version: int, tenant_id: UUID | None
+    ) -> None:
+        del session_ids, version, tenant_id
         self.told.append(user_id)
 
 

@@ -26,8 +26,9 @@ from planes.shared.errors import Unauthenticated
 from services.gateway.auth.keys import NoSigningKey, SigningKeys
 from services.gateway.auth.models import AccessClaims
 from services.gateway.auth.tokens import AccessTokens, RefreshTokens, TokenRules
+from services.gateway.limits.versions import Version
 
-CLAIMS = AccessClaims(TenantContext(new_id(), new_id()), Role.MEMBER, new_id(), 3)
+CLAIMS = AccessClaims(TenantContext(new_id(), new_id()), Role.MEMBER, new_id(), Version(3, 5))
 RULES = TokenRules()
 
 

@@ -1,6 +1,6 @@
 """Invoices as PDF files: what stands in them, in any script."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from services.gateway.billing.schemas import Invoice, InvoiceLine, Period
 TENANT = UUID("01a1fd26-1267-7285-bf84-61d8d204dc7a")
 
 
-def invoice(name: str, lines: int = 1) -> Invoice:
+def invoice(name: str, lines: int = 1, amount: str = "1230.1250000001") -> Invoice:
     line = InvoiceLine(
         kind="usage",
         description="Usage of a-model",
@@ -23,12 +23,13 @@ def invoice(name: str, lines: int = 1) -> Invoice:
         messages=1234,
         prompt_tokens=1_000_000,
         completion_tokens=1,
-        amount_usd="0.1234567891",
+        amount_usd=amount,
     )
     return Invoice(
         id=TENANT,
         number="PP-2026-11-01a1fd26",
         status="closed",
+        issue_date=date(2026, 12, 1),
         period=Period(
             from_=datetime(2026, 11, 1, tzinfo=UTC), to=datetime(2026, 12, 1, tzinfo=UTC)
         ),
@@ -48,11 +49,28 @@ async def pages(document: Invoice) -> list[str]:
 
 async def test_the_figures_stand_in_it() -> None:
     (text,) = await pages(invoice("Acme"))
-    for part in ("Acme", "PP-2026-11-01a1fd26", "Closed", "1,234", "1,000,001", "0.1234567891"):
+    for part in ("Acme", "PP-2026-11-01a1fd26", "01 December 2026", "1,234", "1,000,001"):
         assert part in text
+    assert text.count("1,230.13") == 1, "the amount, to cents"
+    assert text.count("1,230.12") == 1, "a million tokens, one less than it was for"
     assert "1,234.56 USD" in text
     assert "01 November 2026 to 30 November 2026" in text
     assert "U+" not in text
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [("0.0000123400", "< 0.01"), ("-0.0000123400", "> −0.01"), ("-29", "−29.00"), ("0", "0.00")],  # noqa: RUF001
+)
+async def test_an_amount_is_shown_in_cents_and_never_vanishes(amount: str, shown: str) -> None:
+    (text,) = await pages(invoice("Acme", amount=amount))
+    assert shown in text
+
+
+async def test_an_invoice_of_a_month_that_has_not_ended_is_not_issued() -> None:
+    unfinished = {"status": "open", "issue_date": None}
+    (text,) = await pages(invoice("Acme").model_copy(update=unfinished))
+    assert "Open: the month has not ended" in text
 
 
 async def test_names_of_many_scripts_are_printed() -> None:
@@ -71,7 +89,7 @@ async def test_what_no_font_has_is_written_as_its_number_with_a_note() -> None:
 async def test_many_lines_go_on_the_next_page() -> None:
     texts = await pages(invoice("Acme", lines=60))
     assert len(texts) > 1
-    assert sum(text.count("0.1234567891") for text in texts) == 60
+    assert sum(text.count("1,230.13") for text in texts) == 60
     assert "1,234.56 USD" in texts[-1]
 
 

@@ -12,6 +12,7 @@ from services.gateway.chat.answers import Answer
 from services.gateway.chat.guard import StreamGuard
 from services.gateway.limits.feed import RevocationFeed
 from services.gateway.limits.revocations import Revocation
+from services.gateway.limits.versions import Version
 
 
 class Feed:
@@ -37,7 +38,7 @@ class RunningAnswer:
         self.aborted.set_result(problem)
 
 
-async def nobody_is_signed_in(_: Collection[UUID]) -> dict[UUID, tuple[int, Role]]:
+async def nobody_is_signed_in(_: Collection[UUID]) -> dict[UUID, tuple[Version, Role]]:
     return {}
 
 
@@ -49,7 +50,7 @@ async def test_an_answer_that_began_while_revocations_were_missed_is_looked_at()
     feed.said.put_nowait(None)
     while not feed.said.empty():
         await asyncio.sleep(0)
-    account = Account(TenantContext(new_id(), new_id()), Role.MEMBER, new_id(), version=1)
+    account = Account(TenantContext(new_id(), new_id()), Role.MEMBER, new_id(), version=Version(1))
     guard.watch(cast(Answer, cast(Any, answer)), account)
     async with asyncio.timeout(5):
         problem = await answer.aborted
