@@ -20,6 +20,7 @@ from services.gateway.auth.dependencies import Asker, TenantAdmin
 from services.gateway.auth.routes import router, well_known
 from services.gateway.limits.headers import RateHeadersMiddleware
 from services.gateway.limits.scripts import redis_client
+from tests.integration.gateway.conftest import emptied
 
 SECRET = "a secret of the tests, of 32 bytes and more"
 
@@ -104,6 +105,7 @@ async def gateway(database_url: str, redis_url: str, folder: Path) -> AsyncItera
 async def client(
     database_urls: dict[str, str], redis_url: str, tmp_path: Path
 ) -> AsyncIterator[Client]:
+    await emptied(redis_url)  # failures of other tests would count for this one's accounts
     async with gateway(database_urls["gateway"], redis_url, tmp_path) as client:
         yield client
 
