@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from planes.data.defs.assets import published_documents, removed_documents
+from planes.data.defs.resources import ending_with_parent
 from planes.data.pipeline.quality import Finding, IndexQuality, check_counts
 from planes.data.settings import DataSettings
 from planes.shared.stores.postgres import Database
@@ -45,7 +46,8 @@ def index_quality() -> Iterator[dg.AssetCheckResult]:
     """Check all of the index."""
     settings, started = DataSettings(), time.monotonic()
     configure_logging("data", settings.log_level)
-    findings = asyncio.run(_check(settings))
+    with ending_with_parent():
+        findings = asyncio.run(_check(settings))
     seconds = round(time.monotonic() - started, 3)
     for name, finding in findings.items():
         yield _result(name, finding, seconds)

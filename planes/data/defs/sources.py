@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from planes.data.composition_sources import open_scanner
+from planes.data.defs.resources import ending_with_parent
 from planes.data.pipeline.sources import Scanned
 from planes.data.settings import DataSettings, ScheduleSettings
 from planes.shared.telemetry import configure_logging
@@ -37,7 +38,8 @@ def scan(context: dg.OpExecutionContext) -> None:
     """Observe `source_files`."""
     settings, started = DataSettings(), time.monotonic()
     configure_logging("data", settings.log_level)
-    scanned = asyncio.run(_scan(settings))
+    with ending_with_parent():
+        scanned = asyncio.run(_scan(settings))
     totals = sum((Counter(one.counts) for one in scanned), Counter[str]())
     metadata: dict[str, dg.MetadataValue | int | float] = {
         **totals,

@@ -5,7 +5,6 @@ ids; texts are read within their tenant alone.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from planes.data.pipeline.drift import Drift, drift
+from planes.data.pipeline.version_folders import named_by_ids, version_folders
 from planes.shared.domain import text_key
 from planes.shared.stores.objects import FolderObjects
 from planes.shared.stores.postgres import Database
@@ -101,8 +101,8 @@ class IndexQuality:
         """Look for files of versions that the registry does not know, or no more."""
         strays: list[str] = []
         folders = 0
-        for tenant_id in await asyncio.to_thread(_names, self._folder):
-            versions = await asyncio.to_thread(_version_folders, self._folder / str(tenant_id))
+        for tenant_id in await asyncio.to_thread(named_by_ids, self._folder):
+            versions = await asyncio.to_thread(version_folders, self._folder / str(tenant_id))
             folders += len(versions)
             ids = list(versions)
             for start in range(0, len(ids), _PAGE):
@@ -247,29 +247,3 @@ def _drifted(found: Drift, label: str, limit: float) -> Finding:
 
 def _is_wrong(row: asyncpg.Record, text: str) -> bool:
     return bool(text[row["char_start"] : row["char_end"]] != row["body"])
-
-
-def _names(folder: Path) -> list[UUID]:
-    """Return the subfolders that are named by an id."""
-    if not folder.is_dir():
-        return []
-    return [
-        UUID(entry.name) for entry in os.scandir(folder) if entry.is_dir() and _is_id(entry.name)
-    ]
-
-
-def _version_folders(tenant: Path) -> dict[UUID, Path]:
-    """Return the folders of a tenant's versions."""
-    documents = tenant / "documents"
-    return {
-        version: documents / str(document) / str(version)
-        for document in _names(documents)
-        for version in _names(documents / str(document))
-    }
-
-
-def _is_id(name: str) -> bool:
-    try:
-        return str(UUID(name)) == name
-    except ValueError:
-        return False

@@ -85,25 +85,6 @@ async def matching_documents(
     return [row["id"] for row in rows]
 
 
-async def insert_job(
-    connection: Connection, context: TenantContext, job_id: UUID, item: tuple[UUID, UUID]
-) -> None:
-    """Insert a job over one (document, version)."""
-    await connection.execute(
-        "INSERT INTO jobs (id, tenant_id, created_by) VALUES ($1, $2, $3)",
-        job_id,
-        context.tenant_id,
-        context.user_id,
-    )
-    await connection.execute(
-        "INSERT INTO job_items (job_id, tenant_id, document_id, version_id) "
-        "VALUES ($1, $2, $3, $4)",
-        job_id,
-        context.tenant_id,
-        *item,
-    )
-
-
 async def last_job_of(connection: Connection, version_id: UUID) -> UUID | None:
     """Return the newest job that worked on a version."""
     job: UUID | None = await connection.fetchval(
@@ -111,15 +92,6 @@ async def last_job_of(connection: Connection, version_id: UUID) -> UUID | None:
         version_id,
     )
     return job
-
-
-async def requeue_version(connection: Connection, version_id: UUID) -> None:
-    """Make a failed version wait to be processed again."""
-    await connection.execute(
-        "UPDATE document_versions SET status = 'received', percent = 0, error = NULL, "
-        "attempts = 0, next_attempt_at = now(), updated_at = now() WHERE id = $1",
-        version_id,
-    )
 
 
 async def find_version(

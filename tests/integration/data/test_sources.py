@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from obstore.store import MemoryStore, ObjectStore
 from planes.data.composition_sources import open_place
 from planes.data.definitions import definitions
 from planes.data.pipeline.source_copies import SourceCopies
-from planes.data.pipeline.source_places import ObjectPlace, Place
+from planes.data.pipeline.source_places import FolderPlace, ObjectPlace, Place
 from planes.data.pipeline.source_registry import SourceRegistry, WatchedSource
 from planes.data.pipeline.sources import Scanned, Scanner
 from planes.shared.clients.dagster import DagsterClient
@@ -38,6 +38,8 @@ class Watch:
 
     platform: Platform
     scanner: Scanner
+    registry: SourceRegistry
+    copies: SourceCopies
     tenant_id: UUID
     source_id: UUID
     folder: Path
@@ -113,7 +115,7 @@ async def watching(
 
     await database.open()
     scanner = Scanner(registry, copies, place_of)
-    yield Watch(platform, scanner, tenant_id, source_id, folder, store)
+    yield Watch(platform, scanner, registry, copies, tenant_id, source_id, folder, store)
     await database.close()
 
 
@@ -325,7 +327,7 @@ async def test_nothing_comes_in_for_an_owner_who_has_left(watch: Watch) -> None:
     assert await watch.count("documents") == 0
 
 
-async def test_a_copy_that_was_cut_short_leaves_an_intent_for_the_sweeper(watch: Watch) -> None:
+async def test_a_copy_that_cannot_be_registered_leaves_nothing_behind(watch: Watch) -> None:
     watch.write("a.txt", "A text that never arrives.")
     await watch.platform.admin.execute(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
@@ -338,9 +340,27 @@ async def test_a_copy_that_was_cut_short_leaves_an_intent_for_the_sweeper(watch:
     assert scanned.error is not None
     assert await watch.count("documents") == 0
     assert await watch.used() == (0, 0)
-    assert watch.platform.files() == []  # or an intent would be there
+    assert watch.platform.files() == []
+    assert await watch.count("uploads") == 0
     await watch.platform.admin.execute("DROP TRIGGER refuse ON documents")
     assert await watch.scan() == {"added": 1}
+
+
+async def test_a_copy_stands_under_an_intent_so_that_a_killed_scan_leaves_no_stray_file(
+    watch: Watch,
+) -> None:
+    path = watch.write("a.txt", "A text on its way.")
+    place = FolderPlace(watch.folder)
+    (source,) = await watch.registry.watched()
+    blocks = place.read((await place.list())[path.name])
+    async with watch.copies.copy(source, path.name, blocks, None) as copy:
+        intent = await watch.platform.admin.fetchrow("SELECT * FROM uploads")
+        assert (intent["version_id"], intent["tenant_id"]) == (copy.version_id, watch.tenant_id)
+        assert intent["expires_at"] < datetime.now(UTC) + timedelta(minutes=11)
+        assert watch.platform.files() == [
+            original_key(watch.tenant_id, copy.document_id, copy.version_id)
+        ]
+    assert watch.platform.files() == []
 
 
 async def test_the_objects_below_a_prefix_become_documents(

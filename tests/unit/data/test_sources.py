@@ -15,6 +15,7 @@ from planes.data.pipeline.source_registry import KnownFile, WatchedSource
 from planes.data.pipeline.sources import difference
 from planes.data.settings import DataSettings
 from planes.shared.errors import InvalidInput, Unavailable
+from services.cli.source_desk import NewSource
 
 
 def settings(tmp_path: Path, **values: object) -> DataSettings:
@@ -121,3 +122,21 @@ def test_half_given_and_insecure_settings_are_refused(
 
 def test_an_object_store_of_this_machine_needs_no_tls(tmp_path: Path) -> None:
     assert settings(tmp_path, source_s3_endpoint="http://127.0.0.1:9000").source_s3_is_plain
+
+
+@pytest.mark.parametrize(
+    ("kind", "location", "tags", "is_flawed"),
+    [
+        ("folder", "/srv/reports", ("a",), False),
+        ("folder", "reports", (), True),
+        ("s3", "s3://bucket/prefix", (), False),
+        ("s3", "s3://", (), True),
+        ("s3", "https://bucket/prefix", (), True),
+        ("folder", "/srv/reports", ("a" * 65,), True),
+    ],
+)
+def test_a_flawed_source_is_refused_before_it_is_added(
+    kind: str, location: str, tags: tuple[str, ...], is_flawed: bool
+) -> None:
+    new = NewSource(uuid4(), "ann@acme.test", kind, location, tags, False)
+    assert (new.flaw is not None) == is_flawed
