@@ -179,7 +179,8 @@ class Library:
                 list(counts),
                 list(counts.values()),
             )
-            assert await connection.fetchval("SELECT publish_version($1, 'test')", version)
+            publish = "SELECT publish_versions(ARRAY[$1::uuid], 'test')"
+            assert await connection.fetchval(publish, version) == version
         await database.close()
 
 

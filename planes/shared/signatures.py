@@ -54,10 +54,11 @@ def zipped_type(head: bytes) -> str | None:
 
     None: they do not show it.
     """
-    for name, content in _members(head):
+    for name, method, start in _members(head):
         if name == "mimetype":
-            return EPUB if content.startswith(EPUB.encode()) else None
+            return EPUB if _unpacked(head[start:], method).startswith(EPUB.encode()) else None
         if name == "[Content_Types].xml":
+            content = _unpacked(head[start:], method)
             return next((kind for kind, part in _MAIN_PARTS if part in content), None)
         for folder, kind in _FOLDERS:
             if name.startswith(folder):
@@ -65,14 +66,14 @@ def zipped_type(head: bytes) -> str | None:
     return None
 
 
-def _members(head: bytes) -> Iterator[tuple[str, bytes]]:
-    """Yield name and the first bytes of each member that begins in `head`."""
+def _members(head: bytes) -> Iterator[tuple[str, int, int]]:
+    """Yield name, method and where the content begins of each member that begins in `head`."""
     place = 0
     while place >= 0 and head.startswith(_ZIP, place) and len(head) >= place + 30:
         method, size, name_size, extra_size = _LOCAL_HEADER.unpack_from(head, place)
         start = place + 30 + name_size + extra_size
         name = head[place + 30 : place + 30 + name_size].decode("utf-8", "replace")
-        yield name, _unpacked(head[start:], method)
+        yield name, method, start
         place = start + size if size else head.find(_ZIP, start)
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+from pydantic import Field
 
 from planes.data.pipeline.confinement import confinement
-from planes.shared.settings import SettingsWrong
+from planes.shared.settings import EmbeddingPrecision, SettingsWrong, SharedSettings
 from services.embedded.accounts import unprivileged_account
 from services.embedded.binaries import BinaryMissing, postgres_packages, redis_server
 from services.embedded.home import Home
@@ -48,6 +49,10 @@ class Finding:
     verdict: Literal["good", "warning", "bad"]
     found: str
     remedy: str = ""
+
+
+class _Embedder(SharedSettings):
+    precision: EmbeddingPrecision = Field("auto", validation_alias="EMBEDDING_PRECISION")
 
 
 def diagnose(home: Home) -> Iterator[Finding]:
@@ -160,10 +165,17 @@ def _weights() -> Finding:
         return Finding("Embedding model", "bad", f"{path} is missing", "Run `make clean setup`.")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    from planes.shared.embedding import WEIGHTS_SHA256  # late: it loads OpenVINO
+    from planes.shared.embedding import WEIGHTS_SHA256, chosen_precision  # late: OpenVINO
 
     if digest == WEIGHTS_SHA256:
-        return Finding("Embedding model", "good", "all-MiniLM-L6-v2, the published weights")
+        try:
+            wanted = _Embedder.of(os.environ)
+        except SettingsWrong as error:
+            remedy = "Correct this environment variable."
+            return Finding("Embedding model", "bad", str(error), remedy)
+        precision = chosen_precision(wanted.precision)
+        found = f"all-MiniLM-L6-v2, the published weights, computed in {precision}"
+        return Finding("Embedding model", "good", found)
     found = f"{path} is not the published file"
     return Finding("Embedding model", "bad", found, "Run `make clean setup`.")
 

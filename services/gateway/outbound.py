@@ -112,8 +112,9 @@ class CheckedTransport(httpx.AsyncBaseTransport):
             httpx.ConnectError: No address takes a connection.
         """
         url = request.url
+        host = url.raw_host.decode("ascii")  # as `Host` says it: IDNA 2008, where Python has 2003
         port = url.port or _PORTS[url.scheme]
-        addresses = await self._addresses(url.host, port, request)
+        addresses = await self._addresses(host, port, request)
         failure: httpx.TransportError | None = None
         for address in addresses[:_MAX_TRIES]:
             pinned = httpx.Request(
@@ -121,7 +122,7 @@ class CheckedTransport(httpx.AsyncBaseTransport):
                 url.copy_with(host=str(address)),
                 headers=request.headers,  # `Host` is the name's
                 stream=request.stream,
-                extensions={**request.extensions, "sni_hostname": url.host},
+                extensions={**request.extensions, "sni_hostname": host},
             )
             try:
                 return await self._transport.handle_async_request(pinned)

@@ -85,6 +85,17 @@ class Faults:
         return [each for result in results for each in result or ()]
 
     @contextmanager
+    def sparing_all(self) -> Iterator[None]:
+        """Where the platform fails while no document is in hand, let the attempt count for none."""
+        self._keeper.count()
+        try:
+            yield
+        except (Unavailable, OSError):
+            if not self._keeper.is_spared:
+                self._keeper.spare()
+            raise
+
+    @contextmanager
     def sparing_others(self, suspect: UUID | None) -> Iterator[None]:
         """Where the platform fails at a document, let the attempt not count for the others.
 

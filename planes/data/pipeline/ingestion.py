@@ -2,9 +2,18 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, wraps
+from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -30,6 +39,8 @@ from planes.shared.errors import DocumentRejected
 from planes.shared.stores.objects import FolderObjects
 from planes.shared.stores.postgres_chunks import PostgresChunks
 
+T = TypeVar("T")
+Step: TypeAlias = Coroutine[Any, Any, T]
 CLAIMED, PARSED, CHUNKED, EMBEDDED, INDEXED = "claimed", "parsed", "chunked", "embedded", "indexed"
 _PARSED_PERCENT, _CHUNKED_PERCENT, _EMBEDDED_PERCENT, _INDEXED_PERCENT = 15, 20, 90, 95
 _PART_CHARS = 400_000
@@ -60,6 +71,17 @@ class Tools:
 class _Parsed:
     work: Work
     extracted: ExtractedText
+
+
+def _spares(step: "Callable[[Ingestion], Awaitable[T]]") -> "Callable[[Ingestion], Step[T]]":
+    """Let an outage while no document is in hand cost none of them an attempt."""
+
+    @wraps(step)
+    async def spared(ingestion: "Ingestion") -> T:
+        with ingestion._faults.sparing_all():
+            return await step(ingestion)
+
+    return spared
 
 
 class Ingestion:
@@ -101,6 +123,7 @@ class Ingestion:
             self._detector_loaded = loop.run_in_executor(None, detect_language, "words")
         return works
 
+    @_spares
     async def parse(self) -> list[Work]:
         """Extract text, pages, headings and language; the texts are stored for good."""
         done: list[Work] = []
@@ -110,10 +133,11 @@ class Ingestion:
         await self._files.put_works(PARSED, done)
         return done
 
+    @_spares
     async def chunk(self) -> list[Work]:
         """Split the texts."""
         done: list[Work] = []
-        for part, works in by_part(await self._files.works(PARSED)):
+        async for part, works in self._parts(PARSED):
             split = partial(self._split, {})
             found = {w.version_id: await self._faults.one(w, split) for w in works}
             chunks = {version_id: some for version_id, some in found.items() if some is not None}
@@ -125,10 +149,11 @@ class Ingestion:
         await self._files.put_works(CHUNKED, done)
         return done
 
+    @_spares
     async def embed(self) -> list[Work]:
         """Make a vector of every chunk."""
         done: list[Work] = []
-        for part, works in by_part(await self._files.works(CHUNKED)):
+        async for part, works in self._parts(CHUNKED):
             embed = partial(self._embed, await self._files.chunks(part))
             vectors = dict(await self._faults.together(works, embed))
             await self._files.put_vectors(part, vectors)
@@ -136,10 +161,11 @@ class Ingestion:
         await self._files.put_works(EMBEDDED, done)
         return done
 
+    @_spares
     async def index(self) -> list[Work]:
         """Write the chunks to the store, hidden."""
         done: list[Work] = []
-        for part, works in by_part(await self._files.works(EMBEDDED)):
+        async for part, works in self._parts(EMBEDDED):
             chunks, vectors = await self._files.chunks(part), await self._files.vectors(part)
             index = partial(self._index, chunks, vectors)
             written = await self._faults.together(works, index)
@@ -149,10 +175,11 @@ class Ingestion:
         await self._files.put_works(INDEXED, done)
         return done
 
+    @_spares
     async def publish(self) -> list[Work]:
         """Make the versions searchable, then remove the chunks of those that they replace."""
         published: list[Work] = []
-        for _, works in by_part(await self._files.works(INDEXED)):
+        async for _, works in self._parts(INDEXED):
             published += await self._faults.together(works, self._tools.registry.publish)
         await self._tools.remover.remove_stale(versions=_STALE_VERSIONS)
         return published
@@ -162,14 +189,17 @@ class Ingestion:
         removed = await self._tools.remover.remove_stale(versions=_STALE_VERSIONS)
         return removed + await self._tools.remover.remove_deleted(documents=_DELETIONS)
 
+    @_spares
     async def check_chunks(self) -> Findings:
         """Check offsets and that no chunk is blank; documents at fault fail."""
         return await self._failed(check_chunks(self._files, await self._files.works(CHUNKED)))
 
+    @_spares
     async def check_vectors(self) -> Findings:
         """Check the vectors' number and length; documents at fault fail."""
         return await self._failed(check_vectors(self._files, await self._files.works(EMBEDDED)))
 
+    @_spares
     async def check_index(self) -> Findings:
         """Check that registry and index agree; documents at fault fail."""
         works, tools = await self._files.works(INDEXED), self._tools
@@ -179,8 +209,11 @@ class Ingestion:
 
     async def _failed(self, check: Awaitable[Findings]) -> Findings:
         findings = await check
-        for at_fault in findings.values():
-            for work in at_fault:
+        tenants = {work.tenant_id for at_fault in findings.values() for work in at_fault}
+        held = await self._tools.registry.renew(tenants)  # the others' chunks may be gone by right
+        for name, at_fault in findings.items():
+            findings[name] = [work for work in at_fault if work.version_id in held]
+            for work in findings[name]:
                 await self._tools.registry.fail(work, _AT_FAULT)
                 self._tools.keeper.spare()
         return findings
@@ -210,10 +243,18 @@ class Ingestion:
             await step()
         return len(await inner.publish())
 
+    async def _parts(self, step: str) -> AsyncIterator[tuple[int, list[Work]]]:
+        """Yield the parts that came through a step, but for what is no longer to be done."""
+        for part, works in by_part(await self._files.works(step)):
+            if held := [work for work in works if self._tools.keeper.holds(work)]:
+                yield part, held
+
     async def _parsed_parts(self) -> AsyncIterator[tuple[int, dict[UUID, _Parsed]]]:
         """Yield the batch in parts that memory holds easily, numbered."""
         number, part, chars = 0, dict[UUID, _Parsed](), 0
         for work in await self._files.works(CLAIMED):
+            if not self._tools.keeper.holds(work):
+                continue
             parsed = await self._faults.one(work, self._parse)
             if parsed is not None:
                 part[work.version_id] = parsed
@@ -254,7 +295,7 @@ class Ingestion:
     async def _embed(
         self, chunks: Mapping[UUID, Sequence[TextChunk]], works: Sequence[Work]
     ) -> list[tuple[UUID, Vectors]]:
-        """Embed the chunks of all works together."""
+        """Embed the chunks of all works together; none where all were cancelled meanwhile."""
         embedder = (await self._tools.model.start()).embedder
         owners = [work for work in works for _ in chunks[work.version_id]]
         texts = [embedded_text(c.heading, c.text) for w in works for c in chunks[w.version_id]]
@@ -269,6 +310,8 @@ class Ingestion:
                 width = _EMBEDDED_PERCENT - _CHUNKED_PERCENT
                 self._note([work], _CHUNKED_PERCENT + int(width * share))
             await self._interlude.play()
+            if not any(map(self._tools.keeper.holds, works)):
+                return []
         ends = np.cumsum([len(chunks[work.version_id]) for work in works])
         rows = np.split(vectors, ends[:-1])
         return [(work.version_id, own) for work, own in zip(works, rows, strict=True)]

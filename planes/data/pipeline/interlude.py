@@ -5,8 +5,6 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from planes.shared.errors import Unavailable
-
 _EVERY_S = 1.0
 _log = structlog.get_logger(__name__)
 
@@ -32,8 +30,8 @@ class Interlude:
         self._is_open = False  # nothing is taken in between of what is taken in between
         try:
             self.documents += await self._take()
-        except (Unavailable, OSError) as error:
-            _log.warning("no more work in between in this run", error=repr(error))
+        except Exception as error:  # must not be laid to a document that is in hand
+            _log.warning("no more work in between in this run", error=repr(error), exc_info=True)
         else:
             self._is_open = True
             self._next = time.monotonic() + _EVERY_S

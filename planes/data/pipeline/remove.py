@@ -13,10 +13,12 @@ _LEASE = timedelta(seconds=60)
 _IN_WORK = """
 SELECT EXISTS (SELECT FROM document_versions WHERE document_id = $1 AND lease_until > now())
 """
-_COUNT = "UPDATE deletions SET chunks = chunks + $3 WHERE id = $1 AND lease_owner = $2"
+_NOTE = """
+UPDATE deletions SET chunks = greatest(chunks, $3), files = greatest(files, $4)
+WHERE id = $1 AND lease_owner = $2
+"""
 _COMPLETE = """
-UPDATE deletions SET files = files + $3, completed_at = now(), lease_owner = NULL,
-       lease_until = NULL
+UPDATE deletions SET completed_at = now(), lease_owner = NULL, lease_until = NULL
 WHERE id = $1 AND lease_owner = $2
 """
 _POSTPONE = """
@@ -112,13 +114,16 @@ class Remover:
             versions = await connection.fetch(
                 "SELECT id FROM document_versions WHERE document_id = $1", document_id
             )
-        removed = Removed(documents=1)
-        for version in versions:
-            chunks = await self.retire(tenant_id, version["id"])
-            async with self._database.tenant(tenant_id) as connection:
-                await connection.execute(_COUNT, deletion_id, self._worker, chunks)
-            removed += Removed(versions=1, chunks=chunks)
-        files = await self._objects.remove_prefix(document_prefix(tenant_id, document_id))
+        ids, prefix = [row["id"] for row in versions], document_prefix(tenant_id, document_id)
+        # before anything is removed: the receipt is exact whatever ends this attempt
+        chunks = await self._store.count_everywhere(tenant_id, ids)
+        files = await self._objects.count_prefix(prefix)
         async with self._database.tenant(tenant_id) as connection:
-            await connection.execute(_COMPLETE, deletion_id, self._worker, files)
-        return removed + Removed(files=files)
+            await connection.execute(_NOTE, deletion_id, self._worker, chunks, files)
+        removed = Removed(documents=1)
+        for version_id in ids:
+            removed += Removed(versions=1, chunks=await self.retire(tenant_id, version_id))
+        removed += Removed(files=await self._objects.remove_prefix(prefix))
+        async with self._database.tenant(tenant_id) as connection:
+            await connection.execute(_COMPLETE, deletion_id, self._worker)
+        return removed

@@ -18,6 +18,7 @@ MAX_FILES = 100_000
 _BLOCK_BYTES = 1 << 20
 _SETTLED_S = 2.0
 _LISTED_AT_ONCE = 1000
+_MAX_KEY_BYTES = 1024
 
 
 class FileChanged(Exception):
@@ -95,7 +96,7 @@ class FolderPlace:
 
     def _list(self) -> dict[str, Found]:
         now, files = time.time(), {}
-        for key, status in _walk(self._folder, ""):
+        for key, status in _walk(self._folder):
             is_settled = not 0 <= now - status.st_mtime < _SETTLED_S
             files[key] = Found(key, _folder_mark(status), status.st_size, is_settled)
             _check_number(files)
@@ -115,7 +116,7 @@ class ObjectPlace:
         try:
             async for page in self._store.list(chunk_size=_LISTED_AT_ONCE):
                 for meta in page:
-                    if not _is_hidden(meta["path"]):
+                    if not _is_hidden(meta["path"]) and _is_key(meta["path"]):
                         changed_at = meta["last_modified"].timestamp()
                         mark = meta["e_tag"] or f"{meta['size']}-{changed_at}"
                         files[meta["path"]] = Found(meta["path"], mark, meta["size"])
@@ -154,24 +155,47 @@ def _sentence(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0][:300]
 
 
-def _walk(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or not _is_text(entry.name):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
-            elif entry.is_file(follow_symlinks=False):
-                yield prefix + entry.name, entry.stat(follow_symlinks=False)
+def _walk(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield key and status of each file, whatever the depth; what vanishes meanwhile is left out.
+
+    Raises:
+        OSError: A folder cannot be read, or the first is not there.
+    """
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        try:
+            found = os.scandir(folder / prefix)
+        except (FileNotFoundError, NotADirectoryError):
+            if not prefix:
+                raise
+            continue
+        with found as entries:
+            for entry in entries:
+                key = prefix + entry.name
+                if entry.name.startswith(".") or not _is_key(key):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(f"{key}/")
+                elif (status := _status(entry)) is not None:
+                    yield key, status
 
 
-def _is_text(name: str) -> bool:
-    """Whether a file's name is UTF-8; others have no key."""
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Return what is known of a file; None where it is something else, or vanished."""
     try:
-        name.encode()
+        is_file = entry.is_file(follow_symlinks=False)
+        return entry.stat(follow_symlinks=False) if is_file else None
+    except FileNotFoundError:
+        return None
+
+
+def _is_key(path: str) -> bool:
+    """Whether a path is UTF-8 and no longer than a key of S3; other files have no key."""
+    try:
+        return len(path.encode()) <= _MAX_KEY_BYTES
     except UnicodeEncodeError:
         return False
-    return True
 
 
 def _is_hidden(key: str) -> bool:

@@ -28,7 +28,7 @@ WHERE source_id = $1 AND key = ANY ($2)
 """
 _SKIP = """
 INSERT INTO source_files (source_id, key, tenant_id, mark, skipped, retry_at)
-VALUES ($1, $2, $3, $4, $5, now() + $6)
+SELECT s.id, $2, s.tenant_id, $3, $4, now() + $5 FROM sources s WHERE s.id = $1 FOR KEY SHARE
 ON CONFLICT (source_id, key) DO UPDATE
 SET mark = excluded.mark, skipped = excluded.skipped, retry_at = excluded.retry_at,
     missing_since = NULL
@@ -140,9 +140,12 @@ class SourceRegistry:
     async def skip(
         self, source: WatchedSource, key: str, mark: str, why: str, retry: timedelta | None
     ) -> None:
-        """Note why the content of a key is in no version, and when it is tried again."""
+        """Note why a key's content is in no version, and when it is tried again.
+
+        Nothing is noted of a source that was removed meanwhile.
+        """
         async with self._database.tenant(source.tenant_id) as connection:
-            await connection.execute(_SKIP, source.id, key, source.tenant_id, mark, why, retry)
+            await connection.execute(_SKIP, source.id, key, mark, why, retry)
 
     async def announce(self, tenant_id: UUID, document_id: UUID, version_id: UUID) -> None:
         """Note the intent to store a file; in ten minutes the gateway's sweeper ends it."""

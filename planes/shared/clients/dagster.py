@@ -22,7 +22,7 @@ mutation Launch(
 """
 _WAITING = """
 query Waiting {
-  runsOrError(filter: {pipelineName: "ingestion", statuses: [QUEUED, NOT_STARTED]}, limit: 1) {
+  runsOrError(filter: {pipelineName: "ingestion", statuses: [QUEUED]}, limit: 1) {
     ... on Runs { results { id } }
     ... on Error { message }
   }

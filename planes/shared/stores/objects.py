@@ -89,6 +89,10 @@ class FolderObjects:
         """Remove an object, if it is there, and the folders that this leaves empty."""
         await asyncio.to_thread(self._remove, self._path(key))
 
+    async def count_prefix(self, prefix: str) -> int:
+        """Return how many objects there are below a prefix that ends with "/"."""
+        return await asyncio.to_thread(self._count_tree, self._path(prefix))
+
     async def remove_prefix(self, prefix: str) -> int:
         """Remove every object below a prefix that ends with "/".
 
@@ -116,6 +120,10 @@ class FolderObjects:
     def _remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
         self._remove_empty_parents(path)
+
+    def _count_tree(self, path: Path) -> int:
+        tree = os.walk(path, onerror=_raise_unless_absent)
+        return sum(len(files) for _, _, files in tree)
 
     def _remove_tree(self, path: Path) -> int:
         count = 0

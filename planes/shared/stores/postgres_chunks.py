@@ -131,6 +131,12 @@ class PostgresChunks:
             query = f"DELETE FROM {table} WHERE version_id = $1"  # noqa: S608 - a number in it
             return int((await connection.execute(query, version_id)).split()[-1])
 
+    async def count_everywhere(self, tenant_id: UUID, version_ids: Sequence[UUID]) -> int:
+        """Return how many chunks versions have in all generations together."""
+        async with self._database.tenant(tenant_id) as connection:
+            query = "SELECT count_version_chunks($1)"
+            return int(await connection.fetchval(query, version_ids))
+
     async def remove_everywhere(self, tenant_id: UUID, version_id: UUID) -> int:
         """Remove a version's chunks from every generation and return how many there were."""
         async with self._database.tenant(tenant_id) as connection:

@@ -43,7 +43,6 @@ class Batch:
         if not is_archive(filename):
             await self._take_file(filename, read)
             return
-        self._add(-1)
         try:
             async with self._session.store_archive(read) as key:
                 await self._take_archive(key)
@@ -57,7 +56,7 @@ class Batch:
             members = archive.members(limits.file_bytes)
             if not members:
                 raise InvalidInput("The archive holds no files.")
-            self._add(len(members))
+            self._add(len(members) - 1)  # they take the archive's place; a refused one keeps it
             self._archived_bytes += sum(each.info.file_size for each in members)
             if self._archived_bytes > limits.batch_bytes:
                 raise ContentTooLarge(

@@ -67,7 +67,7 @@ class UrlFetcher:
             raise InvalidInput(f"The file did not arrive within {_TOTAL_S:.0f} seconds.") from error
         except httpx.TimeoutException as error:
             raise InvalidInput("The server does not answer in time.") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # of redirects, too
             raise InvalidInput("The file cannot be fetched from there.") from error
 
     @asynccontextmanager
@@ -113,9 +113,10 @@ def _checked(url: str) -> httpx.URL:
         raise InvalidInput(f"An address has at most {_MAX_URL_CHARS} printable characters.")
     try:
         parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
+        host = parsed.host
+    except (httpx.InvalidURL, UnicodeError) as error:  # the latter: no name in IDNA
         raise InvalidInput("This is no address.") from error
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
+    if parsed.scheme not in {"http", "https"} or not host:
         raise InvalidInput("The address must begin with http:// or https:// and a host.")
     if parsed.userinfo:
         raise InvalidInput("The address must not hold a user name or a password.")
@@ -136,4 +137,7 @@ def _attachment_name(disposition: str) -> str:
     """Return the file name of a `Content-Disposition` (RFC 6266), or nothing."""
     message = Message()
     message["content-disposition"] = disposition.replace("\r", " ").replace("\n", " ")
-    return message.get_filename("")
+    try:
+        return message.get_filename("")
+    except (TypeError, ValueError):  # numbered parts (RFC 2231) that make no sense
+        return ""

@@ -25,15 +25,23 @@ class Submission:
 async def find_by_content(
     connection: Connection, context: TenantContext, digests: Iterable[bytes]
 ) -> list[asyncpg.Record]:
-    """Return the living documents whose newest versions have these bytes, locked."""
+    """Return the living documents whose newest versions have these bytes, both locked."""
     rows = await connection.fetch(
         "SELECT id FROM documents WHERE tenant_id = $1 AND sha256 = ANY ($2) "
         "AND deleted_at IS NULL ORDER BY id FOR UPDATE",
         context.tenant_id,
         list(digests),
     )
+    ids = [row["id"] for row in rows]
+    await connection.execute(  # before the tenant's row is, as publishing and cancelling do
+        "SELECT FROM document_versions WHERE id IN "
+        "(SELECT newest_version_id FROM documents WHERE tenant_id = $1 AND id = ANY ($2)) "
+        "ORDER BY id FOR NO KEY UPDATE",
+        context.tenant_id,
+        ids,
+    )
     # a statement of its own: it sees what was waited for
-    return list((await find_documents(connection, context, [row["id"] for row in rows])).values())
+    return list((await find_documents(connection, context, ids)).values())
 
 
 async def find_documents(

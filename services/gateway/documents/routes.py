@@ -159,7 +159,7 @@ async def delete_document(
 async def get_receipt(
     document_id: UUID, account: DocumentReader, documents: DocumentServiceDep
 ) -> DeletionReceipt:
-    """Get what a deletion has removed so far."""
+    """Get what a deletion removes, counted before the first chunk is; `complete`: all is gone."""
     row = await documents.receipt(document_id, account.context)
     return DeletionReceipt(
         status="complete" if row["completed_at"] else "deleting",

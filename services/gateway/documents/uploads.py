@@ -9,6 +9,8 @@ from datetime import timedelta
 from typing import TypeAlias
 from uuid import UUID
 
+import structlog
+
 from planes.shared.domain import TenantContext, new_id, original_key, version_prefix
 from planes.shared.errors import ContentTooLarge, InvalidInput, Unavailable
 from planes.shared.media_types import SNIFFED_BYTES, media_type_of
@@ -22,6 +24,7 @@ _INTENT_RENEWAL_S = 20
 _DISCARDED_AT_ONCE = 50
 _SWEPT_AT_ONCE = 100
 _MAX_NAME_CHARS = 255
+_log = structlog.get_logger(__name__)
 
 Read: TypeAlias = Callable[[], Awaitable[bytes]]
 """Returns the next piece of a file, of any length; empty at its end."""
@@ -215,8 +218,11 @@ class UploadSession:
                 await self._uploads.extend(self._context, self._noted)
 
     async def discard(self) -> None:
-        """Remove what has become no document."""
-        await self._uploads.discard(self._context.tenant_id, self._noted)
+        """Remove what has become no document; what fails now is left to the sweeper."""
+        try:
+            await self._uploads.discard(self._context.tenant_id, self._noted)
+        except (Unavailable, OSError) as error:  # the request has its answer already
+            _log.warning("upload not discarded", reason=str(error))
 
     async def _store(self, name: str, media_type: str, first: bytearray, rest: Read) -> StoredFile:
         intent, limit = await self._intent(), self.limits.file_bytes

@@ -28,7 +28,10 @@ _READ_BYTES = 16 * 1024
 _KEPT = timedelta(days=7)
 _GONE = 410
 PATIENCE = Patience(give_up_after=timedelta(hours=24), pause_after=timedelta(days=3))
-_NO_ANSWER = (SecretUnreadable, AddressRefused, TimeoutError, httpx.HTTPError, httpx.InvalidURL)
+_NO_ANSWER = (
+    *(SecretUnreadable, AddressRefused, TimeoutError, httpx.HTTPError, httpx.InvalidURL),
+    UnicodeError,  # httpx: a redirect to a name that is none in IDNA
+)
 _log = structlog.get_logger(__name__)
 
 

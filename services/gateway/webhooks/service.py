@@ -1,6 +1,7 @@
 """What admins do with webhooks."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -24,6 +25,7 @@ from services.gateway.webhooks.signing import SecretSeal, new_secret, shown
 
 _MOST = 20
 _RESOLVE_S = 5.0
+_RESOLVERS = 4  # their own: names that never resolve must not hold up the reading of files
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class WebhookService:
         self._database = database
         self._seal = seal
         self._allowed_networks = allowed_networks
+        self._resolvers = ThreadPoolExecutor(_RESOLVERS, "webhook-resolver")
 
     async def make(self, wanted: WebhookInput, account: Account) -> Made:
         """Make a webhook and return its secret this once.
@@ -110,7 +113,12 @@ class WebhookService:
         port = url.port or (443 if url.scheme == "https" else 80)
         try:
             async with asyncio.timeout(_RESOLVE_S):
-                await checked_addresses(url.host, port, self._allowed_networks)
+                await checked_addresses(
+                    url.raw_host.decode("ascii"),
+                    port,
+                    self._allowed_networks,
+                    executor=self._resolvers,
+                )
         except AddressRefused as error:
             fields = [{"pointer": "/body/url", "detail": error.detail}]
             raise InvalidInput(error.detail, extensions={"errors": fields}) from error

@@ -6,6 +6,8 @@ import pytest
 
 from planes.data.pipeline import ingestion
 from planes.data.pipeline.interlude import Interlude
+from planes.data.pipeline.registry import ClaimLimits, Registry
+from planes.data.pipeline.work import Work
 from planes.shared.embedding import MiniLMEmbedder, Vectors
 from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres_chunks import PostgresChunks
@@ -112,6 +114,24 @@ async def test_small_work_of_another_tenant_is_published_in_the_midst(
             await step()
     assert all([await ready(platform, document) for document in documents])
     assert not [name for name in platform.files() if name.startswith("batches/")]
+
+
+async def test_a_defect_in_work_in_between_is_not_laid_to_the_document_in_hand(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planes.data.pipeline.interlude._EVERY_S", 0.0)
+    correct = Registry.claim
+
+    async def claim(self: Registry, limits: ClaimLimits, *, between: bool = False) -> list[Work]:
+        if between:
+            raise ValueError("a defect")
+        return await correct(self, limits, between=between)
+
+    monkeypatch.setattr(Registry, "claim", claim)
+    documents = await uploads(platform, 2)
+    async with platform.run("run") as pipeline:
+        await ingest(pipeline)
+    assert all([await ready(platform, document) for document in documents])
 
 
 async def test_two_versions_of_a_document_in_one_batch_leave_the_newer_one(

@@ -1,9 +1,14 @@
 """A cancelled job's documents never become searchable, wherever the run is."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
 import pytest
 
+from planes.data.pipeline.batch import Vectors
+from planes.data.pipeline.embed import embed_in_slices
 from planes.data.pipeline.ingestion import Ingestion
 from planes.shared.domain import new_id
 from tests.integration.data.conftest import Platform, Upload, ingest
@@ -75,6 +80,51 @@ async def test_a_version_cancelled_after_any_step_is_not_published(
         await pipeline.remove()
     assert await platform.chunks(upload) == []
     assert await platform.chunks(other)
+
+
+async def test_a_document_that_is_cancelled_while_it_is_embedded_is_left_alone(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planes.data.pipeline.lease._WRITE_EVERY_S", 0.01)
+    monkeypatch.setattr("planes.data.pipeline.lease._RENEW_EVERY_S", 0.01)
+    monkeypatch.setattr("planes.data.pipeline.embed._SLICE", 1)
+    upload = await platform.upload(TEXT * 8)
+    job_id, slices = await job_over(platform, upload), []
+    async with platform.run("run") as pipeline:
+        works = await pipeline.claim(seconds=10, documents=100, attempts=3)
+
+        async def embed(*arguments: Any) -> AsyncIterator[tuple[list[int], Vectors]]:
+            async for places, vectors in embed_in_slices(*arguments):
+                slices.append(places)
+                yield places, vectors
+                if len(slices) == 1:
+                    await cancel(platform, upload, job_id)
+                    async with asyncio.timeout(10):
+                        while pipeline._tools.keeper.holds(works[0]):
+                            await asyncio.sleep(0.01)
+
+        monkeypatch.setattr("planes.data.pipeline.ingestion.embed_in_slices", embed)
+        assert len(await pipeline.parse()) == 1
+        assert (await pipeline.chunk())[0].chunk_count > 2
+        assert await pipeline.embed() == []
+        assert await pipeline.index() == []
+    assert len(slices) == 2
+    assert await platform.chunks(upload) == []
+
+
+async def test_chunks_that_a_deletion_removed_keep_no_batch_unpublished(
+    platform: Platform,
+) -> None:
+    kept = await platform.upload(TEXT)
+    gone = await platform.upload(b"Deleted. " * 20, tenant_id=kept.tenant_id)
+    async with platform.run("run") as pipeline:
+        await run_to(pipeline, "index")
+        await platform.admin.execute(
+            "UPDATE document_versions SET status = 'cancelled' WHERE id = $1", gone.version_id
+        )
+        await platform.admin.execute("DELETE FROM chunks_g1 WHERE version_id = $1", gone.version_id)
+        assert not any((await pipeline.check_index()).values())
+        assert [work.version_id for work in await pipeline.publish()] == [kept.version_id]
 
 
 async def test_a_published_version_is_searchable_until_the_next_one_of_its_bytes_is(

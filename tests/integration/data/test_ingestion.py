@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
+from planes.data.pipeline.batch import BatchFiles
 from planes.data.pipeline.extracted import ExtractedText
 from planes.data.pipeline.lease import LeaseKeeper
 from planes.data.pipeline.parse import Parser
@@ -184,6 +185,25 @@ async def test_an_outage_costs_no_attempt_but_of_the_document_in_hand(
             await pipeline.parse()
     assert (await platform.version(first))["attempts"] == 1
     assert (await platform.version(other))["attempts"] == 0
+
+
+async def test_an_outage_with_no_document_in_hand_costs_no_attempt(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await platform.upload(TEXT)
+
+    async def fail(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(BatchFiles, "put_vectors", fail)
+    async with platform.run("run") as pipeline:
+        await pipeline.claim(seconds=10, documents=100, attempts=3)
+        await pipeline.parse()
+        await pipeline.chunk()
+        with pytest.raises(OSError, match="No space"):
+            await pipeline.embed()
+    version = await platform.version(upload)
+    assert (version["status"], version["attempts"]) == ("embedding", 0)
 
 
 async def test_an_abandoned_version_under_a_lease_does_not_wait(platform: Platform) -> None:

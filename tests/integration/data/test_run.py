@@ -118,6 +118,15 @@ async def test_the_sensor_waits_for_a_run_that_has_yet_to_claim(platform: Platfo
 
 
 @pytest.mark.usefixtures("environment")
+async def test_a_run_that_never_reached_the_queue_holds_nothing_up(platform: Platform) -> None:
+    await platform.upload(TEXT)
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = definitions.resolve_job_def("ingestion")
+        instance.create_run_for_job(job, status=dg.DagsterRunStatus.NOT_STARTED)
+        assert isinstance(await tick(instance), dg.RunRequest)
+
+
+@pytest.mark.usefixtures("environment")
 async def test_the_sensor_queues_a_run_behind_one_that_has_claimed(platform: Platform) -> None:
     await platform.upload(TEXT)
     with dg.DagsterInstance.ephemeral() as instance:

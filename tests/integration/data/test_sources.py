@@ -319,6 +319,13 @@ async def test_one_broken_source_stops_no_other(watch: Watch) -> None:
     assert errors[watch.source_id] is None
 
 
+async def test_a_source_that_is_removed_during_its_scan_stops_no_other(watch: Watch) -> None:
+    (source,) = await watch.registry.watched()
+    await watch.platform.admin.execute("DELETE FROM sources")
+    await watch.registry.skip(source, "a.exe", "mark", "Nobody reads it.", None)
+    assert await watch.count("source_files") == 0
+
+
 async def test_nothing_comes_in_for_an_owner_who_has_left(watch: Watch) -> None:
     watch.write("a.txt", "A text of nobody.")
     await watch.platform.admin.execute("DELETE FROM memberships")

@@ -11,6 +11,7 @@ import asyncpg
 import httpx
 import pytest
 
+from planes.shared.stores.objects import FolderObjects
 from tests.integration.gateway.conftest import Gateway, Person, until
 from tests.integration.gateway.uploading import (
     BOUNDARY,
@@ -99,6 +100,8 @@ REFUSED: list[tuple[list[tuple[str, bytes]], int]] = [
     ([("a.zip", zipped([("b.zip", zipped([("c.txt", b"x")]))]))], 415),
     ([("a.zip", zipped([(f"{n}.txt", b"x") for n in range(BATCH_FILES + 1)]))], 413),
     ([(f"{n}.txt", str(n).encode()) for n in range(BATCH_FILES + 1)], 413),
+    ([(f"{n}.zip", b"PK") for n in range(BATCH_FILES + 1)], 413),
+    ([(f"{n}.zip", zipped([])) for n in range(BATCH_FILES + 1)], 413),
     ([(f"{n}.txt", b"x" * 1_400_000) for n in range(4)], 413),
     ([], 400),
 ]
@@ -282,6 +285,39 @@ async def test_failed_documents_are_tried_again_with_the_bytes_that_came_now(
     ]
     assert await admin.fetchval("SELECT sum(attempts) FROM document_versions") == 0
     assert await admin.fetchval("SELECT count(*) FROM uploads") == 0
+
+
+async def test_versions_are_locked_before_the_tenant_so_that_nobody_waits_in_a_circle(
+    person: Person, admin: asyncpg.Connection
+) -> None:
+    await send(person, ("a.txt", b"a"))
+
+    async def is_waited_for() -> bool:
+        query = "SELECT pg_backend_pid() = ANY (pg_blocking_pids(pid)) FROM pg_stat_activity"
+        return any(row[0] for row in await admin.fetch(query))
+
+    async with admin.transaction():  # as a worker whose document has just failed
+        await admin.execute("SELECT FROM document_versions FOR UPDATE")
+        again = asyncio.create_task(send(person, ("a.txt", b"a"), ("b.txt", b"b")))
+        await until(is_waited_for)
+        await admin.execute("SELECT FROM tenants FOR KEY SHARE NOWAIT")
+    assert names(await again) == ["a.txt", "b.txt"]
+
+
+async def test_an_accepted_file_stays_accepted_where_a_copy_of_it_cannot_be_removed(
+    person: Person, gateway: Gateway, admin: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: FolderObjects, prefix: str) -> int:
+        raise OSError(prefix)
+
+    monkeypatch.setattr(FolderObjects, "remove_prefix", fail)
+    answer = await send(person, ("a.txt", b"a"), ("again.txt", b"a"), ("b.exe", b"MZ\x00"))
+    assert names(answer) == ["a.txt"]
+    assert await admin.fetchval("SELECT count(*) FROM uploads") > 0, "left to the sweeper"
+    monkeypatch.undo()
+    await admin.execute("UPDATE uploads SET expires_at = now()")
+    await gateway.app.state.uploads.sweep()
+    assert files_of(gateway) == ["original"]
 
 
 async def test_batches_at_once_fill_the_quota_exactly(

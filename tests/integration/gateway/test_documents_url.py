@@ -136,6 +136,7 @@ async def test_a_file_is_named_by_its_server_or_its_path(person: Person, web: We
         ('/x?disposition=attachment; filename="report.txt"', "report.txt"),
         ("/x?disposition=attachment; filename*=UTF-8''R%25C3%25A4te.txt", "Räte.txt"),
         ('/x?disposition=attachment; filename="../../etc/passwd.txt"', "passwd.txt"),
+        ("/x.txt?disposition=attachment; filename*=a; filename*0=b", "x.txt"),
         ("/R%C3%A4te%20und%20Co.txt", "Räte und Co.txt"),
         ("/page.php?type=text/html", "page.php"),
         ("/about?type=TEXT/HTML", "about"),
@@ -180,6 +181,7 @@ async def test_what_cannot_be_taken_leaves_nothing(
         ("/to?url=http://user:password@127.0.0.1/a.txt", 422),
         ("/to?url=http://127.0.0.1:22/a.txt", 422),
         ("/to?url=", 422),
+        ("/to?url=http://xn--a/a.txt", 422),
     ):
         answer = await fetch(person, web.url + path)
         assert answer.status_code == status, (path, answer.text)

@@ -1,10 +1,13 @@
 """Webhooks: signed, told at least once with the same id, and never sent into the house."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
+import socket
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -347,6 +350,7 @@ async def test_a_gateway_killed_between_the_delivery_and_its_note_tells_it_again
         "ftp://example.com/",
         "https://somebody:secret@example.com/",
         "https://example.com/#part",
+        "https://xn--a/",
         "https://",
         "/hook",
         "http://exa mple.com/",
@@ -357,6 +361,38 @@ async def test_only_public_addresses_are_taken(person: Person, url: str) -> None
     answer = await person.http.post("/webhooks", json={"url": url, "events": ["job.finished"]})
     assert answer.status_code == 422, answer.text
     assert answer.json()["errors"][0]["pointer"] == "/body/url"
+
+
+def _is_set(event: threading.Event) -> Callable[[], Awaitable[object]]:
+    async def look() -> bool:
+        return event.is_set()
+
+    return look
+
+
+async def test_names_that_never_resolve_hold_up_nothing_else(
+    person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered, resolve = threading.Event(), threading.Event(), socket.getaddrinfo
+
+    def wait(host: str, *rest: object, **more: object) -> object:
+        if host != "slow.example":
+            return resolve(host, *rest, **more)  # type: ignore[call-overload]
+        asked.set()
+        answered.wait(10)
+        raise OSError(host)
+
+    monkeypatch.setattr(socket, "getaddrinfo", wait)
+    body = {"url": "http://slow.example/", "events": ["job.finished"]}
+    made = [asyncio.create_task(person.http.post("/webhooks", json=body)) for _ in range(30)]
+    try:
+        await until(_is_set(asked))
+        async with asyncio.timeout(3):
+            upload = await person.http.post("/documents", files={"file": ("a.txt", b"words")})
+    finally:
+        answered.set()
+    assert upload.status_code == 202, upload.text
+    assert {answer.status_code for answer in await asyncio.gather(*made)} == {422}
 
 
 async def test_unknown_events_and_too_many_webhooks_are_refused(person: Person) -> None:

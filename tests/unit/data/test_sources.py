@@ -1,6 +1,7 @@
 """What a scan finds new, and where it may look."""
 
 import os
+import subprocess
 import time
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -81,6 +82,41 @@ async def test_a_link_put_in_the_way_is_not_followed(tmp_path: Path) -> None:
     folder.symlink_to(secret)
     with pytest.raises((FileChanged, FileUnreadable)):
         await anext(place.read(listed["inner/a.txt"]))
+
+
+async def test_no_depth_and_no_length_of_a_path_stops_the_listing(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    at = os.open(root, os.O_RDONLY)
+    for name in ("deep", *("d" * 500), *("e" * 900)):
+        os.mkdir(name, dir_fd=at)
+        inner = os.open(name, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = inner
+        os.close(os.open("f", os.O_WRONLY | os.O_CREAT, dir_fd=at))
+    os.close(at)
+    files = await FolderPlace(root).list()
+    subprocess.run(  # noqa: ASYNC221 (nothing else runs; it is too deep for `shutil.rmtree`)
+        ["rm", "-r", root], check=True
+    )
+    assert max(map(len, files)) == 1024, "as long as a key of S3 may be"
+    assert len(files) == 510
+
+
+async def test_what_vanishes_while_a_folder_is_listed_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "stays.txt").write_text("words")
+    look = os.scandir
+
+    def look_late(folder: Path) -> object:
+        if folder.name == "inner":
+            folder.rmdir()
+        return look(folder)
+
+    monkeypatch.setattr(os, "scandir", look_late)
+    assert list(await FolderPlace(tmp_path).list()) == ["stays.txt"]
 
 
 async def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:

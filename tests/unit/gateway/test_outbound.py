@@ -118,6 +118,24 @@ async def test_a_name_is_resolved_once_and_its_checked_address_is_connected_to(
             await client.get(f"http://rebinding.example:{port}/")
 
 
+async def test_the_name_that_is_resolved_is_the_one_that_the_server_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with served(_echo) as url, outbound_client(LOOPBACK) as client:
+        port = httpx.URL(url).port
+        asked: list[str] = []
+
+        def resolve(host: str, *_: object, **__: object) -> object:
+            asked.append(host)
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "getaddrinfo", resolve)
+            answer = await client.get(f"http://faß.example:{port}/")
+        assert asked[0] == "xn--fa-hia.example", "and not fass.example, as IDNA 2003 has it"
+        assert answer.text == f"xn--fa-hia.example:{port}"
+
+
 async def test_without_leave_loopback_is_refused_before_a_connection() -> None:
     async with served(_echo) as url, outbound_client() as client:
         with pytest.raises(AddressRefused):

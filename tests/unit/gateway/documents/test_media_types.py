@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 
 import docx
 import openpyxl
@@ -9,7 +10,7 @@ import pptx
 import pytest
 
 from planes.data.pipeline.formats import MODULES
-from planes.shared import media_types
+from planes.shared import media_types, signatures
 from planes.shared.errors import UnsupportedMediaType
 from planes.shared.media_types import (
     CSV,
@@ -118,6 +119,12 @@ def test_office_documents_are_told_by_their_members_in_any_order() -> None:
     assert media_type_of("unnamed", with_data_first) == XLSX
     with_picture_first = with_members(zipped({"picture": bytes(70_000)}), _members(WORD))
     assert media_type_of("a.docx", with_picture_first[:SNIFFED_BYTES]) == DOCX
+
+
+def test_only_the_member_that_tells_the_type_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = zipped({f"{n}": bytes(200_000) for n in range(200)})[:SNIFFED_BYTES]
+    monkeypatch.delattr(zlib, "decompressobj")
+    assert signatures.zipped_type(many) is None
 
 
 def test_every_type_that_is_taken_can_be_parsed() -> None:

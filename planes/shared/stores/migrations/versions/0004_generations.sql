@@ -161,7 +161,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    PERFORM FROM tenants t WHERE t.id = v_tenant FOR UPDATE;  -- in the order of publish_version
+    PERFORM FROM tenants t WHERE t.id = v_tenant FOR UPDATE;  -- in the order of publish_versions
     EXECUTE format('SELECT count(*) FROM %I WHERE version_id = $1', format('chunks_g%s', p_generation))
     INTO v_chunks USING p_version;
     PERFORM uncount_version(p_version, ARRAY[p_generation]);
@@ -194,6 +194,24 @@ BEGIN
         v_removed := v_removed + v_rows;
     END LOOP;
     RETURN v_removed;
+END
+$$;
+
+-- How many chunks versions have, over all generations.
+CREATE FUNCTION count_version_chunks(p_versions uuid[]) RETURNS bigint
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    v_table text;
+    v_rows bigint;
+    v_counted bigint := 0;
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(generations_lock());
+    FOREACH v_table IN ARRAY chunk_tables() LOOP
+        EXECUTE format('SELECT count(*) FROM %I WHERE version_id = ANY ($1)', v_table)
+        INTO v_rows USING p_versions;
+        v_counted := v_counted + v_rows;
+    END LOOP;
+    RETURN v_counted;
 END
 $$;
 
@@ -258,13 +276,7 @@ BEGIN
 END
 $$;
 
--- As in 0001, for one version of what publish_versions (0004_claims.sql) does for many.
-CREATE OR REPLACE FUNCTION publish_version(p_version uuid, p_worker text) RETURNS boolean
-LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
-BEGIN
-    RETURN EXISTS (SELECT FROM publish_versions(ARRAY[p_version], p_worker));
-END
-$$;
+DROP FUNCTION publish_version(uuid, text);  -- publish_versions (0004_claims.sql) does it
 
 -- As in 0002, and from the chunk table of every generation.
 CREATE OR REPLACE FUNCTION erase_tenant(p_tenant uuid, p_rows integer) RETURNS bigint
@@ -301,6 +313,7 @@ $$;
 ALTER FUNCTION generation_progress OWNER TO polyplane_definer;
 ALTER FUNCTION missing_versions OWNER TO polyplane_definer;
 REVOKE ALL ON FUNCTION create_generation, switch_generation, drop_generation, generation_progress,
-    missing_versions, uncount_version, complete_version, remove_version_chunks FROM PUBLIC;
+    missing_versions, uncount_version, complete_version, remove_version_chunks,
+    count_version_chunks FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION generation_progress, missing_versions, uncount_version, complete_version,
-    remove_version_chunks TO polyplane_data;
+    remove_version_chunks, count_version_chunks TO polyplane_data;
