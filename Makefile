@@ -13,7 +13,7 @@ SOURCES := services planes tests
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: ## Make .venv with the developers' tools (EXTRAS=qwen: local language models too)
+setup: ## Make .venv with the developers' tools (EXTRAS="ocr qwen": scanned pages, local language models)
 	@$(INSTALL) --dev
 
 up: ## Install what is missing and start the platform (EXTRAS=qwen as above)

@@ -19,7 +19,8 @@ from planes.shared.domain import Chunk, FinishReason, Passage, chunk_id, new_id
 from planes.shared.embedding import MiniLMEmbedder
 from planes.shared.ports import Generated, Prompt
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_chunks import PostgresChunks, indexed_terms
+from planes.shared.stores.postgres_chunk_rows import indexed_terms
+from planes.shared.stores.postgres_chunks import PostgresChunks
 
 TOKEN_SECRET = "a secret of the tests, long enough for HS256"
 Vectors = NDArray[np.float32]
@@ -178,7 +179,8 @@ class Library:
                 list(counts),
                 list(counts.values()),
             )
-            assert await connection.fetchval("SELECT publish_version($1, 'test')", version)
+            publish = "SELECT publish_versions(ARRAY[$1::uuid], 'test')"
+            assert await connection.fetchval(publish, version) == version
         await database.close()
 
 

@@ -27,22 +27,24 @@ SIZES = {
     "embedded": "300 MB, 1.0 GB on disk",
     "weights": "80 MB, 90 MB on disk",
     "dev": "40 MB, 120 MB on disk",
+    "ocr": "20 MB, 30 MB on disk",
     "qwen": "30 MB, 120 MB on disk, without PyTorch",
     "torch": "200 MB (CPU build), else 2.5 GB and 5 GB on disk (CUDA build)",
 }
+_EXTRAS = {"ocr": ["ocr"], "qwen": ["qwen", "torch"]}
 
 
 def main() -> None:
     """Install what the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dev", action="store_true", help="the tools of developers too")
-    parser.add_argument("--extras", default="", help="qwen: local language models (PyTorch)")
+    parser.add_argument("--extras", default="", help="ocr: scanned pages; qwen: local language models (PyTorch)")
     arguments = parser.parse_args()
     names = ["embedded", "weights", *(["dev"] if arguments.dev else [])]
     for extra in arguments.extras.replace(",", " ").split():
-        if extra != "qwen":
-            raise SystemExit(f"There is no extra {extra!r}; there is: qwen.")
-        names += ["qwen", "torch"]
+        if extra not in _EXTRAS:
+            raise SystemExit(f"There is no extra {extra!r}; there are: {', '.join(_EXTRAS)}.")
+        names += _EXTRAS[extra]
     install(names)
 
 

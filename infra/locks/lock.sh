@@ -22,6 +22,8 @@ for extra in gateway serving data; do
 done
 compile dev -c "$locks/embedded.txt" --extra embedded --extra dev pyproject.toml
 
+compile ocr -c "$locks/embedded.txt" --extra ocr pyproject.toml
+
 # PyTorch's builds for CPUs and for cards differ in hashes and in dependencies, so it is locked
 # apart and left out of the extra; what every build of it needs is named here.
 echo "torch ; sys_platform == 'none'" >"$work/without-torch"

@@ -44,6 +44,8 @@ async def open_ingestion(
             keeper=await stack.enter_async_context(LeaseKeeper(registry)),
             remover=Remover(database, store, objects, worker=run_id),
             parser=parser,
-            model=BackgroundModel(threads=settings.embedding_threads),
+            model=BackgroundModel(
+                threads=settings.embedding_threads, precision=settings.embedding_precision
+            ),
         )
         yield Ingestion(tools, files)

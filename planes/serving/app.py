@@ -40,7 +40,9 @@ def build(settings: ServingSettings) -> "Application":
     from planes.serving.deployments.ingress import Ingress
 
     choice = choose(settings)
-    embedder = _bind(Embedder, threads=settings.embedder_threads)
+    embedder = _bind(
+        Embedder, threads=settings.embedder_threads, precision=settings.embedding_precision
+    )
     if choice.weights is None:
         return _bind(Ingress, settings, embedder)
     model = _bind(LanguageModel, choice.weights, model=choice.status.model)

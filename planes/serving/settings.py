@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from planes.shared.settings import AbsolutePath, LogLevel, SharedSettings
+from planes.shared.settings import AbsolutePath, EmbeddingPrecision, LogLevel, SharedSettings
 
 
 class ServingSettings(SharedSettings):
@@ -20,6 +20,7 @@ class ServingSettings(SharedSettings):
     log_level: LogLevel = "INFO"
     database_connections: int = Field(default=8, ge=2)
     embedder_threads: int = Field(default=1, ge=1)
+    embedding_precision: EmbeddingPrecision = Field("auto", validation_alias="EMBEDDING_PRECISION")
 
     generator: Literal["auto", "qwen", "openai", "extractive"] = "auto"
     openai_base_url: str | None = None

@@ -143,6 +143,22 @@ class ChatMessage:
     grounded: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class IndexRecipe:
+    """What makes a generation of the index: an embedder by its name, and a chunker.
+
+    A chunker's name is `semchunk-` and the most tokens of a chunk, its heading included.
+    """
+
+    embedder: str
+    chunker: str
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens of a chunk."""
+        return int(self.chunker.removeprefix("semchunk-"))
+
+
 def new_id() -> UUID:
     """Return a time-ordered identifier (UUIDv7, RFC 9562)."""
     return uuid7()
@@ -161,6 +177,16 @@ def original_key(tenant_id: UUID, document_id: UUID, version_id: UUID) -> str:
 def text_key(tenant_id: UUID, document_id: UUID, version_id: UUID) -> str:
     """Object key of the extracted text: UTF-8, line feeds as newlines, not normalised."""
     return f"{tenant_id}/documents/{document_id}/{version_id}/text.txt"
+
+
+def spans_key(tenant_id: UUID, document_id: UUID, version_id: UUID) -> str:
+    """Object key of the places of pages and headings in the extracted text: JSON."""
+    return f"{tenant_id}/documents/{document_id}/{version_id}/spans.json"
+
+
+def version_prefix(tenant_id: UUID, document_id: UUID, version_id: UUID) -> str:
+    """Prefix of all objects of one version of a document."""
+    return f"{document_prefix(tenant_id, document_id)}{version_id}/"
 
 
 def document_prefix(tenant_id: UUID, document_id: UUID) -> str:

@@ -114,6 +114,7 @@ def _absolute(value: str | Path) -> Path:
     return Path(value).expanduser().absolute()
 
 
+EmbeddingPrecision = Literal["auto", "f32", "bf16", "int8"]
 AbsolutePath = Annotated[Path, BeforeValidator(_absolute)]
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]

@@ -34,6 +34,7 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses, which hold secrets
     structlog.contextvars.bind_contextvars(service=service)
 
 

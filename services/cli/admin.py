@@ -9,6 +9,15 @@ import typer
 from pydantic import ValidationError
 
 from planes.shared.errors import PlatformError
+from services.cli.admin_generations import (
+    build_generation,
+    create_generation,
+    drop_generation,
+    evaluate_generation,
+    list_generations,
+    rollback_generation,
+    switch_generation,
+)
 from services.cli.admin_people import (
     Email,
     PasswordStdin,
@@ -21,6 +30,7 @@ from services.cli.admin_people import (
     running,
 )
 from services.cli.admin_plans import check_ledger, list_plans, set_plan
+from services.cli.admin_sources import add_source, list_sources, remove_source, scan_sources
 from services.cli.admin_tenants import list_tenants
 from services.cli.terminal import console, errors
 from services.embedded.home import locate
@@ -41,6 +51,17 @@ app.command("list-tenants")(list_tenants)
 app.command("set-plan")(set_plan)
 app.command("list-plans")(list_plans)
 app.command("check-ledger")(check_ledger)
+app.command("list-generations")(list_generations)
+app.command("create-generation")(create_generation)
+app.command("build-generation")(build_generation)
+app.command("evaluate-generation")(evaluate_generation)
+app.command("switch-generation")(switch_generation)
+app.command("rollback-generation")(rollback_generation)
+app.command("drop-generation")(drop_generation)
+app.command("add-source")(add_source)
+app.command("list-sources")(list_sources)
+app.command("remove-source")(remove_source)
+app.command("scan-sources")(scan_sources)
 
 
 @app.callback()

@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+from pydantic import Field
 
-from planes.shared.settings import SettingsWrong
+from planes.data.pipeline.confinement import confinement
+from planes.shared.settings import EmbeddingPrecision, SettingsWrong, SharedSettings
 from services.embedded.accounts import unprivileged_account
 from services.embedded.binaries import BinaryMissing, postgres_packages, redis_server
 from services.embedded.home import Home
@@ -24,6 +27,9 @@ from services.embedded.settings import EmbeddedSettings
 from services.embedded.state import last_state, read_state
 from services.embedded.supervisor import LEAST_FREE_BYTES
 
+_REMEDY_OF_PARSER = (
+    "Linux 5.13 and newer (with Landlock) take files away; user namespaces, or root, the network."
+)
 _WANTED_MEMORY_BYTES = 4 * 1000**3
 _WANTED_SHARED_MEMORY_BYTES = 256 * 1000**2
 
@@ -45,6 +51,10 @@ class Finding:
     remedy: str = ""
 
 
+class _Embedder(SharedSettings):
+    precision: EmbeddingPrecision = Field("auto", validation_alias="EMBEDDING_PRECISION")
+
+
 def diagnose(home: Home) -> Iterator[Finding]:
     """Look at everything; nothing is changed."""
     try:
@@ -62,6 +72,7 @@ def diagnose(home: Home) -> Iterator[Finding]:
         _postgres,
         _redis,
         _weights,
+        _parser,
         lambda: _account(home),
         lambda: _ports(home),
         lambda: _running(home),
@@ -154,12 +165,33 @@ def _weights() -> Finding:
         return Finding("Embedding model", "bad", f"{path} is missing", "Run `make clean setup`.")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    from planes.shared.embedding import WEIGHTS_SHA256  # late: it loads OpenVINO
+    from planes.shared.embedding import WEIGHTS_SHA256, chosen_precision  # late: OpenVINO
 
     if digest == WEIGHTS_SHA256:
-        return Finding("Embedding model", "good", "all-MiniLM-L6-v2, the published weights")
+        try:
+            wanted = _Embedder.of(os.environ)
+        except SettingsWrong as error:
+            remedy = "Correct this environment variable."
+            return Finding("Embedding model", "bad", str(error), remedy)
+        precision = chosen_precision(wanted.precision)
+        found = f"all-MiniLM-L6-v2, the published weights, computed in {precision}"
+        return Finding("Embedding model", "good", found)
     found = f"{path} is not the published file"
     return Finding("Embedding model", "bad", found, "Run `make clean setup`.")
+
+
+def _parser() -> Finding:
+    """Tell how well the process is shut in that reads uploaded files."""
+    try:
+        given_up = confinement()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding("Parser", "bad", f"cannot be confined: {error}", "Run it on Linux.")
+    network = "no network" if given_up.network else "the network"
+    files = "no files" if given_up.files else "the files that this account can read"
+    found = f"a file's parser reaches {network} and {files}"
+    if given_up.network and given_up.files:
+        return Finding("Parser", "good", found)
+    return Finding("Parser", "warning", found, _REMEDY_OF_PARSER)
 
 
 def _account(home: Home) -> Finding:

@@ -14,7 +14,7 @@ _FOR_ALL = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "OMP_NUM_THREADS",
-    "COVERAGE_PROCESS_START",
+    "COVERAGE_PROCESS_START", "EMBEDDING_PRECISION",
 )  # fmt: skip
 
 

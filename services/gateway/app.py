@@ -42,26 +42,35 @@ from services.gateway.auth.switch import router as switch_router
 from services.gateway.billing.assembly import assemble as assemble_billing
 from services.gateway.billing.prices import Prices
 from services.gateway.billing.routes import router as billing_router
-from services.gateway.body_limit import BodyLimitMiddleware
+from services.gateway.body_limit import BodyLimitMiddleware, BodyLimits
 from services.gateway.chat.conversations import ConversationService
 from services.gateway.chat.guard import StreamGuard
 from services.gateway.chat.history import ChatHistory
 from services.gateway.chat.routes import router as chat_router
 from services.gateway.chat.service import ChatLimits, ChatParts, ChatService
 from services.gateway.docs_pages import install as install_docs_pages
+from services.gateway.documents.fetching import UrlFetcher
 from services.gateway.documents.ingestion import IngestionRequests
+from services.gateway.documents.receiving import Receiver
+from services.gateway.documents.registration import Registrar
 from services.gateway.documents.routes import router as documents_router
 from services.gateway.documents.search import SearchService
 from services.gateway.documents.service import DocumentService
-from services.gateway.documents.uploads import Uploads
+from services.gateway.documents.upload_routes import router as uploads_router
+from services.gateway.documents.uploads import FileLimits, Uploads
+from services.gateway.documents.versions import Versions
 from services.gateway.http_rules import HttpRulesMiddleware
 from services.gateway.idempotency.dependencies import install as install_replays
 from services.gateway.idempotency.service import IdempotencyService
+from services.gateway.jobs.routes import router as jobs_router
+from services.gateway.jobs.service import JobService, JobStores
+from services.gateway.jobs.watching import LOOK_S, JobWatch
 from services.gateway.limits.feed import RevocationFeed
 from services.gateway.limits.headers import RateHeadersMiddleware
 from services.gateway.limits.scripts import redis_client
 from services.gateway.maintenance import ChatLogDrain, every, sweep_reservation
 from services.gateway.openapi import DESCRIPTION, TAGS, describe, operation_id
+from services.gateway.outbound import outbound_client
 from services.gateway.plain_deadline import PlainDeadlineMiddleware
 from services.gateway.settings import GatewaySettings
 from services.gateway.tenants.assembly import assemble as assemble_tenants
@@ -70,6 +79,10 @@ from services.gateway.tenants.member_routes import router as member_router
 from services.gateway.tenants.removal import TenantStores
 from services.gateway.tenants.routes import router as tenant_router
 from services.gateway.tracing import TracingMiddleware
+from services.gateway.webhooks.delivery import WebhookSender
+from services.gateway.webhooks.routes import router as webhooks_router
+from services.gateway.webhooks.service import WebhookService
+from services.gateway.webhooks.signing import SecretSeal
 
 Maintenance: TypeAlias = Coroutine[None, None, None]
 
@@ -96,8 +109,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         async with AsyncExitStack() as stack:
             parts = await _open(stack, settings, metrics)
             _provide_identity(app, parts, stack)
-            maintenance = [*_provide_documents(app, parts), *await _provide_chat(app, parts, stack)]
+            maintenance = _provide_documents(app, parts, stack)
+            maintenance += await _provide_chat(app, parts, stack)
             maintenance += _provide_tenants(app, parts)
+            maintenance += _provide_jobs(app, parts)
+            maintenance += _provide_webhooks(app, parts, stack)
             for coroutine in maintenance:
                 task = asyncio.create_task(coroutine)
                 stack.callback(task.cancel)
@@ -172,11 +188,21 @@ def _provide_identity(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> Non
     app.state.identity = identity
 
 
-def _provide_documents(app: FastAPI, parts: _Parts) -> list[Maintenance]:
+def _provide_documents(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> list[Maintenance]:
     ingestion = IngestionRequests(parts.dagster)
-    uploads = Uploads(parts.database, parts.objects, parts.settings.max_file_bytes)
+    settings, database, objects = parts.settings, parts.database, parts.objects
+    limits = FileLimits(settings.max_file_bytes, settings.max_batch_bytes, settings.max_batch_files)
+    uploads = Uploads(database, objects, limits)
+    registrar = Registrar(database, objects, ingestion)
+    versions = Versions(database, registrar, ingestion)
+    web = outbound_client(settings.outbound_networks)
+    stack.push_async_callback(web.aclose)
+    fetcher = UrlFetcher(web, max_bytes=limits.file_bytes, is_enabled=settings.url_uploads)
     app.state.ingestion = ingestion
-    app.state.documents = DocumentService(parts.database, parts.objects, uploads, ingestion)
+    app.state.uploads = uploads
+    app.state.versions = versions
+    app.state.receiver = Receiver(uploads, objects, registrar, versions, fetcher)
+    app.state.documents = DocumentService(database, objects, ingestion)
     app.state.search = SearchService(parts.database, parts.serving)
     return [ingestion.run(), every(20, "expired uploads", uploads.sweep)]
 
@@ -190,6 +216,7 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
     monitor = ServingMonitor(parts.serving)
     identity: Identity = app.state.identity
     guard = StreamGuard(RevocationFeed(parts.redis), identity.standings)
+    app.state.guard = guard
     chat = ChatService(
         ChatParts(database, parts.serving, monitor, history, prices, parts.metrics, guard),
         ChatLimits(
@@ -248,6 +275,36 @@ def _provide_tenants(app: FastAPI, parts: _Parts) -> list[Maintenance]:
     return [every(3, "deleted tenants", feature.removal.work)]
 
 
+def _provide_jobs(app: FastAPI, parts: _Parts) -> list[Maintenance]:
+    stores = JobStores(parts.database, parts.objects, app.state.uploads)
+    watch = JobWatch(
+        parts.database,
+        app.state.guard,
+        max_streams=parts.settings.max_job_streams,
+        is_draining=lambda: app.state.drain.is_on,
+    )
+    app.state.jobs = JobService(stores, app.state.ingestion)
+    app.state.job_watch = watch
+    return [
+        every(LOOK_S, "followed jobs", watch.look),
+        every(10, "cancelled jobs", app.state.jobs.finish_cancelling),
+    ]
+
+
+def _provide_webhooks(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> list[Maintenance]:
+    networks = parts.settings.outbound_networks
+    client = outbound_client(networks)
+    stack.push_async_callback(client.aclose)
+    seal = SecretSeal(parts.settings.refresh_secret.get_secret_value())
+    sender = WebhookSender(parts.database, client, seal)
+    stack.push_async_callback(sender.close)
+    app.state.webhooks = WebhookService(parts.database, seal, networks)
+    return [
+        every(1, "webhooks", sender.drain),
+        every(600, "webhook deliveries", sender.prune),
+    ]
+
+
 def _probes(parts: _Parts) -> dict[str, Probe]:
     async def database() -> None:
         async with parts.database.platform() as connection:
@@ -270,8 +327,12 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
     """Add the layers, the innermost first."""
     app.add_middleware(
         BodyLimitMiddleware,
-        max_body_bytes=settings.max_body_bytes,
-        max_file_bytes=settings.max_file_bytes,
+        limits=BodyLimits(
+            body_bytes=settings.max_body_bytes,
+            file_bytes=settings.max_file_bytes,
+            batch_bytes=settings.max_batch_bytes,
+            batch_files=settings.max_batch_files,
+        ),
         idle_s=settings.body_idle_s,
     )
     app.add_middleware(PlainDeadlineMiddleware, seconds=2 * settings.database_deadline_s)
@@ -312,7 +373,10 @@ def _add_routes(app: FastAPI) -> None:
         tenant_router,
         member_router,
         invitation_router,
+        uploads_router,
         documents_router,
+        jobs_router,
+        webhooks_router,
         chat_router,
         billing_router,
     )

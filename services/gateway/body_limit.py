@@ -1,33 +1,41 @@
 """Bodies are counted while they arrive, before anything parses them, and must not stall."""
 
 import asyncio
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _FORM_OVERHEAD_BYTES = 256 * 1024
+_PART_OVERHEAD_BYTES = 1024
 _FILE_PATHS = frozenset({"/documents", "/documents/upload"})
+_BATCH_PATHS = frozenset({"/documents/batch", "/documents/batch-upload"})
 
 
-def _takes_files(scope: Scope) -> bool:
-    """The path decides, not what the client says of its body; nobody else may send much."""
-    return scope["method"] == "POST" and scope["path"].removeprefix("/api/v1") in _FILE_PATHS
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How large bodies may be, in bytes, and how many files a batch may hold."""
+
+    body_bytes: int
+    file_bytes: int
+    batch_bytes: int
+    batch_files: int
 
 
 class BodyLimitMiddleware:
-    """Refuses bodies above a limit: one for file uploads, a smaller one for everything else.
+    """Refuses bodies above a limit: of one file, of a batch, and a small one for all others.
 
     A body may arrive as slowly as it likes, but not stop.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, max_body_bytes: int, max_file_bytes: int, idle_s: float
-    ) -> None:
-        """Store the application below, both limits, and how long a body may bring nothing."""
+    def __init__(self, app: ASGIApp, *, limits: BodyLimits, idle_s: float) -> None:
+        """Store the application below, the limits, and how long a body may bring nothing."""
         self._app = app
-        self._max_body_bytes = max_body_bytes
-        self._max_form_bytes = max_file_bytes + _FORM_OVERHEAD_BYTES
+        self._max_body_bytes = limits.body_bytes
+        self._max_form_bytes = limits.file_bytes + _FORM_OVERHEAD_BYTES
+        overhead = _FORM_OVERHEAD_BYTES + limits.batch_files * _PART_OVERHEAD_BYTES
+        self._max_batch_bytes = limits.batch_bytes + overhead
         self._idle_s = idle_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,7 +47,7 @@ class BodyLimitMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = self._max_form_bytes if _takes_files(scope) else self._max_body_bytes
+        limit = self._limit(scope["method"], scope["path"].removeprefix("/api/v1"))
         headers = Headers(scope=scope)
         declared = headers.get("content-length", "0")
         received = 0
@@ -55,6 +63,15 @@ class BodyLimitMiddleware:
             return message
 
         await self._app(scope, receive_counted, send)
+
+    def _limit(self, method: str, path: str) -> int:
+        """The path decides, not what the client says of its body; nobody else may send much."""
+        if method == "POST" and path in _BATCH_PATHS:
+            return self._max_batch_bytes
+        is_content = method == "PUT" and path.startswith("/documents/")
+        if is_content or (method == "POST" and path in _FILE_PATHS):
+            return self._max_form_bytes
+        return self._max_body_bytes
 
     async def _next_part(self, receive: Receive) -> Message:
         try:

@@ -7,8 +7,10 @@ from fastapi import Depends, Request
 from services.gateway.billing.service import BillingService
 from services.gateway.chat.conversations import ConversationService
 from services.gateway.chat.service import ChatService
+from services.gateway.documents.receiving import Receiver
 from services.gateway.documents.search import SearchService
 from services.gateway.documents.service import DocumentService
+from services.gateway.documents.versions import Versions
 from services.gateway.tenants.assembly import TenantFeature
 from services.gateway.tenants.audit_list import AuditList
 from services.gateway.tenants.deletion import TenantDeletionService
@@ -75,6 +77,18 @@ async def _tenant_deletions(tenants: _TenantFeatureDep) -> TenantDeletionService
     return tenants.deletions
 
 
+async def _receiver(request: Request) -> Receiver:
+    receiver: Receiver = request.app.state.receiver
+    return receiver
+
+
+async def _versions(request: Request) -> Versions:
+    versions: Versions = request.app.state.versions
+    return versions
+
+
+ReceiverDep = Annotated[Receiver, Depends(_receiver)]
+VersionsDep = Annotated[Versions, Depends(_versions)]
 DocumentServiceDep = Annotated[DocumentService, Depends(_documents)]
 SearchServiceDep = Annotated[SearchService, Depends(_search)]
 ChatServiceDep = Annotated[ChatService, Depends(_chat)]

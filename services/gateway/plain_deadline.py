@@ -6,9 +6,15 @@ from planes.shared.deadlines import task_within
 
 _READS = frozenset({"GET", "HEAD"})
 # They wait for the serving plane, for a client's file or for somebody else's server in between;
-# exports take as long as they take.
+# exports and streams take as long as they take.
 _WAIT_FOR_OTHERS = ("/chat", "/conversations", "/search", "/auth/oidc")
-_WRITES_WAIT_FOR_OTHERS = ("/documents", "/billing")
+_WRITES_WAIT_FOR_OTHERS = (
+    "/documents",
+    "/ingest",
+    "/billing",
+    "/jobs/process-document",
+    "/webhooks",
+)
 
 
 class PlainDeadlineMiddleware:
@@ -30,6 +36,6 @@ class PlainDeadlineMiddleware:
 
 def _is_plain(method: str, path: str) -> bool:
     path = path.removeprefix("/api/v1")
-    if path.startswith(_WAIT_FOR_OTHERS) or path.endswith("/export"):
+    if path.startswith(_WAIT_FOR_OTHERS) or path.endswith(("/export", "/events")):
         return False
     return method in _READS or not path.startswith(_WRITES_WAIT_FOR_OTHERS)

@@ -25,6 +25,7 @@ class GatewaySettings(OidcSettings):
     admin_port: int = 8001
     share_port: bool = False
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
+    outbound_networks: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
     drain_s: float = Field(default=5.0, ge=0, le=60)
     shutdown_s: float = Field(default=20.0, gt=0, le=600)
     key_publish_s: float = Field(default=60.0, ge=2, le=3600)
@@ -38,6 +39,9 @@ class GatewaySettings(OidcSettings):
     database_deadline_s: float = Field(default=4.0, ge=1)
 
     max_file_bytes: int = Field(default=50 * 1024 * 1024, ge=1)
+    max_batch_bytes: int = Field(default=1024 * 1024 * 1024, ge=1)
+    max_batch_files: int = Field(default=1000, ge=1, le=10_000)
+    url_uploads: bool = True
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
     max_connections: int = Field(default=4096, ge=8)
     head_s: int = Field(default=20, ge=1, le=600)
@@ -47,6 +51,7 @@ class GatewaySettings(OidcSettings):
     registrations_per_minute: int = Field(default=30, ge=1)
     history_messages: int = Field(default=10, ge=0, le=100)
     max_answers: int = Field(default=500, ge=1)
+    max_job_streams: int = Field(default=500, ge=0)
     answer_header_s: float = Field(default=1.0, gt=0)
     answer_first_token_s: float = Field(default=60.0, gt=0)
     answer_idle_s: float = Field(default=60.0, gt=0)
@@ -57,7 +62,7 @@ class GatewaySettings(OidcSettings):
     stripe_prices: dict[str, str] = Field(default_factory=dict)
     stripe_api_url: str = "https://api.stripe.com"
 
-    @field_validator("cors_origins", "trusted_proxies", mode="before")
+    @field_validator("cors_origins", "trusted_proxies", "outbound_networks", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

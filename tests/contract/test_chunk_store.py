@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from planes.shared.domain import Candidate, Chunk, SearchScope, chunk_id
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_chunks import PostgresChunks, indexed_terms
+from planes.shared.stores.postgres_chunk_rows import indexed_terms
+from planes.shared.stores.postgres_chunks import PostgresChunks
 from tests.contract.conftest import ACME, GLOBEX
 
 Vector = NDArray[np.float32]

@@ -197,7 +197,7 @@ def test_a_deleted_document_is_found_no_more_and_its_receipt_counts(
     until(is_complete, seconds=60)
     removed = person.get(f"/documents/{document_id}/receipt")["removed"]
     assert removed["chunks"] >= 1
-    assert removed["files"] == 2
+    assert removed["files"] == 3
     messages = person.get(f"/conversations/{answer['conversation_id']}/messages")["items"]
     assert messages[1]["citations"][0]["marker"] == answer["citations"][0]["marker"]
     assert messages[1]["citations"][0]["quote"] == "", "history keeps markers, not quotes"

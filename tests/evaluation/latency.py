@@ -1,8 +1,9 @@
 """Measure one small upload until it is ready, and one question after the other.
 
-    python -m tests.evaluation.latency http://127.0.0.1:8000
+    python -m tests.evaluation.latency http://127.0.0.1:8000 [http://127.0.0.1:3000]
 
-The pauses let the platform fall idle between uploads.
+The pauses let the platform fall idle between uploads. The second address is Dagster's; the uploads'
+runs are then split by step.
 """
 
 import statistics
@@ -18,7 +19,17 @@ _PAUSE_S = 12.0
 _QUESTIONS = 30
 
 
-def main(address: str) -> None:
+_RUNS = """
+query Runs($limit: Int!) {
+  runsOrError(filter: {pipelineName: "ingestion"}, limit: $limit) {
+    ... on Runs { results { creationTime startTime endTime
+      stepStats { stepKey startTime endTime } } }
+  }
+}
+"""
+
+
+def main(address: str, dagster: str | None) -> None:
     """Print medians and ranges."""
     with httpx.Client(base_url=address, timeout=60) as http:
         client = DemoClient(http)
@@ -27,6 +38,26 @@ def main(address: str) -> None:
         answers = [_ask(client, number % _UPLOADS) for number in range(_QUESTIONS)]
     _print("upload to ready", uploads)
     _print("answer", answers)
+    if dagster:
+        for name, seconds in _split(dagster).items():
+            _print(f"  {name}", seconds)
+
+
+def _split(dagster: str) -> dict[str, list[float]]:
+    """Return how long each part of the latest runs took, in the order of time."""
+    body = {"query": _RUNS, "variables": {"limit": _UPLOADS}}
+    answer = httpx.post(f"{dagster}/graphql", json=body, timeout=60).raise_for_status().json()
+    parts: dict[str, list[float]] = {}
+    for run in answer["data"]["runsOrError"]["results"]:
+        steps = sorted(run["stepStats"], key=lambda step: step["startTime"])
+        last, name = run["creationTime"], "queue"
+        for place, until in [("process and resources", run["startTime"])] + [
+            (step["stepKey"], step["startTime"]) for step in steps
+        ]:
+            parts.setdefault(name, []).append(until - last)
+            last, name = until, place
+        parts.setdefault(name, []).append(run["endTime"] - last)
+    return parts
 
 
 def _upload(client: DemoClient, number: int) -> float:
@@ -51,4 +82,4 @@ def _print(name: str, seconds: list[float]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)

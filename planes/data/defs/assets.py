@@ -7,31 +7,42 @@ from collections.abc import Sequence
 import dagster as dg
 
 from planes.data.defs.resources import IngestionRun
+from planes.data.defs.sources import TENANTS_TAG, source_files
+from planes.data.pipeline.plots import bar_table
 from planes.data.pipeline.work import Work
 
 RETRY = dg.RetryPolicy(max_retries=2, delay=2, backoff=dg.Backoff.EXPONENTIAL)
 CLAIMED_TAG = "polyplane/claimed"
-_TENANTS_TAG = "polyplane/tenants"
+_BATCH_TAG = "polyplane/batch"
 _MAX_TENANTS_IN_TAG = 5
 Run = dg.ResourceParam[IngestionRun]
 Result = dg.MaterializeResult[None]
 
 
-@dg.asset(group_name="ingestion", kinds={"postgres"})
+@dg.asset(group_name="ingestion", kinds={"postgres"}, deps=[source_files])
 def source_documents(context: dg.AssetExecutionContext, ingestion_run: Run) -> Result:
-    """Uploaded documents that this run has claimed from the registry, round robin over tenants."""
+    """Uploaded documents that this run has claimed from the registry, shared between tenants."""
     started, settings = time.monotonic(), ingestion_run.settings
     works = ingestion_run.loop.call(
         ingestion_run.pipeline.claim(
             seconds=settings.batch_s,
+            backlog_s=settings.backlog_s,
             documents=settings.batch_documents,
             attempts=settings.max_attempts,
         )
     )
-    context.instance.add_run_tags(context.run.run_id, _tags(works))
+    context.instance.add_run_tags(context.run.run_id, _tags(works, context.run.run_id))
     sizes = sum(work.size_bytes for work in works)
     formats = dict(Counter(work.media_type for work in works))
-    return _result(works, started, size_bytes=sizes, formats=dg.MetadataValue.json(formats))
+    tenants = Counter(str(work.tenant_id) for work in works)
+    return _result(
+        works,
+        started,
+        size_bytes=sizes,
+        formats=dg.MetadataValue.json(formats),
+        formats_plot=dg.MetadataValue.md(bar_table("format", formats)),
+        tenants_plot=dg.MetadataValue.md(bar_table("tenant", tenants)),
+    )
 
 
 @dg.asset(group_name="ingestion", kinds={"python"}, deps=[source_documents], retry_policy=RETRY)
@@ -40,7 +51,12 @@ def parsed_documents(ingestion_run: Run) -> Result:
     started = time.monotonic()
     works = ingestion_run.loop.call(ingestion_run.pipeline.parse())
     languages = dict(Counter(work.language for work in works))
-    return _result(works, started, languages=dg.MetadataValue.json(languages))
+    return _result(
+        works,
+        started,
+        languages=dg.MetadataValue.json(languages),
+        languages_plot=dg.MetadataValue.md(bar_table("language", languages)),
+    )
 
 
 @dg.asset(group_name="ingestion", kinds={"python"}, deps=[parsed_documents], retry_policy=RETRY)
@@ -78,7 +94,8 @@ def published_documents(ingestion_run: Run) -> Result:
     """Documents that search now shows; what they replace is removed."""
     started = time.monotonic()
     works = ingestion_run.loop.call(ingestion_run.pipeline.publish())
-    return _result(works, started, chunks=_chunks(works))
+    between = ingestion_run.pipeline.documents_between
+    return _result(works, started, chunks=_chunks(works), documents_between=between)
 
 
 @dg.asset(group_name="removal", kinds={"postgres"}, retry_policy=RETRY)
@@ -108,9 +125,9 @@ def _chunks(works: Sequence[Work]) -> int:
     return sum(work.chunk_count for work in works)
 
 
-def _tags(works: Sequence[Work]) -> dict[str, str]:
+def _tags(works: Sequence[Work], run_id: str) -> dict[str, str]:
     tenants = sorted({str(work.tenant_id) for work in works})
-    tags = {CLAIMED_TAG: str(len(works))}
+    tags = {CLAIMED_TAG: str(len(works)), _BATCH_TAG: run_id}
     if 0 < len(tenants) <= _MAX_TENANTS_IN_TAG:
-        tags[_TENANTS_TAG] = ",".join(tenants)
+        tags[TENANTS_TAG] = ",".join(tenants)
     return tags

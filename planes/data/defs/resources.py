@@ -67,7 +67,8 @@ def ingestion_run(context: dg.InitResourceContext) -> Iterator[IngestionRun]:
         raise dg.DagsterInvariantViolationError("The resource `ingestion_run` belongs to a run.")
     settings, loop = DataSettings(), EventLoopThread()
     configure_logging("data", settings.log_level)
-    with Parser(settings.parse_limits()) as parser, loop.running(), _ending_with_parent():
+    os.nice(settings.nice)  # answers come first; the parser's process inherits it
+    with Parser(settings.parse_limits()) as parser, loop.running(), ending_with_parent():
         # imported by runs alone, not by the code server, and while the parser's process starts
         from planes.data.composition import open_ingestion
 
@@ -80,7 +81,7 @@ def ingestion_run(context: dg.InitResourceContext) -> Iterator[IngestionRun]:
 
 
 @contextmanager
-def _ending_with_parent() -> Iterator[None]:
+def ending_with_parent() -> Iterator[None]:
     """Interrupt this run when the code server that started it is gone."""
     parent, ended = os.getppid(), threading.Event()
 

@@ -13,11 +13,8 @@ from planes.data.settings import DataSettings
 from planes.shared.stores.objects import FolderObjects
 from planes.shared.stores.postgres import Database
 
-_BEFORE_START = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-]
+# Not NOT_STARTED: a run that a fault kept from the queue stays so until monitoring ends it.
+_BEFORE_START = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING]
 _UNSUCCESSFUL = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 

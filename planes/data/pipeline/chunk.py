@@ -21,6 +21,7 @@ MAX_TOKENS = 256
 _SPECIAL_TOKENS = 2  # [CLS] and [SEP]
 _HEADING_TOKENS = 48
 _SMALL_SECTION_TOKENS = 96  # a section below this joins the next one
+_SPLIT_AGAIN = 5  # pieces that make room for a heading, so that the last of them is no crumb
 _CHARS_A_TOKEN = 10  # the model reads a word of more than 100 characters as one unknown token
 
 
@@ -41,11 +42,12 @@ def embedded_text(heading: str, text: str) -> str:
 
 
 class Chunker:
-    """Splits texts so that heading, text and special tokens stay within 256 of the embedder's."""
+    """Splits texts so that heading, text and special tokens stay within a number of tokens."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        """Store the embedder's tokenizer, which must neither truncate nor pad."""
+    def __init__(self, tokenizer: Tokenizer, *, max_tokens: int = MAX_TOKENS) -> None:
+        """Store the embedder's tokenizer, which must neither truncate nor pad, and the limit."""
         self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
         self._count = lru_cache(maxsize=8192)(self._count_tokens)
 
     def chunk(self, extracted: ExtractedText) -> Iterator[TextChunk]:
@@ -56,7 +58,7 @@ class Chunker:
         for first, last in _divided(sections, page_starts):
             widest = max(self._count(self._fitting(t)) for t in outline.above_any(first, last))
             section = extracted.text[first:last]
-            for start, end in self._split(section, MAX_TOKENS - _SPECIAL_TOKENS - widest):
+            for start, end in self._split(section, self._max_tokens - _SPECIAL_TOKENS - widest):
                 page = bisect_right(page_starts, first + start)
                 yield TextChunk(
                     start=first + start,
@@ -67,7 +69,21 @@ class Chunker:
                 )
 
     def _split(self, section: str, budget: int) -> list[tuple[int, int]]:
-        """Return the spans of a section's pieces."""
+        """Return the spans of a section's pieces; no piece is a heading alone.
+
+        One that the splitter leaves alone before a long paragraph or table joins what follows.
+        """
+        spans = self._pieces(section, budget)
+        longest = min(_HEADING_TOKENS, budget // 4)
+        if len(spans) < 2 or self._count(section[slice(*spans[0])]) > longest:
+            return spans
+        first, place = spans[0][0], spans[1][0]
+        again = section[place : spans[:_SPLIT_AGAIN][-1][1]]
+        room = budget - self._count(section[first:place]) - 1
+        rest = [(place + start, place + end) for start, end in self._pieces(again, room)]
+        return [(first, rest[0][1]), *rest[1:], *spans[_SPLIT_AGAIN:]]
+
+    def _pieces(self, section: str, budget: int) -> list[tuple[int, int]]:
         chunked: Any = semchunk.chunk(section, budget, self._count, memoize=False, offsets=True)
         return [span for piece, span in zip(*chunked, strict=True) if piece.strip()]
 

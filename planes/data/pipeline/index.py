@@ -1,42 +1,64 @@
-"""Writes a version's chunks where search finds them, still hidden, and publishes them."""
+"""Writes versions' chunks where search finds them, still hidden."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from uuid import UUID
+
+import numpy as np
 
 from planes.data.pipeline.batch import Vectors
 from planes.data.pipeline.chunk import TextChunk
 from planes.data.pipeline.registry import Registry
-from planes.data.pipeline.work import Work
+from planes.data.pipeline.work import Work, by_tenant
 from planes.shared.domain import Chunk, chunk_id
 from planes.shared.errors import Unavailable
-from planes.shared.stores.postgres_chunks import PostgresChunks, indexed_terms
+from planes.shared.stores.postgres_chunks import PostgresChunks
 
 
-async def index_version(
-    work: Work,
-    chunks: Sequence[Chunk],
-    vectors: Vectors,
+async def index_versions(
+    works: Sequence[Work],
+    chunks: Mapping[UUID, Sequence[TextChunk]],
+    vectors: Mapping[UUID, Vectors],
     *,
     registry: Registry,
     store: PostgresChunks,
-) -> bool:
-    """Replace a version's chunks; no search shows them before the publication.
+) -> list[Work]:
+    """Replace the chunks of versions; no search shows them before the publication.
+
+    Args:
+        works: Of one generation.
+        chunks: By version; each at least one.
+        vectors: By version, shape (chunks, dimension of the generation), unit length.
+        registry: Told how many chunks and which terms each version has.
+        store: Where the chunks go.
 
     Returns:
-        False where the worker no longer holds the version; nothing is written then.
+        Those that the worker still holds; of the others nothing is written.
 
     Raises:
         Unavailable: A store does not answer, or does not show what was written.
     """
-    if not await registry.hide(work):
-        return False
-    await store.replace_version(work.version_id, chunks, vectors, generation=work.generation)
-    in_chunks = Counter(term for chunk in chunks for term in set(indexed_terms(chunk)))
-    await registry.count_terms(work, in_chunks)
-    shown = await store.count_version(work.tenant_id, work.version_id, generation=work.generation)
-    if shown != len(chunks):
-        raise Unavailable(f"The index shows {shown} of {len(chunks)} chunks.")
-    return True
+    held = await registry.hide(works)
+    written = [work for work in works if work.version_id in held]
+    for _, own in by_tenant(written):
+        rows = [chunk for work in own for chunk in domain_chunks(work, chunks[work.version_id])]
+        arrays = np.concatenate([vectors[work.version_id] for work in own])
+        generation = own[0].generation
+        terms = await store.replace_versions(rows, arrays, generation=generation)
+        await registry.count_terms(own, terms)
+        shown = await count_shown(own, store=store)
+        lost = [work for work in own if shown.get(work.version_id) != work.chunk_count]
+        if lost:
+            raise Unavailable(f"The index does not show the chunks of {len(lost)} documents.")
+    return written
+
+
+async def count_shown(works: Iterable[Work], *, store: PostgresChunks) -> dict[UUID, int]:
+    """Return how many chunks the index shows of each version; one without any is absent."""
+    shown: dict[UUID, int] = {}
+    for tenant_id, own in by_tenant(works):
+        ids = [work.version_id for work in own]
+        shown |= await store.count_versions(tenant_id, ids, generation=own[0].generation)
+    return shown
 
 
 def domain_chunks(work: Work, chunks: Sequence[TextChunk]) -> list[Chunk]:

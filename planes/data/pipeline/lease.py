@@ -25,6 +25,7 @@ class LeaseKeeper:
         """Store the registry; nothing is held yet."""
         self._registry = registry
         self._tenants: tuple[UUID, ...] = ()
+        self._held: set[UUID] = set()
         self._notes: dict[UUID, Progress] = {}
         self._spared = False
         self._suspect: UUID | None = None
@@ -36,8 +37,17 @@ class LeaseKeeper:
         return self._tenants
 
     def hold(self, works: Sequence[Work]) -> None:
-        """Name what was claimed."""
-        self._tenants = tuple(dict.fromkeys(work.tenant_id for work in works))
+        """Name what was claimed too."""
+        tenants = (work.tenant_id for work in works)
+        self._tenants = tuple(dict.fromkeys((*self._tenants, *tenants)))
+        self._held.update(work.version_id for work in works)
+
+    def holds(self, work: Work) -> bool:
+        """Whether the last renewal found a version to be this run's.
+
+        One that was cancelled, deleted or ended is not, nor one whose lease ran out.
+        """
+        return work.version_id in self._held
 
     def note(self, progress: Progress) -> None:
         """Remember how far a version is; its latest note is the one that is written."""
@@ -46,6 +56,11 @@ class LeaseKeeper:
     def spare(self, *, suspect: UUID | None = None) -> None:
         """Let the attempt that ends now count for no version but the one that was in hand."""
         self._spared, self._suspect = True, suspect
+
+    @property
+    def is_spared(self) -> bool:
+        """Whether the attempt that ends now counts for one version at most."""
+        return self._spared
 
     def count(self) -> None:
         """Let the attempt count for every version again, as at the start."""
@@ -97,7 +112,8 @@ class LeaseKeeper:
                     if written.get(version_id) is not note
                 }
                 if time.monotonic() - renewed >= _RENEW_EVERY_S:
-                    await self._registry.renew(self._tenants)
+                    claimed = set(self._held)  # what is claimed meanwhile was not looked at
+                    self._held -= claimed - await self._registry.renew(self._tenants)
                     renewed = time.monotonic()
             except Unavailable:
                 _log.warning("progress and leases not written; trying again")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
 
+from planes.shared.settings import EmbeddingPrecision
+
 if TYPE_CHECKING:
     from planes.shared.embedding import MiniLMEmbedder
 
@@ -21,9 +23,10 @@ class EmbeddingModel:
 class BackgroundModel:
     """Loads the model in a thread, once, at the first wish for it."""
 
-    def __init__(self, *, threads: int = 1) -> None:
-        """Store how many CPU threads one inference takes."""
+    def __init__(self, *, threads: int = 1, precision: EmbeddingPrecision = "auto") -> None:
+        """Store how many CPU threads the embedder takes, and its precision."""
         self._threads = threads
+        self._precision = precision
         self._loading: asyncio.Future[EmbeddingModel] | None = None
 
     def start(self) -> "asyncio.Future[EmbeddingModel]":
@@ -33,12 +36,13 @@ class BackgroundModel:
         """
         if self._loading is None:
             loop = asyncio.get_running_loop()
-            self._loading = loop.run_in_executor(None, _load, self._threads)
+            self._loading = loop.run_in_executor(None, _load, self._threads, self._precision)
         return self._loading
 
 
-def _load(threads: int) -> EmbeddingModel:
+def _load(threads: int, precision: EmbeddingPrecision) -> EmbeddingModel:
     # the runtime takes half a second to import: here it does so beside the parsing
     from planes.shared.embedding import MiniLMEmbedder, load_tokenizer
 
-    return EmbeddingModel(load_tokenizer(), MiniLMEmbedder(threads=threads))
+    embedder = MiniLMEmbedder(threads=threads, precision=precision, keeps_shapes=False)
+    return EmbeddingModel(load_tokenizer(), embedder)

@@ -13,7 +13,8 @@ from typing import Any, Self
 
 import orjson
 
-from planes.data.pipeline.extracted import ExtractedText, HeadingSpan, PageSpan
+from planes.data.pipeline.extracted import ExtractedText
+from planes.data.pipeline.formats import MODULES
 from planes.data.pipeline.frames import LENGTH, write_frame
 from planes.shared.errors import DocumentRejected, Unavailable
 
@@ -21,13 +22,13 @@ _SERVER = (sys.executable, "-m", "planes.data.pipeline.parse_server")
 _GRACE_S = 15  # the server's own deadline comes first; this one is for a server that hangs
 _LIMIT_SIGNALS = {signal.SIGKILL, signal.SIGXCPU, signal.SIGABRT, signal.SIGTRAP, signal.SIGILL}
 _TOO_COMPLEX = (
-    "Reading the file takes more memory or time than allowed. Split it into smaller files, or save "
-    "it in a simpler format."
+    "Reading the file takes more than {limit}. Split it into smaller files, or save it in a "
+    "simpler format."
 )
 _CORRUPT = "The file is damaged or not of the type that its name says, so it cannot be read."
 _NO_TEXT = (
-    "The file holds no text that can be read. Scanned pages and pictures need text recognition "
-    "(OCR) before the upload."
+    "The file holds no text that can be read. Scanned pages need text recognition (OCR) before the "
+    "upload, or on this platform, whose operator can install the extra `ocr`."
 )
 
 
@@ -39,6 +40,14 @@ class ParseLimits:
     cpu_s: int = 30
     wall_s: float = 30.0
     text_chars: int = 20_000_000
+
+    def named(self, exceeded: str) -> str:
+        """Return a limit in words: `time`, `nesting`, and memory else."""
+        if exceeded == "time":
+            return f"{min(self.cpu_s, self.wall_s):g} seconds"
+        if exceeded == "nesting":
+            return "the allowed depth of nesting"
+        return f"{self.memory_bytes >> 20} MB of memory"
 
 
 class Parser:
@@ -68,16 +77,18 @@ class Parser:
         """Return the text of a file.
 
         Raises:
-            DocumentRejected: `encrypted`, `corrupt`, `no-text` or `too-complex`.
+            DocumentRejected: `encrypted`, `corrupt`, `no-text`, `too-complex` or `unsupported`.
             Unavailable: The server process failed; it is started anew for the next file.
         """
+        if media_type not in MODULES:
+            raise DocumentRejected("unsupported", f"Files of type {media_type} cannot be read.")
         limits = asdict(self._limits)
         try:
             reply = self._ask(orjson.dumps({"media_type": media_type, **limits}), content)
         except OSError as error:
             self._stop()
             raise Unavailable("The parser process ended unexpectedly.") from error
-        extracted = _extracted(reply)
+        extracted = _extracted(reply, self._limits)
         if not extracted.has_words:
             raise DocumentRejected("no-text", _NO_TEXT)
         return extracted
@@ -126,15 +137,12 @@ def _read_exactly(descriptor: int, size: int, deadline: float) -> bytes:
     return b"".join(blocks)
 
 
-def _extracted(reply: dict[str, Any]) -> ExtractedText:
+def _extracted(reply: dict[str, Any], limits: ParseLimits) -> ExtractedText:
     if "text" in reply:
-        return ExtractedText(
-            reply["text"],
-            tuple(PageSpan(*span) for span in reply["pages"]),
-            tuple(HeadingSpan(*span) for span in reply["headings"]),
-        )
+        return ExtractedText.of(reply["text"], reply)
     if "rejected" in reply:
         raise DocumentRejected(*reply["rejected"])
     if "too_complex" in reply or -int(reply["died"]) in _LIMIT_SIGNALS:
-        raise DocumentRejected("too-complex", _TOO_COMPLEX)
+        limit = limits.named(str(reply.get("too_complex")))
+        raise DocumentRejected("too-complex", _TOO_COMPLEX.format(limit=limit))
     raise DocumentRejected("corrupt", _CORRUPT)

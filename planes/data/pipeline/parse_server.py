@@ -1,66 +1,96 @@
 """The process that parses: every file in a forked child with limits, parsers imported beforehand.
 
 A request on standard input is two frames: the limits and the media type as JSON, and the file. A
-reply is one frame of JSON: the text and its spans, or `rejected`, `too_complex`, or `died` with the
-child's exit status. The process ends with its input.
+reply is one frame of JSON: the text and its spans, or `rejected`, `too_complex` with the limit that
+was exceeded, or `died` with the child's exit status. The process ends with its input.
 """
 
-import encodings
 import importlib
 import os
 import pkgutil
+import resource
 import select
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 
 import orjson
-import py3langid
 
+from planes.data.pipeline import formats
 from planes.data.pipeline.confine import SystemCalls, give_up_rights, limit_use
 from planes.data.pipeline.extracted import ExtractedText
-from planes.data.pipeline.formats import docx, html, markdown, pdf, plain
 from planes.data.pipeline.frames import read_frame, write_frame
 from planes.shared.errors import DocumentRejected
 
-_EXTRACTORS: dict[str, Callable[[bytes], ExtractedText]] = {
-    module.MEDIA_TYPE: module.extract for module in (pdf, docx, html, markdown, plain)
-}
+Extractor = Callable[[bytes], ExtractedText]
 _TOO_LONG = "The file holds more than {:,} characters of text. Split it into smaller files."
-_FOREIGN_ENCODINGS = ("mbcs", "oem")  # Windows alone has them
 
 
 def main() -> None:
     """Serve until standard input ends."""
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a parser prints must not get between the frames
-    _import_all()
+    _import_whole("encodings")
     calls = SystemCalls()
     while (head := read_frame(sys.stdin.buffer)) is not None:
         content = read_frame(sys.stdin.buffer)
         if content is None:
             return
-        write_frame(replies, _parse_in_child(orjson.loads(head), content, calls))
+        request = orjson.loads(head)
+        extractor = _imported(request["media_type"], content)
+        write_frame(replies, _parse_in_child(request, content, extractor, calls))
 
 
-def _import_all() -> None:
-    """Import what parsers import while they work: the child that they work in may read no file."""
-    py3langid.classify("")  # reads its model
-    for module in pkgutil.iter_modules(encodings.__path__, "encodings."):
-        if not module.name.endswith(_FOREIGN_ENCODINGS):
+def _imported(media_type: str, content: bytes) -> Extractor:
+    """Return a format's extractor, everything imported that it needs.
+
+    The child that it works in may read no file.
+    """
+    name = formats.MODULES[media_type]
+    extractor: Extractor = importlib.import_module(f"{formats.__name__}.{name}").extract
+    for package in formats.IMPORTED_WHOLE.get(name, ()):
+        _import_whole(package)
+    if name == "pdf":
+        importlib.import_module(f"{formats.__name__}.ocr").engine()
+    if name in formats.IN_ANY_ENCODING and (
+        name in formats.WITH_HIDDEN_ENCODINGS or not _is_utf8(content)
+    ):
+        _import_whole("charset_normalizer")
+        importlib.import_module("py3langid").classify("")  # reads its model
+    return extractor
+
+
+@cache
+def _import_whole(name: str) -> None:
+    package = importlib.import_module(name)
+    for module in pkgutil.walk_packages(package.__path__, f"{name}."):
+        with suppress(ImportError):  # what needs Windows or another library
             importlib.import_module(module.name)
 
 
-def _parse_in_child(request: dict[str, object], content: bytes, calls: SystemCalls) -> bytes:
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _parse_in_child(
+    request: dict[str, object], content: bytes, extractor: Extractor, calls: SystemCalls
+) -> bytes:
     server = os.getpid()
+    resident_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     receiver, sender = os.pipe()
     child = os.fork()
     if child == 0:
         _run_child(
             request,
-            content,
+            lambda: extractor(content),
             sender,
             confine=lambda: give_up_rights(calls, kept=(1, 2, sender), parent=server),
         )
@@ -68,11 +98,17 @@ def _parse_in_child(request: dict[str, object], content: bytes, calls: SystemCal
     reply = _read_until(receiver, time.monotonic() + float(str(request["wall_s"])))
     if reply is None:
         os.kill(child, signal.SIGKILL)
-    status = os.waitpid(child, 0)[1]
+    _, status, use = os.wait4(child, 0)
     os.close(receiver)
     if reply and status == 0:
         return reply
-    return orjson.dumps({"died": os.waitstatus_to_exitcode(status)})
+    code = os.waitstatus_to_exitcode(status)
+    if reply is None or -code == signal.SIGXCPU:
+        return orjson.dumps({"too_complex": "time"})
+    grown_bytes = (use.ru_maxrss << 10) - resident_bytes
+    if -code == signal.SIGSEGV and grown_bytes > int(str(request["memory_bytes"])) // 2:
+        return orjson.dumps({"too_complex": "memory"})  # native code that trusts every allocation
+    return orjson.dumps({"died": code})
 
 
 def _read_until(receiver: int, deadline: float) -> bytes | None:
@@ -94,15 +130,18 @@ def _read_until(receiver: int, deadline: float) -> bytes | None:
 
 
 def _run_child(
-    request: dict[str, object], content: bytes, sender: int, *, confine: Callable[[], None]
+    request: dict[str, object],
+    extract: Callable[[], ExtractedText],
+    sender: int,
+    *,
+    confine: Callable[[], object],
 ) -> None:
     """Parse, write the reply and end this process, never returning to the server's loop."""
     status = 1
     try:
         limit_use(memory_bytes=int(str(request["memory_bytes"])), cpu_s=int(str(request["cpu_s"])))
         confine()
-        text_chars = int(str(request["text_chars"]))
-        reply = orjson.dumps(_parsed(str(request["media_type"]), content, text_chars))
+        reply = orjson.dumps(_parsed(extract, int(str(request["text_chars"]))))
         with os.fdopen(sender, "wb") as stream:
             stream.write(reply)
         status = 0
@@ -112,20 +151,18 @@ def _run_child(
         os._exit(status)
 
 
-def _parsed(media_type: str, content: bytes, text_chars: int) -> dict[str, object]:
+def _parsed(extract: Callable[[], ExtractedText], text_chars: int) -> dict[str, object]:
     try:
-        extracted = _EXTRACTORS[media_type](content)
+        extracted = extract()
     except DocumentRejected as error:
         return {"rejected": [error.code, error.detail]}
-    except (MemoryError, RecursionError):
-        return {"too_complex": True}
+    except RecursionError:
+        return {"too_complex": "nesting"}
+    except MemoryError:
+        return {"too_complex": "memory"}
     if len(extracted.text) > text_chars:
         return {"rejected": ["too-complex", _TOO_LONG.format(text_chars)]}
-    return {
-        "text": extracted.text,
-        "pages": [(span.page, span.start, span.end) for span in extracted.pages],
-        "headings": [(span.level, span.start, span.end) for span in extracted.headings],
-    }
+    return {"text": extracted.text, **extracted.spans()}
 
 
 if __name__ == "__main__":

@@ -13,10 +13,12 @@ _LEASE = timedelta(seconds=60)
 _IN_WORK = """
 SELECT EXISTS (SELECT FROM document_versions WHERE document_id = $1 AND lease_until > now())
 """
-_COUNT = "UPDATE deletions SET chunks = chunks + $3 WHERE id = $1 AND lease_owner = $2"
+_NOTE = """
+UPDATE deletions SET chunks = greatest(chunks, $3), files = greatest(files, $4)
+WHERE id = $1 AND lease_owner = $2
+"""
 _COMPLETE = """
-UPDATE deletions SET files = files + $3, completed_at = now(), lease_owner = NULL,
-       lease_until = NULL
+UPDATE deletions SET completed_at = now(), lease_owner = NULL, lease_until = NULL
 WHERE id = $1 AND lease_owner = $2
 """
 _POSTPONE = """
@@ -86,22 +88,20 @@ class Remover:
         """Remove the chunks of up to `versions` that newer ones replaced or that were given up."""
         async with self._database.platform() as connection:
             rows = await connection.fetch(
-                "SELECT id, tenant_id, generation FROM claim_stale_versions($1, $2, $3)",
+                "SELECT id, tenant_id FROM claim_stale_versions($1, $2, $3)",
                 self._worker,
                 versions,
                 _LEASE,
             )
         removed = Removed()
         for row in rows:
-            chunks = await self.retire(row["tenant_id"], row["id"], row["generation"])
+            chunks = await self.retire(row["tenant_id"], row["id"])
             removed += Removed(versions=1, chunks=chunks)
         return removed
 
-    async def retire(self, tenant_id: UUID, version_id: UUID, generation: int | None) -> int:
-        """Remove a version's chunks and its word counts; return how many chunks there were."""
-        chunks = 0
-        if generation is not None:
-            chunks = await self._store.remove_version(tenant_id, version_id, generation=generation)
+    async def retire(self, tenant_id: UUID, version_id: UUID) -> int:
+        """Remove a version's chunks of every generation, with its word counts; count the chunks."""
+        chunks = await self._store.remove_everywhere(tenant_id, version_id)
         async with self._database.tenant(tenant_id) as connection:
             await connection.execute("SELECT retire_version($1)", version_id)
         return chunks
@@ -112,15 +112,18 @@ class Remover:
                 await connection.execute(_POSTPONE, deletion_id, self._worker)
                 return Removed()
             versions = await connection.fetch(
-                "SELECT id, generation FROM document_versions WHERE document_id = $1", document_id
+                "SELECT id FROM document_versions WHERE document_id = $1", document_id
             )
-        removed = Removed(documents=1)
-        for version in versions:
-            chunks = await self.retire(tenant_id, version["id"], version["generation"])
-            async with self._database.tenant(tenant_id) as connection:
-                await connection.execute(_COUNT, deletion_id, self._worker, chunks)
-            removed += Removed(versions=1, chunks=chunks)
-        files = await self._objects.remove_prefix(document_prefix(tenant_id, document_id))
+        ids, prefix = [row["id"] for row in versions], document_prefix(tenant_id, document_id)
+        # before anything is removed: the receipt is exact whatever ends this attempt
+        chunks = await self._store.count_everywhere(tenant_id, ids)
+        files = await self._objects.count_prefix(prefix)
         async with self._database.tenant(tenant_id) as connection:
-            await connection.execute(_COMPLETE, deletion_id, self._worker, files)
-        return removed + Removed(files=files)
+            await connection.execute(_NOTE, deletion_id, self._worker, chunks, files)
+        removed = Removed(documents=1)
+        for version_id in ids:
+            removed += Removed(versions=1, chunks=await self.retire(tenant_id, version_id))
+        removed += Removed(files=await self._objects.remove_prefix(prefix))
+        async with self._database.tenant(tenant_id) as connection:
+            await connection.execute(_COMPLETE, deletion_id, self._worker)
+        return removed

@@ -2,25 +2,18 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from uuid import UUID
 
 import orjson
-
-_CHARS_A_SECOND = 30_000  # chunked and embedded by one core
-_TEXT_SHARE = {  # characters of text in a byte of a file, as real files show
-    "text/plain": 1.0,
-    "text/markdown": 1.0,
-    "text/html": 0.7,
-    "application/pdf": 0.1,
-}
-_OTHER_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """A version that this run has claimed; the fields with defaults become known on the way.
 
-    `sha256` is hexadecimal, `generation` the chunk table that it is written to.
+    `sha256` is hexadecimal, `generation` the chunk table that it is written to, and `chunk_tokens`
+    the most tokens of a chunk there. Versions of one `part` of the batch share their intermediates.
     """
 
     version_id: UUID
@@ -30,14 +23,23 @@ class Work:
     size_bytes: int
     sha256: str
     generation: int
+    chunk_tokens: int = 256
+    part: int = 0
     language: str = ""
     chunk_count: int = 0
 
-    @property
-    def estimated_s(self) -> float:
-        """Roughly how long one core needs."""
-        chars = self.size_bytes * _TEXT_SHARE.get(self.media_type, _OTHER_SHARE)
-        return 0.05 + chars / _CHARS_A_SECOND
+
+def by_part(works: Iterable[Work]) -> list[tuple[int, list[Work]]]:
+    """Return the parts of a batch with their works, in the order in which they were made."""
+    return [(part, list(some)) for part, some in groupby(works, key=lambda work: work.part)]
+
+
+def by_tenant(works: Iterable[Work]) -> list[tuple[UUID, list[Work]]]:
+    """Return each tenant with its works; a transaction shows one tenant alone."""
+    tenants: dict[UUID, list[Work]] = {}
+    for work in works:
+        tenants.setdefault(work.tenant_id, []).append(work)
+    return list(tenants.items())
 
 
 def encode(works: Iterable[Work]) -> bytes:

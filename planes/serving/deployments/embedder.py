@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ray import serve
 
 from planes.serving.deployments.loopback import listen_on_loopback
+from planes.shared.settings import EmbeddingPrecision
 
 if TYPE_CHECKING:
     from planes.shared.embedding import MiniLMEmbedder, Vectors
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 class Embedder:
     """Texts to vectors, in a thread, so that the replica's event loop stays free."""
 
-    def __init__(self, *, threads: int) -> None:
+    def __init__(self, *, threads: int, precision: EmbeddingPrecision) -> None:
         """Load the model (under a second)."""
         listen_on_loopback()
         # The process that binds deployments imports this module and must not load OpenVINO.
         from planes.shared.embedding import MiniLMEmbedder
 
-        self._embedder = MiniLMEmbedder(threads=threads)
+        self._embedder = MiniLMEmbedder(threads=threads, precision=precision)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.0)

@@ -1,6 +1,7 @@
-"""The gateway's client of Dagster: ask for an ingestion run now, not at the next sensor tick."""
+"""A client of Dagster: ask for a run now, not at the next sensor tick."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 
 import structlog
@@ -8,9 +9,11 @@ from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import JSONDecodeError, PyreqwestError
 
 _LAUNCH = """
-mutation Launch($selector: JobOrPipelineSelector!, $tags: [ExecutionTag!]) {
+mutation Launch(
+  $selector: JobOrPipelineSelector!, $config: RunConfigData!, $tags: [ExecutionTag!]
+) {
   launchRun(executionParams: {
-    selector: $selector, runConfigData: {}, executionMetadata: {tags: $tags}
+    selector: $selector, runConfigData: $config, executionMetadata: {tags: $tags}
   }) {
     __typename
     ... on Error { message }
@@ -19,13 +22,14 @@ mutation Launch($selector: JobOrPipelineSelector!, $tags: [ExecutionTag!]) {
 """
 _WAITING = """
 query Waiting {
-  runsOrError(filter: {pipelineName: "ingestion", statuses: [QUEUED, NOT_STARTED]}, limit: 1) {
+  runsOrError(filter: {pipelineName: "ingestion", statuses: [QUEUED]}, limit: 1) {
     ... on Runs { results { id } }
     ... on Error { message }
   }
 }
 """
 _DEADLINE_S = 1.0
+_REQUEST_S = 10.0  # of an operator, who waits for it
 _MAX_REASON_CHARS = 300
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +39,7 @@ class DagsterFailed(Exception):
 
 
 class DagsterClient:
-    """Starts ingestion runs through Dagster's GraphQL API."""
+    """Starts runs through Dagster's GraphQL API."""
 
     def __init__(self, url: str) -> None:
         """Store the webserver's address; `open` makes the pool."""
@@ -56,26 +60,25 @@ class DagsterClient:
 
         A failure is not an error: the sensor of the data plane finds the documents within seconds.
         """
-        selector = {
-            "repositoryLocationName": "polyplane",
-            "repositoryName": "__repository__",
-            "jobName": "ingestion",
-        }
-        tags = [{"key": "polyplane/trace_id", "value": trace_id}]
+        tags = {"polyplane/trace_id": trace_id}
         try:
             waiting = await self._query(_WAITING, {}, "runsOrError")
             if waiting.get("results"):
                 return True
-            variables: dict[str, object] = {"selector": selector, "tags": tags}
-            launched = await self._query(_LAUNCH, variables, "launchRun")
+            return await self._launch("ingestion", {}, tags)
         except DagsterFailed as error:
             _log.warning("dagster did not take the request for a run", reason=str(error))
             return False
-        kind = launched.get("__typename")
-        if kind != "LaunchRunSuccess":
-            reason = f"{kind}: {launched.get('message', '')}"[:_MAX_REASON_CHARS]
-            _log.warning("dagster refused the run", reason=reason)
-        return kind == "LaunchRunSuccess"
+
+    async def request_run(
+        self, job: str, config: Mapping[str, object], tags: Mapping[str, str]
+    ) -> bool:
+        """Launch a run of a job with its configuration; False when Dagster did not take it."""
+        try:
+            return await self._launch(job, config, tags, within_s=_REQUEST_S)
+        except DagsterFailed as error:
+            _log.warning("dagster did not take the request for a run", reason=str(error))
+            return False
 
     async def is_alive(self) -> bool:
         """Whether the webserver answers within a second."""
@@ -85,23 +88,53 @@ class DagsterClient:
             return False
         return True
 
+    async def _launch(
+        self,
+        job: str,
+        config: Mapping[str, object],
+        tags: Mapping[str, str],
+        *,
+        within_s: float = _DEADLINE_S,
+    ) -> bool:
+        selector = {
+            "repositoryLocationName": "polyplane",
+            "repositoryName": "__repository__",
+            "jobName": job,
+        }
+        variables: dict[str, object] = {
+            "selector": selector,
+            "config": config,
+            "tags": [{"key": key, "value": value} for key, value in tags.items()],
+        }
+        launched = await self._query(_LAUNCH, variables, "launchRun", within_s=within_s)
+        kind = launched.get("__typename")
+        if kind != "LaunchRunSuccess":
+            reason = f"{kind}: {launched.get('message', '')}"[:_MAX_REASON_CHARS]
+            _log.warning("dagster refused the run", reason=reason)
+        return kind == "LaunchRunSuccess"
+
     async def _query(
-        self, query: str, variables: dict[str, object], field: str
+        self,
+        query: str,
+        variables: dict[str, object],
+        field: str,
+        *,
+        within_s: float = _DEADLINE_S,
     ) -> dict[str, object]:
         """Return one object of the answer.
 
         Raises:
-            DagsterFailed: There is none within a second.
+            DagsterFailed: There is none within `within_s` seconds.
         """
         if self._client is None:
             raise DagsterFailed("the client is not open")
         request = self._client.post(self._url).body_json({"query": query, "variables": variables})
         try:
-            async with asyncio.timeout(_DEADLINE_S):
+            async with asyncio.timeout(within_s):
                 response = await request.build().send()
                 answer = await response.json()
         except TimeoutError as error:
-            raise DagsterFailed(f"no answer within {_DEADLINE_S:.0f} s") from error
+            raise DagsterFailed(f"no answer within {within_s:.0f} s") from error
         except JSONDecodeError as error:
             raise DagsterFailed(f"status {response.status} without JSON") from error
         except PyreqwestError as error:

@@ -1,13 +1,18 @@
 """Uploaded files and extracted texts in a folder."""
 
 import asyncio
+import hashlib
 import os
+import threading
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypeVar
 
 _BLOCK_BYTES = 1 << 20
+_FOLDER_TRIES = 5
+_Result = TypeVar("_Result")
 
 
 class FolderObjects:
@@ -55,19 +60,38 @@ class FolderObjects:
         finally:
             file.close()
 
-    async def copy(self, source: str, target: str) -> None:
-        """Write an object's content under another key too, replacing what is there.
+    async def open(self, key: str) -> BinaryIO:
+        """Return an object for reading at any place; its methods block, the caller closes it.
 
         Raises:
-            FileNotFoundError: There is no object of the key `source`.
+            FileNotFoundError: There is none of that key.
         """
-        async with self.writer(target) as writer:
-            async for block in self.stream(source):
-                await writer.write(block)
+        return await asyncio.to_thread(self._path(key).open, "rb")
+
+    async def locate(self, key: str) -> tuple[Path, os.stat_result]:
+        """Return the file that holds an object, to be sent in parts, and what is known of it.
+
+        Raises:
+            FileNotFoundError: There is none of that key.
+        """
+        path = self._path(key)
+        return path, await asyncio.to_thread(path.stat)
+
+    async def move(self, source: str, target: str) -> None:
+        """Give an object another key, replacing what is there; to repeat it changes nothing.
+
+        Raises:
+            FileNotFoundError: There is no object of either key.
+        """
+        await asyncio.to_thread(self._move, self._path(source), self._path(target))
 
     async def remove(self, key: str) -> None:
         """Remove an object, if it is there, and the folders that this leaves empty."""
         await asyncio.to_thread(self._remove, self._path(key))
+
+    async def count_prefix(self, prefix: str) -> int:
+        """Return how many objects there are below a prefix that ends with "/"."""
+        return await asyncio.to_thread(self._count_tree, self._path(prefix))
 
     async def remove_prefix(self, prefix: str) -> int:
         """Remove every object below a prefix that ends with "/".
@@ -86,9 +110,20 @@ class FolderObjects:
             raise ValueError(f"not an object key: {key}")
         return path
 
+    def _move(self, source: Path, target: Path) -> None:
+        try:
+            _in_folder(target.parent, lambda: source.replace(target))
+        except FileNotFoundError:
+            if not target.exists():
+                raise
+
     def _remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
         self._remove_empty_parents(path)
+
+    def _count_tree(self, path: Path) -> int:
+        tree = os.walk(path, onerror=_raise_unless_absent)
+        return sum(len(files) for _, _, files in tree)
 
     def _remove_tree(self, path: Path) -> int:
         count = 0
@@ -123,24 +158,34 @@ def _raise_unless_absent(error: OSError) -> None:
 
 
 class ObjectWriter:
-    """Writes one object beside its final place, then moves it there, flushed to the disk."""
+    """Writes one object beside its final place, then moves it there, flushed to the disk.
+
+    Attributes:
+        size_bytes: How much was written.
+    """
 
     def __init__(self, path: Path) -> None:
         """Store the final path."""
+        self.size_bytes = 0
         self._path = path
         self._partial = path.with_name(f".{path.name}.partial")
         self._file: BinaryIO | None = None
+        self._sha256 = hashlib.sha256()
+        self._lock = threading.Lock()  # a block may still be on its way when the context fails
+        self._is_finished = False
+
+    @property
+    def sha256(self) -> bytes:
+        """The SHA-256 of what was written."""
+        return self._sha256.digest()
 
     async def __aenter__(self) -> Self:
-        """Open the partial file."""
-        self._file = await asyncio.to_thread(self._open)
+        """Return the writer; the file is made with the first block."""
         return self
 
-    async def write(self, block: bytes) -> None:
+    async def write(self, block: bytes | bytearray) -> None:
         """Append a block."""
-        if self._file is None:
-            raise RuntimeError("write inside the writer's context")
-        await asyncio.to_thread(self._file.write, block)
+        await asyncio.to_thread(self._write, block)
 
     async def __aexit__(
         self,
@@ -150,19 +195,48 @@ class ObjectWriter:
     ) -> None:
         """Move the object into place, or forget it where the context failed."""
         del error, traceback
-        await asyncio.to_thread(self._finish, keep=kind is None)
+        await asyncio.shield(asyncio.to_thread(self._finish, keep=kind is None))
 
-    def _open(self) -> BinaryIO:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        return self._partial.open("wb")
+    def _write(self, block: bytes | bytearray) -> None:
+        with self._lock:
+            if self._is_finished:
+                return
+            self._opened().write(block)
+            self._sha256.update(block)
+            self.size_bytes += len(block)
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            self._file = _in_folder(self._partial.parent, lambda: self._partial.open("wb"))
+        return self._file
 
     def _finish(self, *, keep: bool) -> None:
-        if self._file is None:
-            return
-        with self._file:
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        with self._lock:
+            self._is_finished = True
         if keep:
+            with self._opened() as file:
+                file.flush()
+                os.fsync(file.fileno())
             self._partial.replace(self._path)
-        else:
+            _flush_folder(self._path.parent)
+        elif self._file is not None:
+            self._file.close()
             self._partial.unlink(missing_ok=True)
+
+
+def _in_folder(folder: Path, act: Callable[[], _Result]) -> _Result:
+    """Do something in a folder that whoever removes the last object in it may take away."""
+    for _ in range(_FOLDER_TRIES):
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            return act()
+    return act()
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the names in a folder outlive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

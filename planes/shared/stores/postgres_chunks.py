@@ -1,19 +1,27 @@
 """Chunks and their vectors in PostgreSQL with pgvector."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from uuid import UUID
 
-import asyncpg
 import numpy as np
 from numpy.typing import NDArray
 
 from planes.shared.analysis import terms
-from planes.shared.domain import Arms, Candidate, Chunk, SearchScope
+from planes.shared.domain import Arms, Chunk, SearchScope
 from planes.shared.stores.postgres import Connection, Database
+from planes.shared.stores.postgres_chunk_rows import (
+    INSERT,
+    Vectors,
+    candidate_of,
+    columns_of,
+    indexed_terms,
+    quoted,
+    table_of,
+    vector_literal,
+)
 
-Vectors = NDArray[np.float32]
-_MAX_POSITION = 16_383
 _RAREST_TERMS = 3
 _ROWS = 1000  # in a statement, so that the largest document stays within its deadline
 
@@ -37,12 +45,8 @@ SELECT c.id, c.tenant_id, c.document_id, c.version_id, c.ordinal, c.char_start, 
 FROM {table} c WHERE c.id IN (SELECT id FROM dense UNION SELECT id FROM lexical)
 """
 
-_INSERT = """
-INSERT INTO {table} (id, tenant_id, document_id, version_id, ordinal, char_start, char_end, page,
-                     heading, body, language, terms, embedding)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::int[],
-                     $7::int[], $8::int[], $9::text[], $10::text[], $11::text[],
-                     $12::text[]::tsvector[], $13::text[]::vector[])
+_COUNT_VERSIONS = """
+SELECT version_id, count(*) AS chunks FROM {table} WHERE version_id = ANY ($1) GROUP BY 1
 """
 
 
@@ -70,28 +74,73 @@ class PostgresChunks:
         Raises:
             Unavailable: The database does not answer.
         """
-        table = _table(generation)
-        async with self._database.tenant(chunks[0].tenant_id) as connection:
-            old = f"DELETE FROM {table} WHERE version_id = $1"  # noqa: S608 - a number in it
-            await connection.execute(old, version_id)
+        del version_id  # every chunk names it
+        await self.replace_versions(chunks, vectors, generation=generation)
+
+    async def replace_versions(
+        self, chunks: Sequence[Chunk], vectors: Vectors, *, generation: int
+    ) -> dict[UUID, Counter[str]]:
+        """Make `chunks` the whole content of their versions; repeating it changes nothing.
+
+        Args:
+            chunks: Of one tenant; at least one of each version that is meant.
+            vectors: Shape (len(chunks), dimension of the generation), unit length.
+            generation: The chunk table.
+
+        Returns:
+            By version, in how many of its chunks each term occurs.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
+        table, tenant_id = table_of(generation), chunks[0].tenant_id
+        counts: dict[UUID, Counter[str]] = {chunk.version_id: Counter() for chunk in chunks}
+        async with self._database.tenant(tenant_id) as connection:
+            old = f"DELETE FROM {table} WHERE version_id = ANY ($1)"  # noqa: S608 - a number in it
+            await connection.execute(old, list(counts))
             for first in range(0, len(chunks), _ROWS):
-                rows = slice(first, first + _ROWS)
-                columns = _columns(chunks[rows], vectors[rows])
-                await connection.execute(_INSERT.format(table=table), *columns)
+                some = chunks[first : first + _ROWS]
+                terms_of = [indexed_terms(chunk) for chunk in some]
+                for chunk, found in zip(some, terms_of, strict=True):
+                    counts[chunk.version_id].update(set(found))
+                columns = columns_of(some, vectors[first : first + _ROWS], terms_of)
+                await connection.execute(INSERT.format(table=table), *columns)
+        return counts
+
+    async def count_versions(
+        self, tenant_id: UUID, version_ids: Sequence[UUID], *, generation: int
+    ) -> dict[UUID, int]:
+        """Return how many chunks of each version the store shows; one without any is absent."""
+        async with self._database.tenant(tenant_id) as connection:
+            rows = await connection.fetch(
+                _COUNT_VERSIONS.format(table=table_of(generation)), version_ids
+            )
+        return {row["version_id"]: row["chunks"] for row in rows}
 
     async def count_version(self, tenant_id: UUID, version_id: UUID, *, generation: int) -> int:
         """Return how many chunks of a version the store shows."""
         async with self._database.tenant(tenant_id) as connection:
-            table = _table(generation)
+            table = table_of(generation)
             query = f"SELECT count(*) FROM {table} WHERE version_id = $1"  # noqa: S608 - a number
             return int(await connection.fetchval(query, version_id))
 
     async def remove_version(self, tenant_id: UUID, version_id: UUID, *, generation: int) -> int:
         """Remove a version's chunks and return how many there were."""
         async with self._database.tenant(tenant_id) as connection:
-            table = _table(generation)
+            table = table_of(generation)
             query = f"DELETE FROM {table} WHERE version_id = $1"  # noqa: S608 - a number in it
             return int((await connection.execute(query, version_id)).split()[-1])
+
+    async def count_everywhere(self, tenant_id: UUID, version_ids: Sequence[UUID]) -> int:
+        """Return how many chunks versions have in all generations together."""
+        async with self._database.tenant(tenant_id) as connection:
+            query = "SELECT count_version_chunks($1)"
+            return int(await connection.fetchval(query, version_ids))
+
+    async def remove_everywhere(self, tenant_id: UUID, version_id: UUID) -> int:
+        """Remove a version's chunks from every generation and return how many there were."""
+        async with self._database.tenant(tenant_id) as connection:
+            return int(await connection.fetchval("SELECT remove_version_chunks($1)", version_id))
 
     async def search(
         self, question: str, vector: NDArray[np.float32], *, scope: SearchScope, depth: int
@@ -109,17 +158,17 @@ class PostgresChunks:
             weights = await _term_weights(connection, question, scope)
             rarest = sorted(weights, key=lambda term: (-weights[term], term))[:_RAREST_TERMS]
             rows = await connection.fetch(
-                _SEARCH.format(table=_table(scope.generation)),
+                _SEARCH.format(table=table_of(scope.generation)),
                 scope.tenant_id,
                 list(scope.hidden_versions),
                 None if scope.document_ids is None else list(scope.document_ids),
-                _vector_literal(vector),
+                vector_literal(vector),
                 depth,
-                " | ".join(map(_quoted, rarest)),
-                [_quoted(term) for term in weights],
+                " | ".join(map(quoted, rarest)),
+                [quoted(term) for term in weights],
                 list(weights.values()),
             )
-        return Arms(tuple(_candidate(row) for row in rows))
+        return Arms(tuple(candidate_of(row) for row in rows))
 
 
 async def _term_weights(
@@ -144,67 +193,3 @@ async def _term_weights(
         row["term"]: math.log(1 + (total - row["chunks"] + 0.5) / (row["chunks"] + 0.5))
         for row in counts
     }
-
-
-def _columns(chunks: Sequence[Chunk], vectors: Vectors) -> tuple[list[object], ...]:
-    rows = [
-        (
-            chunk.id,
-            chunk.tenant_id,
-            chunk.document_id,
-            chunk.version_id,
-            chunk.ordinal,
-            chunk.start,
-            chunk.end,
-            chunk.page,
-            chunk.heading,
-            chunk.text,
-            chunk.language,
-            _terms_literal(chunk),
-            _vector_literal(vector),
-        )
-        for chunk, vector in zip(chunks, vectors, strict=True)
-    ]
-    return tuple(list(column) for column in zip(*rows, strict=True))
-
-
-def indexed_terms(chunk: Chunk) -> list[str]:
-    """Return the terms by which a chunk is found: those of its heading and of its text."""
-    return terms(f"{chunk.heading}\n{chunk.text}", chunk.language)
-
-
-def _terms_literal(chunk: Chunk) -> str:
-    """Return a tsvector literal; terms hold word characters only, so quoting is enough."""
-    positions: dict[str, list[str]] = {}
-    for position, term in enumerate(indexed_terms(chunk), start=1):
-        positions.setdefault(term, []).append(str(min(position, _MAX_POSITION)))
-    return " ".join(f"{_quoted(term)}:{','.join(at[:255])}" for term, at in positions.items())
-
-
-def _quoted(term: str) -> str:
-    return f"'{term}'"
-
-
-def _vector_literal(vector: NDArray[np.float32]) -> str:
-    return "[" + ",".join(map(str, vector.tolist())) + "]"
-
-
-def _table(generation: int) -> str:
-    return f"chunks_g{int(generation)}"
-
-
-def _candidate(row: asyncpg.Record) -> Candidate:
-    chunk = Chunk(
-        id=row["id"],
-        tenant_id=row["tenant_id"],
-        document_id=row["document_id"],
-        version_id=row["version_id"],
-        ordinal=row["ordinal"],
-        start=row["char_start"],
-        end=row["char_end"],
-        page=row["page"],
-        heading=row["heading"],
-        text=row["body"],
-        language=row["language"],
-    )
-    return Candidate(chunk, dense=row["dense_score"], lexical=row["lexical_score"])

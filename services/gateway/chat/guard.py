@@ -9,15 +9,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Protocol
 from uuid import UUID
 
 import structlog
 
-from planes.shared.errors import Unavailable
+from planes.shared.errors import PlatformError, Unavailable
 from services.gateway.auth.access import ended
 from services.gateway.auth.models import Account
 from services.gateway.auth.session_repository import Standings
-from services.gateway.chat.answers import Answer
 from services.gateway.limits.feed import RevocationFeed
 from services.gateway.limits.revocations import Revocation
 
@@ -26,20 +26,28 @@ _REMEMBERED_S = 120.0  # longer than a request takes from its admission to its a
 _log = structlog.get_logger(__name__)
 
 
+class Abortable(Protocol):
+    """An answer, or another stream of events."""
+
+    def abort(self, problem: PlatformError) -> None:
+        """End now, and tell the reader why."""
+        ...
+
+
 class StreamGuard:
-    """Knows which answers run for whom, and aborts those whose session or API key has ended."""
+    """Knows what runs for whom, and aborts it where its session or API key has ended."""
 
     def __init__(self, feed: RevocationFeed, standings: Standings) -> None:
         """Store where revocations are heard, and how PostgreSQL is asked."""
         self._feed = feed
         self._standings = standings
-        self._running: dict[Answer, Account] = {}
-        self._doubtful: set[Answer] = set()
+        self._running: dict[Abortable, Account] = {}
+        self._doubtful: set[Abortable] = set()
         self._revoked_at: OrderedDict[UUID, float] = OrderedDict()
         self._missed_at = float("-inf")
         self._wake = asyncio.Event()
 
-    def watch(self, answer: Answer, account: Account) -> None:
+    def watch(self, answer: Abortable, account: Account) -> None:
         """Abort `answer` as soon as its caller may not have it, until `leave`."""
         self._running[answer] = account
         self._forget_old()
@@ -47,7 +55,7 @@ class StreamGuard:
         if has_missed or account.context.user_id in self._revoked_at:  # perhaps since it came in
             self._doubt([answer])
 
-    def leave(self, answer: Answer) -> None:
+    def leave(self, answer: Abortable) -> None:
         """Forget an answer that has ended."""
         self._running.pop(answer, None)
         self._doubtful.discard(answer)
@@ -89,7 +97,7 @@ class StreamGuard:
         if revocation.version:
             self._doubt(own)
 
-    async def _check(self, answers: list[Answer]) -> None:
+    async def _check(self, answers: list[Abortable]) -> None:
         """Abort those answers whose callers may not have them any more.
 
         Raises:
@@ -106,7 +114,7 @@ class StreamGuard:
             if standing is None or not (who.is_api_key or standing == (who.version, who.role)):
                 answer.abort(ended())
 
-    def _doubt(self, answers: Iterable[Answer]) -> None:
+    def _doubt(self, answers: Iterable[Abortable]) -> None:
         self._doubtful.update(answers)
         self._wake.set()
 

@@ -1,110 +1,109 @@
-"""Reading a multipart upload, after its sender is known."""
+"""The forms of uploads: which fields they have, and how the OpenAPI document shows them."""
 
-import hashlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-import orjson
-from fastapi import Request
-from pydantic import TypeAdapter, ValidationError
-from starlette.datastructures import UploadFile
+from planes.shared.errors import InvalidInput
+from services.gateway.documents.labels import MAX_TAGS, Labels, metadata_of, tags_of
+from services.gateway.documents.multipart import MultipartForm, Part
 
-from planes.shared.errors import BadRequest, InvalidInput
-from services.gateway.documents.service import Labels
-from services.gateway.schemas import Tag
-
-_BLOCK_BYTES = 1 << 20
-_MAX_TAGS = 32
-_MAX_METADATA_BYTES = 16 * 1024
-_FIELDS = frozenset({"file", "tags", "metadata"})
-_TAGS: TypeAdapter[list[str]] = TypeAdapter(list[Tag])
-
-UPLOAD_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "tags": {
-                            "type": "array",
-                            "maxItems": _MAX_TAGS,
-                            "items": {"type": "string", "minLength": 1, "maxLength": 64},
-                        },
-                        "metadata": {
-                            "type": "string",
-                            "description": "A JSON object of at most 16 KiB.",
-                            "examples": ['{"department": "legal"}'],
-                        },
-                    },
-                }
-            }
-        },
-    }
+_MAX_FIELD_BYTES = 64 * 1024
+_FILE = {"type": "string", "format": "binary"}
+_LABELS = {
+    "tags": {
+        "type": "array",
+        "maxItems": MAX_TAGS,
+        "items": {"type": "string", "minLength": 1, "maxLength": 64},
+    },
+    "metadata": {
+        "type": "string",
+        "description": "A JSON object of at most 16 KiB.",
+        "examples": ['{"department": "legal"}'],
+    },
 }
 
 
-@asynccontextmanager
-async def read_upload(request: Request) -> AsyncIterator[tuple[UploadFile, Labels]]:
-    """Yield the file of a form and what is attached to it.
-
-    The form is parsed here and not by the framework, so that nobody without credentials can make
-    the gateway receive a file.
-
-    Raises:
-        BadRequest: The body is no multipart form.
-        InvalidInput: A field is missing, unknown or malformed.
-    """
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        raise BadRequest("Send the file as multipart/form-data, in the field `file`.")
-    async with request.form(max_files=1, max_fields=_MAX_TAGS + 1) as form:
-        unknown = set(form) - _FIELDS
-        if unknown:
-            raise InvalidInput(f"Unknown form fields: {', '.join(sorted(unknown))}.")
-        file = form.get("file")
-        if not isinstance(file, UploadFile):
-            raise InvalidInput("The form has no file in the field `file`.")
-        yield file, Labels(_tags(form.getlist("tags")), _metadata(form.get("metadata")))
+def _body(properties: dict[str, Any], *, required: str) -> dict[str, Any]:
+    schema = {"type": "object", "required": [required], "properties": properties}
+    content = {"multipart/form-data": {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
-async def content_of(file: UploadFile, labels: Labels) -> dict[str, object]:
-    """Return what makes two uploads the same request; boundaries differ between repeats."""
-    digest = hashlib.sha256()
-    while block := await file.read(_BLOCK_BYTES):
-        digest.update(block)
-    await file.seek(0)
-    return {
-        "sha256": digest.hexdigest(),
-        "name": file.filename,
-        "tags": labels.tags,
-        "metadata": labels.metadata,
-    }
+UPLOAD_BODY = _body({"file": _FILE, **_LABELS}, required="file")
+CONTENT_BODY = _body({"file": _FILE}, required="file")
+BATCH_BODY = _body(
+    {
+        "files": {
+            "type": "array",
+            "minItems": 1,
+            "items": _FILE,
+            "description": "Files, or one ZIP archive that holds them. `file` is another name.",
+        },
+        **_LABELS,
+    },
+    required="files",
+)
 
 
-def _tags(values: list[UploadFile | str]) -> list[str]:
-    try:
-        return sorted(set(_TAGS.validate_python([value for value in values if value])))
-    except ValidationError as error:
-        raise InvalidInput("Each tag is a text of 1 to 64 characters.") from error
+class UploadForm:
+    """A form with files, and perhaps with labels before, between or after them."""
 
+    def __init__(self, form: MultipartForm, *files: str, is_labelled: bool = True) -> None:
+        """Store the form.
 
-def _metadata(value: UploadFile | str | None) -> dict[str, Any]:
-    if not value:
-        return {}
-    if not isinstance(value, str) or len(value.encode()) > _MAX_METADATA_BYTES:
-        raise InvalidInput("`metadata` is a JSON object of at most 16 KiB.")
-    try:
-        parsed = orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput("`metadata` is not JSON.") from error
-    if not isinstance(parsed, dict) or "\\u0000" in value:
-        raise InvalidInput("`metadata` is a JSON object without NUL characters.")
-    try:
-        orjson.dumps(parsed)
-    except orjson.JSONEncodeError as error:
-        raise InvalidInput("`metadata` is nested too deeply.") from error
-    return parsed
+        Args:
+            form: Where the parts come from.
+            files: The fields that hold files.
+            is_labelled: Whether the fields `tags` and `metadata` are known.
+        """
+        self._form = form
+        self._files = files
+        self._known = ("tags", "metadata") if is_labelled else ()
+        self._fields: list[tuple[str, str]] = []
+
+    async def next_file(self) -> str | None:
+        """Return the name of the next file, perhaps empty; None after the last.
+
+        Raises:
+            BadRequest: The form is malformed or ends too early.
+            InvalidInput: A field is unknown, or no text where it should be one.
+        """
+        while (part := await self._form.next_part()) is not None:
+            if part.name in self._files:
+                if part.filename is None:
+                    raise InvalidInput(f"The field `{part.name}` holds no file.")
+                return part.filename
+            await self._keep(part)
+        return None
+
+    async def read(self) -> bytes:
+        """Return the next piece of the file; empty at its end."""
+        return await self._form.read()
+
+    def labels(self) -> Labels:
+        """Return what the form attaches to its files, once all of it was read.
+
+        Raises:
+            InvalidInput: It cannot be stored.
+        """
+        texts = [text for name, text in self._fields if name == "metadata"]
+        if len(texts) > 1:
+            raise InvalidInput("The form has several fields `metadata`.")
+        tags = [text for name, text in self._fields if name == "tags"]
+        return Labels(tags_of(tags), metadata_of("".join(texts)))
+
+    async def _keep(self, part: Part) -> None:
+        if part.name not in self._known:
+            raise InvalidInput(f"Unknown form fields: {part.name[:100]}.")
+        if part.filename is not None:
+            raise InvalidInput(f"The field `{part.name}` is a text, and not a file.")
+        if len(self._fields) > MAX_TAGS:
+            raise InvalidInput(f"A document has at most {MAX_TAGS} tags.")
+        text = bytearray()
+        while piece := await self._form.read():
+            text += piece
+            if len(text) > _MAX_FIELD_BYTES:
+                raise InvalidInput(f"The field `{part.name}` is too long.")
+        try:
+            self._fields.append((part.name, text.decode()))
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"The field `{part.name}` is not UTF-8.") from error

@@ -1,68 +1,35 @@
-"""`/documents`, `/jobs` and `/search`."""
+"""`/documents` and `/search`."""
 
 from typing import Annotated
 from urllib.parse import quote
 from uuid import UUID
 
-import asyncpg
-from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import FileResponse
 
 from planes.shared.domain import DocumentStatus
 from services.gateway.auth.dependencies import (
     DocumentReader,
     DocumentWriter,
     Searcher,
-    Uploader,
 )
-from services.gateway.dependencies import DocumentServiceDep, SearchServiceDep
-from services.gateway.documents.forms import UPLOAD_BODY, content_of, read_upload
+from services.gateway.dependencies import DocumentServiceDep, SearchServiceDep, VersionsDep
 from services.gateway.documents.repository import DocumentFilter
 from services.gateway.documents.schemas import (
     DeletionAnswer,
     DeletionReceipt,
     Document,
-    Job,
-    JobDocument,
-    JobProgress,
+    DocumentChange,
     Removed,
     SearchAnswer,
     SearchInput,
-    UploadAnswer,
-    public_status,
 )
-from services.gateway.idempotency.dependencies import Idempotent
 from services.gateway.pagination import Cursor, Limit, decode_id, encode_id
 from services.gateway.problems import problem_responses
 from services.gateway.schemas import Page
 
 router = APIRouter()
-_FINISHED = frozenset({"ready", "failed", "cancelled"})
-
-
-@router.post(
-    "/documents",
-    status_code=202,
-    summary="Upload a document",
-    tags=["Documents"],
-    responses=problem_responses(400, 401, 402, 403, 409, 413, 415),
-    openapi_extra=UPLOAD_BODY,
-)
-@router.post("/documents/upload", status_code=202, include_in_schema=False)
-async def post_document(
-    request: Request,
-    account: Uploader,
-    documents: DocumentServiceDep,
-    repeatable: Idempotent,
-) -> UploadAnswer:
-    """Accept a PDF, DOCX, HTML, Markdown or text file and make it searchable.
-
-    The same bytes again return the document that exists. Follow `GET /jobs/{id}`.
-    """
-    async with read_upload(request) as (file, labels):
-        content = await content_of(file, labels) if repeatable.is_keyed else {}
-        async with repeatable.attempt(account.context, content) as effect:
-            return await documents.upload(file, labels, account.context, effect)
+_DOCUMENT = "/documents/{document_id:uuid}"  # a UUID, so that `batch` has no method but its own
 
 
 @router.get(
@@ -88,7 +55,7 @@ async def get_documents(  # noqa: PLR0913, PLR0917 (each is a query parameter)
 
 
 @router.get(
-    "/documents/{document_id}",
+    _DOCUMENT,
     summary="Get a document",
     tags=["Documents"],
     responses=problem_responses(401, 404),
@@ -128,24 +95,45 @@ async def get_document_text(
     response_class=Response,
     responses={
         200: {"content": {"application/octet-stream": {"schema": {"format": "binary"}}}},
+        206: {"description": "The part that the header `Range` asks for."},
+        416: {"description": "The header `Range` asks for what is not there."},
         **problem_responses(401, 404),
     },
 )
+@router.head("/documents/{document_id}/content", include_in_schema=False)
 async def get_document_content(
     document_id: UUID, account: DocumentReader, documents: DocumentServiceDep
-) -> StreamingResponse:
-    """Download the file as it was uploaded."""
+) -> FileResponse:
+    """Download the file as it was uploaded, or a part of it (RFC 9110, 14)."""
     content = await documents.content(document_id, account.context)
     disposition = f"attachment; filename*=UTF-8''{quote(content.name, safe='')}"
-    return StreamingResponse(
-        content.blocks,
+    return FileResponse(
+        content.path,
+        stat_result=content.stat,
         media_type=content.media_type,
         headers={**_INERT, "content-disposition": disposition},
     )
 
 
+@router.patch(
+    _DOCUMENT,
+    summary="Change a document's name, tags or metadata",
+    tags=["Documents"],
+    responses=problem_responses(401, 403, 404),
+)
+async def patch_document(
+    document_id: UUID, change: DocumentChange, account: DocumentWriter, versions: VersionsDep
+) -> Document:
+    """Change what is sent; tags and metadata are replaced as a whole.
+
+    Members may change the documents that they uploaded, admins all.
+    """
+    changes = change.model_dump(exclude_none=True)
+    return Document.of(await versions.change(document_id, changes, account))
+
+
 @router.delete(
-    "/documents/{document_id}",
+    _DOCUMENT,
     status_code=202,
     summary="Delete a document",
     tags=["Documents"],
@@ -171,7 +159,7 @@ async def delete_document(
 async def get_receipt(
     document_id: UUID, account: DocumentReader, documents: DocumentServiceDep
 ) -> DeletionReceipt:
-    """Get what a deletion has removed so far."""
+    """Get what a deletion removes, counted before the first chunk is; `complete`: all is gone."""
     row = await documents.receipt(document_id, account.context)
     return DeletionReceipt(
         status="complete" if row["completed_at"] else "deleting",
@@ -179,18 +167,6 @@ async def get_receipt(
             chunks=row["chunks"], files=row["files"], cache_entries=row["cache_entries"]
         ),
     )
-
-
-@router.get(
-    "/jobs/{job_id}",
-    summary="Follow a job",
-    tags=["Documents"],
-    responses=problem_responses(401, 404),
-)
-@router.get("/jobs/{job_id}/status", include_in_schema=False)
-async def get_job(job_id: UUID, account: DocumentReader, documents: DocumentServiceDep) -> Job:
-    """Get the state of each document of an upload."""
-    return _job(job_id, await documents.job(job_id, account.context))
 
 
 @router.post(
@@ -207,29 +183,3 @@ async def post_search(
 
 
 _INERT = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox"}
-
-
-def _job(job_id: UUID, rows: list[asyncpg.Record]) -> Job:
-    statuses = [row["status"] for row in rows]
-    ready, failed = statuses.count("ready"), statuses.count("failed")
-    if rows[0]["cancelled_at"] is not None or all(row["deleted_at"] for row in rows):
-        status = "cancelled"
-    elif _FINISHED.issuperset(statuses):
-        status = "succeeded" if ready else "failed"
-    else:
-        status = "queued" if set(statuses) == {"received"} else "running"
-    return Job(
-        id=job_id,
-        status=status,
-        progress=JobProgress(total=len(rows), ready=ready, failed=failed),
-        documents=[
-            JobDocument(
-                document_id=row["document_id"],
-                name=row["name"],
-                status=DocumentStatus.DELETED if row["deleted_at"] else public_status(row),
-                percent=row["percent"],
-                error=row["error"],
-            )
-            for row in rows
-        ],
-    )

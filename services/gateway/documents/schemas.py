@@ -1,17 +1,31 @@
 """Documents, jobs and receipts as clients see them."""
 
-import json
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 import asyncpg
-import orjson
-from pydantic import BaseModel, Field, field_validator
+from pydantic import AfterValidator, BaseModel, Field, field_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from planes.shared.domain import DocumentStatus
 from planes.shared.wire import PassageOut
-from services.gateway.schemas import NOT_BLANK, InputModel, Tag, Text
+from services.gateway.documents.labels import Metadata, Tags, storable_object
+from services.gateway.schemas import NOT_BLANK, InputModel, Name, Tag, Text
+
+
+def _plain_name(value: str) -> str:
+    """Refuse what no file system would show as one name."""
+    if not value.strip() or not value.isprintable() or "/" in value or "\\" in value:
+        raise ValueError("a name is printable, and holds no slashes")
+    return value
+
+
+DocumentName = Annotated[
+    Text,
+    AfterValidator(_plain_name),
+    Field(min_length=1, max_length=255, examples=["handbook.pdf"], json_schema_extra=NOT_BLANK),
+]
 
 
 class DocumentError(BaseModel):
@@ -61,31 +75,71 @@ class UploadAnswer(BaseModel):
     job_id: UUID
 
 
-class JobProgress(BaseModel):
-    """Counts over a job's documents."""
+class FileProblem(BaseModel):
+    """Why a file cannot be taken, as problems have it (RFC 9457)."""
 
-    total: int
-    ready: int
-    failed: int
-
-
-class JobDocument(BaseModel):
-    """One document of a job."""
-
-    document_id: UUID
-    name: str
-    status: DocumentStatus
-    percent: int = Field(ge=0, le=100)
-    error: DocumentError | None
+    type: str = Field(examples=["urn:polyplane:problem:unsupported-media-type"])
+    title: str = Field(examples=["Unsupported media type"])
+    status: int = Field(examples=[415])
+    detail: str = Field(examples=["Files named *.exe cannot be read."])
 
 
-class Job(BaseModel):
-    """Processing of the documents of one upload."""
+class RejectedFile(BaseModel):
+    """A file of a batch that cannot be taken; the others are."""
 
-    id: UUID
-    status: Literal["queued", "running", "succeeded", "failed", "cancelled"]
-    progress: JobProgress
-    documents: list[JobDocument]
+    name: str = Field(examples=["setup.exe"])
+    problem: FileProblem
+
+
+class BatchAnswer(BaseModel):
+    """An accepted batch: its documents, each once, and one job that makes all searchable."""
+
+    job_id: UUID
+    documents: list[Document]
+    rejected: list[RejectedFile]
+
+
+class UrlInput(InputModel):
+    """The address of a file."""
+
+    url: Text = Field(
+        min_length=8,
+        max_length=2048,
+        examples=["https://www.example.com/handbook.pdf"],
+        json_schema_extra={"format": "uri"},
+    )
+    tags: Tags = Field(default_factory=list)
+
+
+class TextInput(InputModel):
+    """A text that is to become a document."""
+
+    name: Name = Field(examples=["opening-hours.md"])
+    text: Text = Field(
+        min_length=1, examples=["We are open from 9 to 5."], json_schema_extra=NOT_BLANK
+    )
+    metadata: Metadata = Field(default_factory=dict)
+
+    @field_validator("text")
+    @classmethod
+    def _not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("the text is blank")
+        return value
+
+
+class TextsInput(InputModel):
+    """Texts that are to become documents."""
+
+    documents: list[TextInput] = Field(min_length=1, max_length=1000)
+
+
+class DocumentChange(InputModel):
+    """What may change in a document without another version."""
+
+    name: DocumentName | SkipJsonSchema[None] = None
+    tags: Tags | SkipJsonSchema[None] = None
+    metadata: Metadata | SkipJsonSchema[None] = None
 
 
 class DeletionAnswer(BaseModel):
@@ -133,15 +187,7 @@ class SearchInput(InputModel):
     @field_validator("filter")
     @classmethod
     def _storable(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        try:
-            encoded = json.dumps(value, ensure_ascii=False, allow_nan=False)
-            stored: dict[str, Any] | None = orjson.loads(encoded)  # numbers as metadata has them
-            orjson.dumps(stored)
-        except (ValueError, TypeError, RecursionError) as error:
-            raise ValueError("the filter is nested too deeply, or not valid Unicode") from error
-        if "\\u0000" in encoded:
-            raise ValueError("the NUL character is not allowed")
-        return stored
+        return None if value is None else storable_object(value)
 
     @field_validator("query")
     @classmethod

@@ -70,8 +70,10 @@ TENANT_SOURCES = (
     MEMBERS,
     _paged("invitations", "id, email, role, invited_by, created_at, expires_at", "invitations"),
     _paged("api_keys", f"{_KEY_COLUMNS}, user_id", "api_keys"),
+    _paged("webhooks", "id, url, events, created_by, created_at, paused_at", "webhooks"),
     DOCUMENTS,
     VERSIONS,
+    _paged("sources", "id, owner_id, kind, tags, delete_missing, created_at", "sources"),
     _paged(
         "conversations",
         _CONVERSATION_COLUMNS,

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
+from planes.data.pipeline.batch import BatchFiles
 from planes.data.pipeline.extracted import ExtractedText
 from planes.data.pipeline.lease import LeaseKeeper
 from planes.data.pipeline.parse import Parser
-from planes.data.pipeline.registry import Progress, Registry
+from planes.data.pipeline.registry import ClaimLimits, Progress, Registry
 from planes.shared.domain import DocumentStatus, SearchScope, text_key
 from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres import Database
@@ -186,6 +187,25 @@ async def test_an_outage_costs_no_attempt_but_of_the_document_in_hand(
     assert (await platform.version(other))["attempts"] == 0
 
 
+async def test_an_outage_with_no_document_in_hand_costs_no_attempt(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await platform.upload(TEXT)
+
+    async def fail(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(BatchFiles, "put_vectors", fail)
+    async with platform.run("run") as pipeline:
+        await pipeline.claim(seconds=10, documents=100, attempts=3)
+        await pipeline.parse()
+        await pipeline.chunk()
+        with pytest.raises(OSError, match="No space"):
+            await pipeline.embed()
+    version = await platform.version(upload)
+    assert (version["status"], version["attempts"]) == ("embedding", 0)
+
+
 async def test_an_abandoned_version_under_a_lease_does_not_wait(platform: Platform) -> None:
     upload = await platform.upload(TEXT)
     database = Database(platform.settings.database_url.get_secret_value(), service="test")
@@ -263,7 +283,7 @@ async def test_leases_are_renewed_and_progress_written(
     await database.open()
     registry = Registry(database, worker="run")
     async with LeaseKeeper(registry) as keeper, asyncio.timeout(10):
-        works = await registry.claim(size_bytes=1, documents=1, attempts=3)
+        works = await registry.claim(ClaimLimits(10, 10, 1, 3))
         keeper.hold(works)
         await platform.expire_leases()
         keeper.note(Progress(works[0], DocumentStatus.EMBEDDING, 42))

@@ -1,5 +1,6 @@
 """What deletion and replacement leave behind: receipts, and nothing else."""
 
+import asyncpg
 import pytest
 
 from tests.integration.data.conftest import Platform, ingest
@@ -17,10 +18,10 @@ async def test_deletion_removes_chunks_files_and_word_counts(platform: Platform)
     await platform.delete(gone)
     async with platform.run("other run") as pipeline:
         removed = await pipeline.remove()
-    assert (removed.documents, removed.chunks, removed.files) == (1, chunk_count, 2)
+    assert (removed.documents, removed.chunks, removed.files) == (1, chunk_count, 3)
     receipt = await platform.admin.fetchrow("SELECT * FROM deletions")
     assert receipt["completed_at"] is not None
-    assert (receipt["chunks"], receipt["files"]) == (chunk_count, 2)
+    assert (receipt["chunks"], receipt["files"]) == (chunk_count, 3)
     assert await platform.chunks(gone) == []
     assert (await platform.version(gone))["visibility"] == "gone"
     assert len(await platform.chunks(kept)) > 0
@@ -28,6 +29,28 @@ async def test_deletion_removes_chunks_files_and_word_counts(platform: Platform)
     left = "SELECT count(*) FROM term_frequencies WHERE tenant_id = $1"
     assert await platform.admin.fetchval(left, gone.tenant_id) == 0
     assert await platform.admin.fetchval(left, kept.tenant_id) > 0
+
+
+async def test_a_receipt_counts_all_although_the_removal_was_interrupted(
+    platform: Platform,
+) -> None:
+    gone = await platform.upload(TEXT)
+    async with platform.run("run") as pipeline:
+        await ingest(pipeline)
+    chunk_count = len(await platform.chunks(gone))
+    await platform.delete(gone)
+    await platform.admin.execute("ALTER FUNCTION retire_version RENAME TO away")
+    async with platform.run("interrupted") as pipeline:
+        with pytest.raises(asyncpg.UndefinedFunctionError):
+            await pipeline.remove()
+    assert await platform.chunks(gone) == []
+    await platform.admin.execute("ALTER FUNCTION away RENAME TO retire_version")
+    await platform.admin.execute("UPDATE deletions SET lease_until = now()")
+    async with platform.run("other run") as pipeline:
+        await pipeline.remove()
+    receipt = await platform.admin.fetchrow("SELECT * FROM deletions")
+    assert receipt["completed_at"] is not None
+    assert (receipt["chunks"], receipt["files"]) == (chunk_count, 3)
 
 
 async def test_deletion_waits_for_the_run_that_holds_the_document(platform: Platform) -> None:

@@ -25,6 +25,7 @@ def environment(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator
     """The variables of a run; the logging that it configures ends with the test."""
     monkeypatch.setenv("DATABASE_URL", platform.settings.database_url.get_secret_value())
     monkeypatch.setenv("OBJECTS_DIR", str(platform.settings.objects_dir))
+    monkeypatch.setenv("DATA_NICE", "0")  # the run is this process
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -114,6 +115,15 @@ async def test_the_sensor_waits_for_a_run_that_has_yet_to_claim(platform: Platfo
         job = definitions.resolve_job_def("ingestion")
         instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTING)
         assert isinstance(await tick(instance), dg.SkipReason)
+
+
+@pytest.mark.usefixtures("environment")
+async def test_a_run_that_never_reached_the_queue_holds_nothing_up(platform: Platform) -> None:
+    await platform.upload(TEXT)
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = definitions.resolve_job_def("ingestion")
+        instance.create_run_for_job(job, status=dg.DagsterRunStatus.NOT_STARTED)
+        assert isinstance(await tick(instance), dg.RunRequest)
 
 
 @pytest.mark.usefixtures("environment")

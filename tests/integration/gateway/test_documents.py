@@ -47,7 +47,7 @@ async def test_an_upload_is_accepted_with_a_job(person: Person, gateway: Gateway
 
     job = (await person.http.get(f"/jobs/{response.json()['job_id']}")).json()
     assert job["status"] == "queued"
-    assert job["progress"] == {"total": 1, "ready": 0, "failed": 0}
+    assert job["progress"].items() >= {"total": 1, "ready": 0, "failed": 0}.items()
     content = await person.http.get(f"/documents/{document['id']}/content")
     assert content.content == b"hello"
     assert "attachment" in content.headers["content-disposition"]
@@ -144,8 +144,8 @@ async def test_the_sweep_of_an_intent_that_became_a_document_leaves_its_file(
 ) -> None:
     document_id = (await upload(person, "a.txt", b"hello")).json()["document"]["id"]
     (folder,) = (gateway.objects_dir / person.tenant_id / "documents" / document_id).iterdir()
-    uploads = gateway.app.state.documents._uploads
-    await uploads.discard(UUID(person.tenant_id), UUID(document_id), UUID(folder.name))
+    uploads = gateway.app.state.uploads
+    await uploads.discard(UUID(person.tenant_id), [UUID(folder.name)])
     assert files_of(gateway) == ["original"]
 
 

@@ -133,7 +133,7 @@ def unlimited(database_urls: dict[str, str]) -> None:
 async def test_one_of_two_processes_ends_under_fire_and_nobody_notices(
     two_gateways: TwoGateways, plane: FakePlane
 ) -> None:
-    plane.words, plane.pause_s = ["word "] * 40, 0.1
+    plane.words, plane.pause_s, plane.hold = ["word "] * 40, 0.05, asyncio.Event()
     askers = [await two_gateways.register() for _ in range(4)]
     load = Load([await two_gateways.register() for _ in range(5)], per_second=50)
     load.start()
@@ -148,6 +148,7 @@ async def test_one_of_two_processes_ends_under_fire_and_nobody_notices(
 
     await until(is_unready)
     assert await staying.ready_status() == 200
+    plane.hold.set()
     code = await ending.ended()
     last = Counter([(await stream)[-1][0] for stream in streams])
     answered = load.answered

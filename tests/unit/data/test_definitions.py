@@ -7,6 +7,8 @@ from itertools import pairwise
 import dagster as dg
 
 from planes.data.definitions import definitions
+from planes.data.defs import quality, schedules, sources
+from planes.data.settings import ScheduleSettings
 
 STEPS = [
     "source_documents",
@@ -33,7 +35,11 @@ def test_assets_form_one_line_from_upload_to_publication() -> None:
 
 def test_every_check_blocks_the_publication() -> None:
     graph = definitions.resolve_asset_graph()
-    checks = [graph.get(key) for key in graph.asset_check_keys]
+    checks = [
+        graph.get(key)
+        for key in graph.asset_check_keys
+        if key.asset_key != quality.search_index.key
+    ]
     assert {check.key.name for check in checks} == {
         "no_blank_chunk",
         "offsets_give_the_text",
@@ -60,3 +66,36 @@ def test_the_code_location_loads_no_model_and_no_parser() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_generations_are_built_by_a_job_of_their_own_behind_the_ingestion() -> None:
+    job = definitions.resolve_job_def("reembedding")
+    keys = {key.to_user_string() for key in job.asset_layer.executable_asset_keys}
+    assert keys == {"generation_index"}
+    assert int(job.tags["dagster/priority"]) < 0
+
+
+def test_lineage_leads_from_the_watched_files_to_the_index() -> None:
+    graph = definitions.resolve_asset_graph()
+    ancestors = graph.get_ancestor_asset_keys(quality.search_index.key)
+    assert {sources.source_files.key, *map(dg.AssetKey, STEPS)} <= ancestors
+
+
+def test_checks_of_the_whole_index_are_a_job_of_their_own() -> None:
+    job = definitions.resolve_job_def("quality")
+    assert not job.asset_layer.executable_asset_keys
+    names = {key.name for key in job.asset_layer.asset_graph.asset_check_keys}
+    assert {"counts_agree", "no_stray_files", "language_drift"} <= names
+    assert int(job.tags["dagster/priority"]) < 0
+
+
+def test_nothing_runs_by_itself_unless_its_setting_is_on() -> None:
+    off = schedules.schedules(ScheduleSettings())
+    assert {one.default_status for one in off} == {dg.DefaultScheduleStatus.STOPPED}
+    look = sources.watched_sources(ScheduleSettings())
+    assert look.default_status == dg.DefaultSensorStatus.STOPPED
+    on = ScheduleSettings(watch_sources=True, daily_ingestion=True, timezone="Europe/Berlin")
+    assert sources.watched_sources(on).default_status == dg.DefaultSensorStatus.RUNNING
+    daily = {one.name: one for one in schedules.schedules(on)}["daily_ingestion"]
+    assert daily.default_status == dg.DefaultScheduleStatus.RUNNING
+    assert (daily.cron_schedule, daily.execution_timezone) == ("0 2 * * *", "Europe/Berlin")

@@ -32,12 +32,14 @@ async def test_intermediates_come_back_as_they_were(files: BatchFiles) -> None:
     vectors = np.eye(2, 384, dtype=np.float32)
     await files.put_works("parsed", [one, one])
     await files.put_extracted(one, extracted)
-    await files.put_chunks(one, chunks)
-    await files.put_vectors(one, vectors)
+    await files.put_chunks(3, {one.version_id: chunks})
+    await files.put_vectors(3, {one.version_id: vectors})
+    await files.put_vectors(4, {})
     assert await files.works("parsed") == [one, one]
     assert await files.extracted(one) == extracted
-    assert await files.chunks(one) == chunks
-    assert (await files.vectors(one) == vectors).all()
+    assert await files.chunks(3) == {one.version_id: chunks}
+    assert ((await files.vectors(3))[one.version_id] == vectors).all()
+    assert await files.vectors(4) == {}
 
 
 async def test_removing_a_batch_leaves_the_texts(files: BatchFiles) -> None:
@@ -56,10 +58,13 @@ async def test_chunk_checks_name_the_documents_at_fault(files: BatchFiles) -> No
     good, blank, shifted, empty = (work() for _ in range(4))
     for one in (good, blank, shifted, empty):
         await files.put_extracted(one, ExtractedText("some words"))
-    await files.put_chunks(good, [TextChunk(0, 4, None, "", "some")])
-    await files.put_chunks(blank, [TextChunk(4, 5, None, "", " ")])
-    await files.put_chunks(shifted, [TextChunk(1, 5, None, "", "some")])
-    await files.put_chunks(empty, [])
+    chunks = {
+        good.version_id: [TextChunk(0, 4, None, "", "some")],
+        blank.version_id: [TextChunk(4, 5, None, "", " ")],
+        shifted.version_id: [TextChunk(1, 5, None, "", "some")],
+        empty.version_id: [],
+    }
+    await files.put_chunks(0, chunks)
     findings = await check_chunks(files, [good, blank, shifted, empty])
     assert findings == {"no_blank_chunk": [blank, empty], "offsets_give_the_text": [shifted]}
 
@@ -67,8 +72,12 @@ async def test_chunk_checks_name_the_documents_at_fault(files: BatchFiles) -> No
 async def test_vector_checks_name_the_documents_at_fault(files: BatchFiles) -> None:
     good, long, broken, missing = (work(chunk_count=1) for _ in range(4))
     unit = np.eye(1, 384, dtype=np.float32)
-    for one, vectors in ((good, unit), (long, unit * 1.01), (broken, unit * np.nan)):
-        await files.put_vectors(one, vectors)
-    await files.put_vectors(missing, unit[:0])
+    vectors = {
+        good.version_id: unit,
+        long.version_id: unit * 1.01,
+        broken.version_id: unit * np.nan,
+        missing.version_id: unit[:0],
+    }
+    await files.put_vectors(0, vectors)
     findings = await check_vectors(files, [good, long, broken, missing])
     assert findings == {"vectors_have_length_one": [long, broken, missing]}

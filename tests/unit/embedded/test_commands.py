@@ -69,6 +69,16 @@ def test_doctor_looks_at_everything_and_makes_nothing(home: Path) -> None:
     assert not home.exists()
 
 
+def test_doctor_says_in_what_arithmetic_the_embedder_computes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EMBEDDING_PRECISION", "bf16")
+    assert "computed in bf16" in " ".join(CliRunner().invoke(app, ["doctor"]).output.split())
+    monkeypatch.setenv("EMBEDDING_PRECISION", "int4")
+    answer = CliRunner().invoke(app, ["doctor"])
+    assert (answer.exit_code, "EMBEDDING_PRECISION" in answer.output) == (1, True)
+
+
 def test_keys_are_rotated_while_nothing_runs(home: Path) -> None:
     absent = CliRunner().invoke(app, ["admin", "rotate-keys"])
     assert absent.exit_code == 3

@@ -1,26 +1,22 @@
 """Word documents (Office Open XML, ECMA-376): everything that a reader of the pages sees."""
 
 import io
-import zipfile
 from collections.abc import Iterator
 from typing import Any
 
 import docx
 from docx.opc.constants import RELATIONSHIP_TYPE
-from docx.opc.exceptions import OpcError
 from docx.oxml import parse_xml
 from lxml import etree  # type: ignore[import-untyped]
 
 from planes.data.pipeline.extracted import ExtractedText, TextBuilder
-from planes.shared.errors import DocumentRejected
+from planes.data.pipeline.formats import archive
 
 MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+_WHAT = "a Word document"
 _WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _MATH_TEXT = "{http://schemas.openxmlformats.org/officeDocument/2006/math}t"
 _COMPATIBILITY = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
-_COMPOUND_FILE = bytes.fromhex("d0cf11e0a1b11ae1")  # how an encrypted document is wrapped
-_UNPACKED_BYTES = 256 << 20
-_OUT_OF_BOUNDS = {etree.ErrorTypes.ERR_NO_MEMORY, etree.ErrorTypes.ERR_RESOURCE_LIMIT}
 _BLANKS = {
     f"{_WORD}tab": "\t",
     f"{_WORD}br": "\n",
@@ -37,12 +33,12 @@ def extract(content: bytes) -> ExtractedText:
     Raises:
         DocumentRejected: `encrypted`, `corrupt` or `too-complex`.
     """
-    document = _opened(content)
-    levels = _heading_levels(document)
     builder = TextBuilder()
-    for root in _stories(document):
-        for text, level in _blocks(root, levels):
-            builder.add_block(text, heading_level=level)
+    with archive.opened(content, what=_WHAT):
+        document = docx.Document(io.BytesIO(content))
+        levels = _heading_levels(document)
+        for root in _stories(document):
+            _add(builder, root, levels)
     return builder.build()
 
 
@@ -56,24 +52,6 @@ def _stories(document: Any) -> Iterator[Any]:
     yield document.element.body
     for kind in (*_NOTES, RELATIONSHIP_TYPE.FOOTER):
         yield from map(parse_xml, parts.get(kind, ()))
-
-
-def _opened(content: bytes) -> Any:
-    if content.startswith(_COMPOUND_FILE):
-        detail = "The document is protected by a password. Remove it and upload the file again."
-        raise DocumentRejected("encrypted", detail)
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            unpacked = sum(member.file_size for member in archive.infolist())
-        if unpacked > _UNPACKED_BYTES:
-            detail = "The document unpacks to more than 256 MB. Split it into smaller ones."
-            raise DocumentRejected("too-complex", detail)
-        return docx.Document(io.BytesIO(content))
-    except (zipfile.BadZipFile, etree.XMLSyntaxError, OpcError, KeyError, ValueError) as error:
-        if getattr(error, "code", None) in _OUT_OF_BOUNDS:
-            raise MemoryError(str(error)) from error
-        detail = "The file is damaged or is not a Word document, so it cannot be read."
-        raise DocumentRejected("corrupt", detail) from error
 
 
 def _heading_levels(document: Any) -> dict[str, int]:
@@ -93,24 +71,47 @@ def _heading_levels(document: Any) -> dict[str, int]:
     return levels
 
 
-def _blocks(root: Any, levels: dict[str, int]) -> Iterator[tuple[str, int | None]]:
-    """Yield paragraphs and table rows in document order, those of text boxes after their anchor."""
+def _add(builder: TextBuilder, root: Any, levels: dict[str, int]) -> None:
+    """Append paragraphs and tables in document order, those of text boxes after their anchor."""
+    for node in _nodes(root):
+        if node.tag == f"{_WORD}tbl":
+            _add_table(builder, node)
+        else:
+            style = node.find(f"{_WORD}pPr/{_WORD}pStyle")
+            level = levels.get(style.get(f"{_WORD}val")) if style is not None else None
+            builder.add_block(_text(node), heading_level=level)
+
+
+def _nodes(root: Any) -> Iterator[Any]:
+    """Yield the paragraphs and tables that a reader sees, none inside of another."""
     for child in root.iterchildren(tag=etree.Element):
         if child.tag == f"{_WORD}p":
-            style = child.find(f"{_WORD}pPr/{_WORD}pStyle")
-            yield _text(child), levels.get(style.get(f"{_WORD}val")) if style is not None else None
+            yield child
             for box in _boxes(child):
-                yield from _blocks(box, levels)
+                yield from _nodes(box)
         elif child.tag == f"{_WORD}tbl":
-            yield "\n".join(_rows(child)), None
+            yield child
         elif child.tag not in _HIDDEN:
-            yield from _blocks(child, levels)
+            yield from _nodes(child)
 
 
-def _rows(table: Any) -> Iterator[str]:
-    for row in _own(table, "tr"):
-        cells = (_joined(_blocks(cell, {})) for cell in _own(row, "tc"))
-        yield " | ".join(cell for cell in cells if cell)
+def _add_table(builder: TextBuilder, table: Any) -> None:
+    rows = [[_joined(cell) for cell in _own(row, "tc")] for row in _own(table, "tr")]
+    has_titles = _names_columns(table) and len(rows[0]) > 1 and all(rows[0])
+    lines = (" | ".join(cell for cell in row if cell or has_titles) for row in rows)
+    builder.add_table([line.rstrip(" |") for line in lines], has_titles=has_titles)
+
+
+def _names_columns(table: Any) -> bool:
+    """Whether the first row repeats on every page, or is drawn unlike the others."""
+    first = next(_own(table, "tr"), None)
+    if first is None:
+        return False
+    look = table.find(f"{_WORD}tblPr/{_WORD}tblLook")
+    drawn = look is not None and (
+        look.get(f"{_WORD}firstRow") == "1" or int(look.get(f"{_WORD}val") or "0", 16) & 0x20
+    )
+    return bool(drawn) or first.find(f"{_WORD}trPr/{_WORD}tblHeader") is not None
 
 
 def _own(node: Any, name: str) -> Iterator[Any]:
@@ -120,8 +121,16 @@ def _own(node: Any, name: str) -> Iterator[Any]:
             yield found
 
 
-def _joined(blocks: Iterator[tuple[str, int | None]]) -> str:
-    return " ".join(" ".join(text.split()) for text, _ in blocks if text.strip())
+def _joined(cell: Any) -> str:
+    """Return a cell's words in one line, those of tables inside it too."""
+    lines = []
+    for node in _nodes(cell):
+        if node.tag == f"{_WORD}tbl":
+            rows = ((_joined(inner) for inner in _own(row, "tc")) for row in _own(node, "tr"))
+            lines += [" | ".join(filter(None, row)) for row in rows]
+        else:
+            lines.append(_text(node))
+    return " ".join(" ".join(line.split()) for line in lines if line.strip())
 
 
 def _text(node: Any) -> str:

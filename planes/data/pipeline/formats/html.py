@@ -40,12 +40,34 @@ def extract(content: bytes) -> ExtractedText:
     Raises:
         DocumentRejected: `corrupt`: no encoding fits; `too-complex`: nested too deep.
     """
+    builder = TextBuilder()
+    add(builder, content)
+    return builder.build()
+
+
+def add(
+    builder: TextBuilder, content: bytes, *, below: int = 0, otherwise_titled: str = ""
+) -> None:
+    """Append a page's visible text, see `extract`.
+
+    Args:
+        builder: Takes it.
+        content: The page.
+        below: Level of the heading that it stands under.
+        otherwise_titled: Its title, should the page have neither headings nor a title.
+    """
     root = _parsed(content)
+    if root.find(".//h1") is None:
+        title = " ".join((root.findtext(".//title") or "").split())
+        has_headings = any(root.find(f".//{tag}") is not None for tag in _HEADINGS)
+        if otherwise_titled:
+            title = "" if has_headings else otherwise_titled
+        builder.add_block(title, heading_level=below + 1)
     for navigation in root.xpath(_NAVIGATION):
         if navigation.getparent() is not None:
             navigation.drop_tree()
-    extracted = _Walk(root).extract()
-    return extracted if extracted.has_words else _Walk(_parsed(content)).extract()
+    if not _Walk(root, builder, below).added_words():
+        _Walk(_parsed(content), builder, below).added_words()
 
 
 def _parsed(content: bytes) -> "lxml.html.HtmlElement":
@@ -78,18 +100,19 @@ def _decoded(content: bytes) -> str:
 class _Walk:
     """One pass over the elements; collects words until a block begins or ends."""
 
-    def __init__(self, root: "lxml.html.HtmlElement") -> None:
+    def __init__(self, root: "lxml.html.HtmlElement", builder: TextBuilder, below: int) -> None:
         self._root = root
-        self._builder = TextBuilder()
+        self._builder = builder
+        self._below = below
+        self._has_words = False
         self._words: list[str] = []
         self._heading: int | None = None
         self._depth_of_pre = 0
         self._depth_of_row = 0
+        self._depth_of_table = 0
 
-    def extract(self) -> ExtractedText:
-        title = self._root.findtext(".//title")
-        if title and self._root.find(".//h1") is None:
-            self._builder.add_block(" ".join(title.split()), heading_level=1)
+    def added_words(self) -> bool:
+        """Append everything; return whether there was anything."""
         walk = etree.iterwalk(self._root, events=("start", "end", "comment", "pi"))
         for event, element in walk:
             if event == "start":
@@ -102,7 +125,7 @@ class _Walk:
                     self._leave(element)
                 self._add(element.tail)
         self._flush()
-        return self._builder.build()
+        return self._has_words
 
     def _enter(self, element: "lxml.html.HtmlElement") -> None:
         tag = element.tag
@@ -112,6 +135,7 @@ class _Walk:
             self._words.append(" ")
         if not self._depth_of_row:  # a row is one block, of which a heading is only a part
             self._heading = _HEADINGS.get(tag, self._heading)
+        self._depth_of_table += tag == "table"
         self._depth_of_pre += tag == "pre"
         self._depth_of_row += tag == "tr"
         if tag == "br":
@@ -126,20 +150,35 @@ class _Walk:
         if tag in ("td", "th"):
             self._words.append(" | ")
         elif tag in _BLOCKS and not self._depth_of_row:
-            self._flush()
+            self._flush_row(element) if tag == "tr" else self._flush()
         elif tag in _BLOCKS:
             self._words.append(" ")
         self._depth_of_pre -= tag == "pre"
+        self._depth_of_table -= tag == "table"
+        if tag == "table" and not self._depth_of_table:
+            self._builder.end_rows()
+
+    def _flush_row(self, row: "lxml.html.HtmlElement") -> None:
+        """Append a row; one of titles alone, first in its table, names the columns."""
+        is_first = row.getprevious() is None and self._depth_of_table == 1
+        titles = is_first and [cell.tag for cell in row.iterchildren(tag=etree.Element)]
+        if self._flush() and titles and len(titles) > 1 and set(titles) == {"th"}:
+            self._builder.begin_rows()
 
     def _add(self, text: str | None) -> None:
         if text:
             self._words.append(text if self._depth_of_pre else re.sub(r"\s+", " ", text))
 
-    def _flush(self) -> None:
+    def _flush(self) -> bool:
+        """Append the words collected so far as a block; return whether there were any."""
         text = "".join(self._words)
         if not self._depth_of_pre:
             lines = (re.sub(r"[ \t]+", " ", line).strip() for line in text.split("\n"))
             text = re.sub(r"(?: ?\| ?)+$", "", "\n".join(lines))
-        self._builder.add_block(text, heading_level=self._heading)
+        level = None if self._heading is None else self._below + self._heading
+        self._builder.add_block(text, heading_level=level)
         self._words.clear()
         self._heading = None
+        has_words = bool(text.strip())
+        self._has_words |= has_words
+        return has_words

@@ -166,6 +166,7 @@ async def running_world(urls: dict[str, str], redis_url: str, folder: Path) -> A
             dagster_url=NOBODY,
             registrations_per_minute=1_000_000,
             trusted_proxies="127.0.0.1",
+            outbound_networks="127.0.0.0/8",
             smtp_host="127.0.0.1",
             smtp_port=mailbox.port,
             smtp_tls="none",

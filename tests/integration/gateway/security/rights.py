@@ -45,6 +45,7 @@ KINDS = {
     "receipt": "receipt",
     "session_id": "session",
     "user_id": "member",
+    "webhook_id": "webhook",
 }
 """Which kind of thing a path parameter names."""
 
@@ -53,6 +54,8 @@ PERSONAL = frozenset({"api_key", "conversation", "session"})
 
 ALIASES = {
     "POST /documents/upload": "POST /documents",
+    "POST /documents/batch-upload": "POST /documents/batch",
+    "HEAD /documents/{document_id}/content": "GET /documents/{document_id}/content",
     "GET /documents/list": "GET /documents",
     "GET /jobs/{job_id}/status": "GET /jobs/{job_id}",
     "POST /chat/message": "POST /chat",
@@ -108,6 +111,17 @@ TABLE: dict[str, Expected] = {
     "DELETE /tenant/invitations/{invitation_id}": Expected(ADMIN, ApiScope.TENANT_WRITE),
     "POST /tenant/invitations/accept": Expected(VIEWER, body={"token": SECRET}),
     "POST /documents": Expected(MEMBER, ApiScope.DOCUMENTS_WRITE, form={}),
+    "POST /documents/batch": Expected(MEMBER, ApiScope.DOCUMENTS_WRITE, form={}),
+    "POST /documents/url": Expected(
+        MEMBER, ApiScope.DOCUMENTS_WRITE, body={"url": "http://10.0.0.1/a.txt"}
+    ),
+    "POST /ingest": Expected(
+        MEMBER, ApiScope.DOCUMENTS_WRITE, body={"documents": [{"name": "a", "text": "b"}]}
+    ),
+    "PUT /documents/{document_id}/content": Expected(MEMBER, ApiScope.DOCUMENTS_WRITE, form={}),
+    "PATCH /documents/{document_id}": Expected(
+        MEMBER, ApiScope.DOCUMENTS_WRITE, body={"name": "renamed.md"}
+    ),
     "GET /documents": Expected(VIEWER, ApiScope.DOCUMENTS_READ),
     "GET /documents/{document_id}": Expected(VIEWER, ApiScope.DOCUMENTS_READ),
     "DELETE /documents/{document_id}": Expected(MEMBER, ApiScope.DOCUMENTS_WRITE),
@@ -115,6 +129,20 @@ TABLE: dict[str, Expected] = {
     "GET /documents/{document_id}/content": Expected(VIEWER, ApiScope.DOCUMENTS_READ),
     "GET /documents/{document_id}/receipt": Expected(VIEWER, ApiScope.DOCUMENTS_READ),
     "GET /jobs/{job_id}": Expected(VIEWER, ApiScope.DOCUMENTS_READ),
+    "GET /jobs/{job_id}/events": Expected(VIEWER, ApiScope.DOCUMENTS_READ),
+    "POST /jobs/{job_id}/cancel": Expected(MEMBER, ApiScope.DOCUMENTS_WRITE),
+    "POST /jobs/process-document": Expected(
+        MEMBER, ApiScope.DOCUMENTS_WRITE, body={"document_id": "$document"}
+    ),
+    "POST /webhooks": Expected(
+        ADMIN,
+        ApiScope.TENANT_WRITE,
+        body={"url": "http://127.0.0.1:9/", "events": ["document.ready"]},
+    ),
+    "GET /webhooks": Expected(ADMIN, ApiScope.TENANT_WRITE),
+    "GET /webhooks/{webhook_id}": Expected(ADMIN, ApiScope.TENANT_WRITE),
+    "DELETE /webhooks/{webhook_id}": Expected(ADMIN, ApiScope.TENANT_WRITE),
+    "POST /webhooks/{webhook_id}/test": Expected(ADMIN, ApiScope.TENANT_WRITE),
     "POST /search": Expected(
         VIEWER, ApiScope.SEARCH, body={"query": "warranty", "document_ids": ["$document"]}
     ),

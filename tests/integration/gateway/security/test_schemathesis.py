@@ -44,6 +44,13 @@ _CONFIG = {
     "operations": [
         # files by their content, and metadata that is JSON within a form
         _may_also_refuse("POST /documents", "415", "422"),
+        _may_also_refuse("POST /documents/batch", "402", "413", "415", "422"),
+        _may_also_refuse("PUT /documents/{document_id}/content", "415", "422"),
+        # hosts that are not on the public internet, and what is found there
+        _may_also_refuse("POST /documents/url", "413", "415", "422"),
+        # metadata without NUL, however deep; names of more than dots and slashes
+        _may_also_refuse("PATCH /documents/{document_id}", "422"),
+        _may_also_refuse("POST /ingest", "422"),
         # from earlier than to, both after the year 2000
         _may_also_refuse("GET /billing/usage", "422"),
         _may_also_refuse("GET /tenant/audit", "422"),
@@ -54,6 +61,10 @@ _CONFIG = {
         _may_also_refuse("POST /auth/verify", "400"),
         # a time to come
         _may_also_refuse("POST /auth/api-keys", "422"),
+        # one of two members
+        _may_also_refuse("POST /jobs/process-document", "422"),
+        # a URL whose host has a public address
+        _may_also_refuse("POST /webhooks", "422"),
         # the tenant's own name
         _may_also_refuse("DELETE /tenant", "422"),
         # a plan of the table of plans

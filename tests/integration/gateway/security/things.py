@@ -1,6 +1,7 @@
 """One thing of each kind, made as its owner would make it."""
 
 from planes.shared.domain import Role, new_id
+from tests.integration.gateway.conftest import NOBODY
 from tests.integration.gateway.security.conftest import Household, World
 
 
@@ -26,6 +27,10 @@ async def make_things(world: World, household: Household) -> None:
         things["invitation"] = invitation.json()["id"]
         [invoice, *_] = (await client.get("/billing/invoices")).json()["items"]
         things["invoice"] = invoice["id"]
+        hook = {"url": NOBODY, "events": ["document.ready"]}
+        webhook = await client.post("/webhooks", json=hook)
+        assert webhook.status_code == 201, webhook.text
+        things["webhook"] = webhook.json()["id"]
         [session] = (await client.get("/auth/sessions")).json()["items"]
         things["session"] = session["id"]
     things["receipt"] = str(new_id())

@@ -35,6 +35,7 @@ _OF_USER = {"user_id", "owner_id", "created_by", "requested_by", "invited_by"}
 _VALUES = {
     "integer": "1",
     "bigint": "1",
+    "double precision": "1",
     "boolean": "false",
     "date": "current_date",
     "timestamp with time zone": "now()",

@@ -1,0 +1,229 @@
+"""Builds a generation of the index beside the live one, from the stored texts.
+
+Whatever is searchable and not yet in the generation is added, a few chunks at a time, each time in
+one transaction. So a builder that was killed goes on where it was, and one that runs again after
+the switch brings the generation before in step.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID
+
+import structlog
+
+from planes.data.pipeline.chunk import Chunker, embedded_text
+from planes.data.pipeline.index import domain_chunks
+from planes.data.pipeline.model import BackgroundModel, EmbeddingModel
+from planes.data.pipeline.stored_text import StoredTexts
+from planes.data.pipeline.work import Work
+from planes.shared.domain import Chunk
+from planes.shared.errors import DocumentRejected
+from planes.shared.stores.postgres import Database
+from planes.shared.stores.postgres_builder_chunks import BuilderChunks, fingerprint
+from planes.shared.stores.postgres_chunk_rows import indexed_terms
+from planes.shared.stores.postgres_generations import Generation, PostgresGenerations
+
+_FIRST = UUID(int=0)
+_PAGE = 200
+_SLICE = 32  # chunks between two looks at the clock
+_LOOK_EVERY_S = 1.0
+_NAMED_FAILURES = 20
+_MISSING = """
+SELECT id, tenant_id, document_id, media_type, size_bytes, encode(sha256, 'hex') AS sha256,
+       language, published_at
+FROM missing_versions($1, $2, $3, $4)
+"""
+_COMPLETE = "SELECT complete_version($1, $2, $3, $4, $5, $6)"
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A searchable version that a generation lacks, as it was when it was looked up."""
+
+    work: Work
+    at: datetime
+
+
+@dataclass(slots=True)
+class Built:
+    """What one call of the builder did.
+
+    `failed` holds documents that cannot be added, with the reason; `is_done` says that everything
+    else was there at the end, `is_alone` that no other builder was at work.
+    """
+
+    versions: int = 0
+    chunks: int = 0
+    failed: list[dict[str, str]] = field(default_factory=list)
+    is_done: bool = False
+    is_alone: bool = True
+    seconds: float = 0.0
+
+
+class Turn:
+    """How long a builder may go on: until its time is over, or until documents wait."""
+
+    def __init__(self, *, seconds: float, is_wanted_elsewhere: Callable[[], Awaitable[bool]]):
+        """Store the rules; the time runs from now."""
+        self._ends = time.monotonic() + seconds
+        self._is_wanted_elsewhere = is_wanted_elsewhere
+        self._looked = time.monotonic()
+
+    async def is_over(self) -> bool:
+        """Whether to stop; asks whether documents wait once a second at most."""
+        now = time.monotonic()
+        if now >= self._ends:
+            return True
+        if now - self._looked < _LOOK_EVERY_S:
+            return False
+        self._looked = now
+        return await self._is_wanted_elsewhere()
+
+
+@dataclass(frozen=True, slots=True)
+class BuildTools:
+    """What a builder works with, made by the composition root."""
+
+    database: Database
+    generations: PostgresGenerations
+    store: BuilderChunks
+    texts: StoredTexts
+    model: BackgroundModel
+
+
+class GenerationBuilder:
+    """Adds to one generation what it lacks; at most one builder a generation is at work.
+
+    Raises `Unavailable` or `OSError` where a part of the platform fails: run it again.
+    """
+
+    def __init__(self, tools: BuildTools, target: Generation, *, live: int) -> None:
+        """Store the tools, the generation that is built, and the number of the live one."""
+        self._tools = tools
+        self._target = target
+        self._live = live
+
+    async def build(self, turn: Turn) -> Built:
+        """Add missing versions until none is left or the turn is over; tells what it did."""
+        started, built = time.monotonic(), Built()
+        async with self._tools.database.platform() as connection:
+            lock = "SELECT pg_try_advisory_lock(builder_lock($1))"
+            built.is_alone = bool(await connection.fetchval(lock, self._target.number))
+            if built.is_alone:
+                await self._add_missing(turn, built)
+        built.seconds = round(time.monotonic() - started, 3)
+        if built.is_alone:
+            await self._note(built)
+        return built
+
+    async def _add_missing(self, turn: Turn, built: Built) -> None:
+        rejected: set[UUID] = set()
+        for exact in (False, True):  # what nobody added, then what does not count as it should
+            async for published in self._missing(exact=exact):
+                if published.work.version_id in rejected:
+                    continue
+                try:
+                    added = await self._add(published, turn, built)
+                except DocumentRejected as reason:
+                    built.failed.append(_failure(published, reason))
+                    rejected.add(published.work.version_id)
+                    continue
+                if not added or await turn.is_over():
+                    return
+        built.is_done = True
+
+    async def _missing(self, *, exact: bool) -> AsyncIterator[Published]:
+        after = _FIRST
+        while True:
+            async with self._tools.database.platform() as connection:
+                rows = await connection.fetch(_MISSING, self._target.number, after, _PAGE, exact)
+            for row in rows:
+                facts = {name: row[name] for name in ("tenant_id", "document_id", "media_type")}
+                work = Work(
+                    version_id=row["id"],
+                    size_bytes=row["size_bytes"],
+                    sha256=row["sha256"],
+                    generation=self._target.number,
+                    language=row["language"] or "",
+                    **facts,
+                )
+                yield Published(work, row["published_at"])
+            if len(rows) < _PAGE:
+                return
+            after = rows[-1]["id"]
+
+    async def _add(self, published: Published, turn: Turn, built: Built) -> bool:
+        """Add a version; False where the turn ended before it was whole."""
+        work, model = published.work, await self._tools.model.start()
+        chunks = await self._chunks(work, model)
+        missing = await self._remove_others(work, chunks)
+        for first in range(0, len(missing), _SLICE):
+            if first and await turn.is_over():
+                return False
+            some = missing[first : first + _SLICE]
+            texts = [embedded_text(chunk.heading, chunk.text) for chunk in some]
+            vectors = await asyncio.to_thread(model.embedder.embed, texts)
+            if not await self._tools.store.add_to_published(
+                some, vectors, generation=work.generation, published_at=published.at
+            ):
+                return True  # replaced or deleted meanwhile
+            built.chunks += len(some)
+        built.versions += await self._complete(published, chunks)
+        return True
+
+    async def _chunks(self, work: Work, model: EmbeddingModel) -> list[Chunk]:
+        extracted = await self._tools.texts.read(work, live=self._live)
+        chunker = Chunker(model.tokenizer, max_tokens=self._target.recipe.max_tokens)
+        spans = await asyncio.to_thread(lambda: list(chunker.chunk(extracted)))
+        return domain_chunks(work, spans)
+
+    async def _remove_others(self, work: Work, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """Remove what does not belong to the version, and return what it lacks."""
+        present = await self._tools.store.fingerprints(
+            work.tenant_id, work.version_id, generation=work.generation
+        )
+        right = {chunk.id for chunk in chunks if present.get(chunk.id) == fingerprint(chunk)}
+        if others := present.keys() - right:
+            await self._tools.store.remove_chunks(
+                work.tenant_id, list(others), generation=work.generation
+            )
+        return [chunk for chunk in chunks if chunk.id not in right]
+
+    async def _complete(self, published: Published, chunks: Sequence[Chunk]) -> bool:
+        work = published.work
+        counts = Counter(term for chunk in chunks for term in set(indexed_terms(chunk)))
+        terms = sorted(counts)
+        async with self._tools.database.tenant(work.tenant_id) as connection:
+            completed = await connection.fetchval(
+                _COMPLETE,
+                work.version_id,
+                published.at,
+                work.generation,
+                work.language,
+                terms,
+                [counts[term] for term in terms],
+            )
+        return bool(completed)
+
+    async def _note(self, built: Built) -> None:
+        notes = asdict(built) | {
+            "failed": built.failed[:_NAMED_FAILURES],
+            "failures": len(built.failed),
+            "ended_at": datetime.now(UTC).isoformat(),
+        }
+        await self._tools.generations.note_build(self._target.number, notes, is_done=built.is_done)
+
+
+def _failure(published: Published, reason: DocumentRejected) -> dict[str, str]:
+    work = published.work
+    _log.error("document not re-embedded", document_id=str(work.document_id), code=reason.code)
+    return {
+        "tenant_id": str(work.tenant_id),
+        "document_id": str(work.document_id),
+        "reason": reason.detail,
+    }

@@ -1,0 +1,92 @@
+"""A chunk as a row of a chunk table, and back."""
+
+from collections.abc import Sequence
+
+import asyncpg
+import numpy as np
+from numpy.typing import NDArray
+
+from planes.shared.analysis import terms
+from planes.shared.domain import Candidate, Chunk
+
+Vectors = NDArray[np.float32]
+_MAX_POSITION = 16_383
+
+INSERT = """
+INSERT INTO {table} (id, tenant_id, document_id, version_id, ordinal, char_start, char_end, page,
+                     heading, body, language, terms, embedding)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::int[],
+                     $7::int[], $8::int[], $9::text[], $10::text[], $11::text[],
+                     $12::text[]::tsvector[], $13::text[]::vector[])
+"""
+
+
+def columns_of(
+    chunks: Sequence[Chunk], vectors: Vectors, terms_of: Sequence[Sequence[str]]
+) -> tuple[list[object], ...]:
+    """Return the columns of `INSERT`; `terms_of` holds the `indexed_terms` of each chunk."""
+    rows = [
+        (
+            chunk.id,
+            chunk.tenant_id,
+            chunk.document_id,
+            chunk.version_id,
+            chunk.ordinal,
+            chunk.start,
+            chunk.end,
+            chunk.page,
+            chunk.heading,
+            chunk.text,
+            chunk.language,
+            _terms_literal(found),
+            vector_literal(vector),
+        )
+        for chunk, vector, found in zip(chunks, vectors, terms_of, strict=True)
+    ]
+    return tuple(list(column) for column in zip(*rows, strict=True))
+
+
+def indexed_terms(chunk: Chunk) -> list[str]:
+    """Return the terms by which a chunk is found: those of its heading and of its text."""
+    return terms(f"{chunk.heading}\n{chunk.text}", chunk.language)
+
+
+def _terms_literal(terms_in_order: Sequence[str]) -> str:
+    """Return a tsvector literal; terms hold word characters only, so quoting is enough."""
+    positions: dict[str, list[str]] = {}
+    for position, term in enumerate(terms_in_order, start=1):
+        positions.setdefault(term, []).append(str(min(position, _MAX_POSITION)))
+    return " ".join(f"{quoted(term)}:{','.join(at[:255])}" for term, at in positions.items())
+
+
+def quoted(term: str) -> str:
+    """Return a term as a tsquery names it."""
+    return f"'{term}'"
+
+
+def vector_literal(vector: NDArray[np.float32]) -> str:
+    """Return a vector as pgvector reads it."""
+    return "[" + ",".join(map(str, vector.tolist())) + "]"
+
+
+def table_of(generation: int) -> str:
+    """Return the name of a generation's chunk table."""
+    return f"chunks_g{int(generation)}"
+
+
+def candidate_of(row: asyncpg.Record) -> Candidate:
+    """Return what a search found."""
+    chunk = Chunk(
+        id=row["id"],
+        tenant_id=row["tenant_id"],
+        document_id=row["document_id"],
+        version_id=row["version_id"],
+        ordinal=row["ordinal"],
+        start=row["char_start"],
+        end=row["char_end"],
+        page=row["page"],
+        heading=row["heading"],
+        text=row["body"],
+        language=row["language"],
+    )
+    return Candidate(chunk, dense=row["dense_score"], lexical=row["lexical_score"])

@@ -1,0 +1,230 @@
+"""The generations of the index in PostgreSQL: what they lack, and which one is searched."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from planes.shared.domain import IndexRecipe
+from planes.shared.errors import Conflict, InvalidInput
+from planes.shared.recipe import DIMENSIONS, check_recipe, difference
+from planes.shared.stores.postgres import Connection, Database
+
+_SWITCH_S = 600.0
+_ALL = "SELECT * FROM generations WHERE state <> 'dropped' ORDER BY number"
+
+_SAMPLE = """
+SELECT * FROM (
+    SELECT DISTINCT ON (c.document_id) c.tenant_id, c.document_id, c.body
+    FROM chunks_g{live} c
+    JOIN document_versions v ON v.id = c.version_id AND v.visibility = 'live'
+    JOIN documents d ON d.id = c.document_id AND d.deleted_at IS NULL
+    JOIN version_terms w ON w.version_id = v.id AND w.generation = $1 AND w.counted
+    WHERE length(c.body) >= 60 ORDER BY c.document_id, md5(c.id::text || $3)
+) one ORDER BY md5(one.document_id::text || $3) LIMIT $2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generation.
+
+    `state` is building, live or retired. `build` tells what the builder did last, `evaluation` how
+    the generation compares with the live one; both are None before the first time.
+    """
+
+    number: int
+    recipe: IndexRecipe
+    state: str
+    created_at: datetime
+    live_at: datetime | None
+    retired_at: datetime | None
+    build_wanted: bool
+    build: dict[str, Any] | None
+    evaluation: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationProgress:
+    """How many searchable versions there are, over all tenants, and how many are missing."""
+
+    versions: int
+    missing: int
+
+
+class PostgresGenerations:
+    """The generations, in the hands of the data plane or of the operator.
+
+    `create`, `switch`, `drop`, `sample`, `hidden_versions` and `note_evaluation` need the owner of
+    the schema: no service may.
+    Every method raises `Unavailable` where the database does not answer.
+    """
+
+    def __init__(self, database: Database) -> None:
+        """Store the database."""
+        self._database = database
+
+    async def all(self) -> list[Generation]:
+        """Return the generations that were not dropped, the oldest first."""
+        async with self._database.platform() as connection:
+            return [_generation(row) for row in await connection.fetch(_ALL)]
+
+    async def get(self, number: int) -> Generation:
+        """Return one generation.
+
+        Raises:
+            InvalidInput: There is none of that number.
+        """
+        for generation in await self.all():
+            if generation.number == number:
+                return generation
+        raise InvalidInput(f"There is no generation {number}.")
+
+    async def live(self) -> Generation:
+        """Return the generation that is searched."""
+        return next(one for one in await self.all() if one.state == "live")
+
+    async def previous(self) -> Generation:
+        """Return the generation that was searched before the live one.
+
+        Raises:
+            Conflict: There is none, or it was dropped.
+        """
+        retired = [one for one in await self.all() if one.retired_at and one.state == "retired"]
+        if not retired:
+            raise Conflict("No generation was live before this one, so there is nothing to go to.")
+        return max(retired, key=lambda one: one.retired_at or one.created_at)
+
+    async def difference(self, configured: IndexRecipe) -> str | None:
+        """Tell how what is configured differs from the live generation; None: it does not.
+
+        Raises:
+            InvalidInput: Nothing can make what is configured.
+        """
+        return difference((await self.live()).recipe, configured)
+
+    async def progress(self, number: int, *, exact: bool = False) -> GenerationProgress:
+        """Return how far a generation is.
+
+        Args:
+            number: The generation.
+            exact: Whether to count the chunks of each version too; takes a look at every chunk.
+        """
+        async with self._database.platform() as connection:
+            row = await connection.fetchrow(
+                "SELECT * FROM generation_progress($1, $2)", number, exact
+            )
+        return GenerationProgress(row["versions"], row["missing"]) if row else _NOTHING
+
+    async def want_build(self, number: int, *, wanted: bool = True) -> None:
+        """Say whether the data plane shall add what a generation lacks."""
+        async with self._database.platform() as connection:
+            await connection.execute(
+                "UPDATE generations SET build_wanted = $2 WHERE number = $1", number, wanted
+            )
+
+    async def note_build(self, number: int, build: dict[str, Any], *, is_done: bool) -> None:
+        """Keep what the builder did; nothing more is wanted of it once `is_done`."""
+        async with self._database.platform() as connection:
+            await connection.execute(
+                "UPDATE generations SET build = $2, build_wanted = build_wanted AND NOT $3 "
+                "WHERE number = $1",
+                number,
+                build,
+                is_done,
+            )
+
+    async def note_evaluation(self, number: int, evaluation: dict[str, Any]) -> None:
+        """Keep how a generation compares with the live one."""
+        async with self._database.platform() as connection:
+            await connection.execute(
+                "UPDATE generations SET evaluation = $2 WHERE number = $1", number, evaluation
+            )
+
+    async def sample(
+        self, number: int, *, live: int, chunks: int, seed: int
+    ) -> list[tuple[UUID, UUID, str]]:
+        """Return (tenant, document, text) of live chunks of documents that a generation holds.
+
+        Args:
+            number: The generation.
+            live: The generation from which the chunks are.
+            chunks: At most so many, of all tenants; one of a document at most.
+            seed: The same chunks come for the same seed.
+        """
+        async with self._database.platform() as connection:
+            query = _SAMPLE.format(live=int(live))
+            rows = await connection.fetch(query, number, chunks, str(seed))
+        return [(row["tenant_id"], row["document_id"], row["body"]) for row in rows]
+
+    async def hidden_versions(self, tenant_id: UUID) -> list[UUID]:
+        """Return the versions of a tenant that no search may show."""
+        async with self._database.platform() as connection:
+            hidden = "SELECT hidden_versions FROM search_scope($1)"
+            return list(await connection.fetchval(hidden, tenant_id))
+
+    async def create(self, recipe: IndexRecipe) -> int:
+        """Make an empty generation beside the live one and return its number.
+
+        Raises:
+            InvalidInput: There is no such embedder or chunker.
+        """
+        check_recipe(recipe)
+        return int(
+            await self._act(
+                "SELECT create_generation($1, $2, $3)",
+                recipe.embedder,
+                DIMENSIONS[recipe.embedder],
+                recipe.chunker,
+            )
+        )
+
+    async def switch(self, number: int, *, unevaluated: bool = False) -> int:
+        """Make a generation the searched one, in one step, if it holds every searchable version.
+
+        Returns:
+            How many versions it lacks; above 0 nothing was changed.
+
+        Raises:
+            Conflict: It is live, gone, or was never compared and `unevaluated` does not allow that.
+        """
+        return int(await self._act("SELECT switch_generation($1, $2)", number, unevaluated))
+
+    async def drop(self, number: int) -> None:
+        """Remove a generation that is not live, and its chunks.
+
+        Raises:
+            Conflict: It is live, or still in use.
+        """
+        await self._act("SELECT drop_generation($1)", number)
+
+    async def _act(self, query: str, *arguments: object) -> Any:
+        try:
+            async with self._database.platform() as connection, connection.transaction():
+                await _allow_time(connection)
+                return await connection.fetchval(query, *arguments, timeout=_SWITCH_S)
+        except asyncpg.RaiseError as error:
+            raise Conflict(str(error)) from error
+
+
+_NOTHING = GenerationProgress(0, 0)
+
+
+async def _allow_time(connection: Connection) -> None:
+    await connection.execute(f"SET LOCAL statement_timeout = '{_SWITCH_S:.0f}s'")
+
+
+def _generation(row: asyncpg.Record) -> Generation:
+    return Generation(
+        number=row["number"],
+        recipe=IndexRecipe(row["embedder"], row["chunker"]),
+        state=row["state"],
+        created_at=row["created_at"],
+        live_at=row["live_at"],
+        retired_at=row["retired_at"],
+        build_wanted=row["build_wanted"],
+        build=row["build"],
+        evaluation=row["evaluation"],
+    )

@@ -1,0 +1,129 @@
+"""What must be exact of a tenant whenever nothing is under way."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import orjson
+from sqlalchemy import RowMapping
+
+from planes.data.pipeline.chunk import Chunker, TextChunk
+from planes.data.pipeline.extracted import ExtractedText
+from planes.shared.analysis import terms
+from planes.shared.domain import chunk_id, original_key, spans_key, text_key
+from planes.shared.embedding import load_tokenizer
+from tests.e2e.drill.records import Records
+
+_VERSIONS = """
+SELECT v.id, v.document_id, v.status, v.visibility, v.language, v.chunk_count, v.lease_owner,
+       d.deleted_at, d.published_version_id = v.id AS is_published
+FROM document_versions v JOIN documents d ON d.id = v.document_id
+WHERE v.tenant_id = :tenant ORDER BY v.id
+"""
+_CHUNKS = """
+SELECT id, document_id, version_id, ordinal, char_start, char_end, page, heading, body, language,
+       abs(vector_norm(embedding) - 1) < 1e-3 AS is_of_length_one
+FROM chunks_g1 WHERE tenant_id = :tenant ORDER BY version_id, ordinal, id
+"""
+_TERMS = "SELECT term, chunks FROM term_frequencies WHERE tenant_id = :tenant"
+_LANGUAGES = "SELECT language, chunks FROM corpus_languages WHERE tenant_id = :tenant AND chunks > 0"
+
+
+def faults_of(records: Records, tenant_id: str) -> list[str]:
+    """Name everything that is not as it must be; the tenant's work has ended."""
+    versions = records.rows(_VERSIONS, tenant=UUID(tenant_id))
+    chunks = records.rows(_CHUNKS, tenant=UUID(tenant_id))
+    return [
+        *_faults_of_chunks(records, tenant_id, versions, chunks),
+        *_faults_of_counts(records, tenant_id, chunks),
+        *_faults_of_files(records, tenant_id, versions),
+    ]
+
+
+def _faults_of_chunks(
+    records: Records, tenant_id: str, versions: Sequence[RowMapping], chunks: Sequence[RowMapping]
+) -> Iterator[str]:
+    ids = Counter(row["id"] for row in chunks)
+    yield from (f"chunk {one} is there {n} times" for one, n in ids.items() if n > 1)
+    by_version: dict[UUID, list[RowMapping]] = {}
+    for row in chunks:
+        by_version.setdefault(row["version_id"], []).append(row)
+    for version in versions:
+        rows = by_version.pop(version["id"], [])
+        if version["lease_owner"] is not None:
+            yield f"version {version['id']} is still leased"
+        if (version["status"] == "ready" and version["visibility"] == "live") != bool(rows):
+            yield f"version {version['id']}, {version['visibility']}, has {len(rows)} chunks"
+        if version["visibility"] == "live":
+            if not version["is_published"] or version["deleted_at"] is not None:
+                yield f"version {version['id']} is live and not its document's"
+            yield from _faults_of_version(records, tenant_id, version, rows)
+    yield from (f"{len(rows)} chunks of no version {one}" for one, rows in by_version.items())
+
+
+def _faults_of_version(
+    records: Records, tenant_id: str, version: RowMapping, rows: Sequence[RowMapping]
+) -> Iterator[str]:
+    place = UUID(tenant_id), version["document_id"], version["id"]
+    text = records.path(text_key(*place)).read_text("utf-8")
+    spans = orjson.loads(records.path(spans_key(*place)).read_bytes())
+    expected = [
+        (chunk_id(version["id"], n), n, *_fields(chunk))
+        for n, chunk in enumerate(_chunker().chunk(ExtractedText.of(text, spans)))
+    ]
+    names = ("id", "ordinal", "char_start", "char_end", "page", "heading", "body")
+    if [tuple(row[name] for name in names) for row in rows] != expected:
+        yield f"version {version['id']}: {len(rows)} chunks are not those {len(expected)} of its text"
+    if version["chunk_count"] != len(expected):
+        yield f"version {version['id']}: the registry counts {version['chunk_count']} chunks"
+    if not all(row["is_of_length_one"] for row in rows):
+        yield f"version {version['id']} has vectors of another length than 1"
+
+
+def _fields(chunk: TextChunk) -> tuple[Any, ...]:
+    return chunk.start, chunk.end, chunk.page, chunk.heading, chunk.text
+
+
+@cache
+def _chunker() -> Chunker:
+    return Chunker(load_tokenizer())
+
+
+def _faults_of_counts(
+    records: Records, tenant_id: str, chunks: Sequence[RowMapping]
+) -> Iterator[str]:
+    recounted: Counter[str] = Counter()
+    for row in chunks:
+        recounted.update(set(terms(f"{row['heading']}\n{row['body']}", row["language"])))
+    languages = Counter(row["language"] for row in chunks)
+    tenant = UUID(tenant_id)
+    kept = {row["term"]: row["chunks"] for row in records.rows(_TERMS, tenant=tenant)}
+    yield from _differences("term", kept, recounted)
+    kept = {row["language"]: row["chunks"] for row in records.rows(_LANGUAGES, tenant=tenant)}
+    yield from _differences("language", kept, languages)
+
+
+def _differences(kind: str, kept: Mapping[str, int], counted: Mapping[str, int]) -> Iterator[str]:
+    wrong = [one for one in {*kept, *counted} if kept.get(one) != counted.get(one)]
+    if wrong:
+        one = min(wrong)
+        yield (
+            f"the counts of {len(wrong)} {kind}s are wrong: {one!r} is in {counted.get(one, 0)} "
+            f"chunks and not in {kept.get(one, 0)}"
+        )
+
+
+def _faults_of_files(
+    records: Records, tenant_id: str, versions: Sequence[RowMapping]
+) -> Iterator[str]:
+    files, allowed, needed = set(records.files(tenant_id)), set[str](), set[str]()
+    for version in versions:
+        if version["deleted_at"] is None:
+            place = UUID(tenant_id), version["document_id"], version["id"]
+            own = {original_key(*place), text_key(*place), spans_key(*place)}
+            allowed |= own
+            needed |= own if version["status"] == "ready" else {original_key(*place)}
+    yield from (f"file of nobody: {name}" for name in sorted(files - allowed))
+    yield from (f"file is gone: {name}" for name in sorted(needed - files))
