@@ -8,7 +8,7 @@ INSTALL = POLYPLANE_VENV=$(VENV) $(PYTHON) infra/locks/install.py --extras "$(EX
 SOURCES := services planes tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs doctor demo test test-qwen unit fmt lint types e2e lock migrate clean audit security
+.PHONY: help setup up down status logs doctor demo test test-qwen unit fmt lint types e2e lock migrate clean audit security fault-drill
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ unit: setup ## Run the fast tests
 
 e2e: setup ## Start a platform and test it by HTTP
 	$(BIN)/pytest tests/e2e
+
+fault-drill: setup ## Kill parts at every step of the ingestion, ROUNDS=20 times; SEED=105 says where
+	ROUNDS=$${ROUNDS:-20} $(BIN)/pytest -s tests/e2e/test_fault_drill.py
 
 fmt: setup ## Format, and mend what can be mended
 	$(BIN)/ruff format $(SOURCES)

@@ -28,7 +28,9 @@ SELECT id, document_id, version_id, ordinal, char_start, char_end, page, heading
 FROM chunks_g1 WHERE tenant_id = :tenant ORDER BY version_id, ordinal, id
 """
 _TERMS = "SELECT term, chunks FROM term_frequencies WHERE tenant_id = :tenant"
-_LANGUAGES = "SELECT language, chunks FROM corpus_languages WHERE tenant_id = :tenant AND chunks > 0"
+_LANGUAGES = (
+    "SELECT language, chunks FROM corpus_languages WHERE tenant_id = :tenant AND chunks > 0"
+)
 
 
 def faults_of(records: Records, tenant_id: str) -> list[str]:
@@ -75,7 +77,7 @@ def _faults_of_version(
     ]
     names = ("id", "ordinal", "char_start", "char_end", "page", "heading", "body")
     if [tuple(row[name] for name in names) for row in rows] != expected:
-        yield f"version {version['id']}: {len(rows)} chunks are not those {len(expected)} of its text"
+        yield f"version {version['id']}: its {len(rows)} chunks are not those of its text"
     if version["chunk_count"] != len(expected):
         yield f"version {version['id']}: the registry counts {version['chunk_count']} chunks"
     if not all(row["is_of_length_one"] for row in rows):
