@@ -38,7 +38,7 @@ _ANSWER_RESPONSES = {
     200: {
         "description": "The whole answer, or with `stream: true` its events: `meta`, any of "
         "`step`, `delta`, `citation` and `usage`, and one `done` or `error` last.",
-        "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
+        "content": {EVENT_STREAM: {}},
     },
     **problem_responses(400, 401, 402, 404, 409),
 }

@@ -17,6 +17,7 @@ from services.gateway.problems import problem_responses
 
 router = APIRouter(prefix="/jobs", tags=["Documents"])
 _EVENT_STREAM = "text/event-stream"
+_JOB = "/{job_id:uuid}"  # a UUID, so that `process-document` has no method but its own
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
@@ -38,7 +39,7 @@ LastEventId = Annotated[
 ]
 
 
-@router.get("/{job_id}", summary="Follow a job", responses=problem_responses(401, 404))
+@router.get(_JOB, summary="Follow a job", responses=problem_responses(401, 404))
 @router.get("/{job_id}/status", include_in_schema=False)
 async def get_job(job_id: UUID, account: DocumentReader, jobs: JobServiceDep) -> Job:
     """Get the state of each document of an upload, a batch or a retry."""
@@ -54,7 +55,7 @@ async def get_job(job_id: UUID, account: DocumentReader, jobs: JobServiceDep) ->
             "description": "`job` events, each with the whole job as `GET /jobs/{id}` shows it, at "
             "most two a second, and fewer for jobs of many documents. The stream ends after the "
             "one with a final status, or after an `error` event with a problem.",
-            "content": {_EVENT_STREAM: {"schema": {"type": "string"}}},
+            "content": {_EVENT_STREAM: {}},
         },
         **problem_responses(401, 404),
     },
