@@ -80,7 +80,7 @@ async def test_a_head_is_answered_like_a_get(person: Person) -> None:
         assert (head.status_code, head.content) == (200, b""), path
         assert head.headers.get("content-length") == got.headers.get("content-length")
         assert head.headers["content-type"] == got.headers["content-type"]
-    assert (await person.http.head("/documents/nothing")).status_code == 422
+    assert (await person.http.head("/conversations/nothing")).status_code == 422
     assert (await person.http.head("/nowhere")).status_code == 404
     assert (await person.http.head("/chat")).status_code == 405
 
