@@ -1,24 +1,20 @@
 """What the commands over generations of the index work with."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
-import typer
-
 from planes.data.evaluation.questions import Question
 from planes.shared.clients.dagster import DagsterClient
 from planes.shared.clients.serving import Deadlines, ServingClient
 from planes.shared.domain import TenantContext
-from planes.shared.errors import PlatformError, Unavailable
+from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_generations import PostgresGenerations
 from planes.shared.wire import Scope, SearchRequest, ServingTokens
-from services.cli.admin_people import running
-from services.cli.terminal import errors
+from services.cli.desk import at
 from services.embedded.installation import Installation
 from services.embedded.postgres import PLATFORM_DATABASE
 
@@ -74,16 +70,7 @@ def at_desk(act: Callable[[Desk], Awaitable[Result]]) -> Result:
     Raises:
         typer.Exit: It does not run, or refuses; what it says is printed.
     """
-
-    async def work(installation: Installation) -> Result:
-        async with _open(installation) as desk:
-            return await act(desk)
-
-    try:
-        return asyncio.run(work(running()))
-    except (PlatformError, OSError) as error:
-        errors.print(error.detail if isinstance(error, PlatformError) else error, markup=False)
-        raise typer.Exit(1) from error
+    return at(_open, act)
 
 
 @asynccontextmanager

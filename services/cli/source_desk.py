@@ -1,6 +1,5 @@
 """What the commands over watched sources work with."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,14 +8,12 @@ from typing import TypeVar
 from uuid import UUID
 
 import asyncpg
-import typer
 
 from planes.shared.clients.dagster import DagsterClient
 from planes.shared.domain import new_id
-from planes.shared.errors import Conflict, NotFound, PlatformError, Unavailable
+from planes.shared.errors import Conflict, NotFound, Unavailable
 from planes.shared.stores.postgres import Database
-from services.cli.admin_people import running
-from services.cli.terminal import errors
+from services.cli.desk import at
 from services.embedded.installation import Installation
 from services.embedded.postgres import PLATFORM_DATABASE
 from services.gateway.audit import Action, AuditEvent, record
@@ -148,16 +145,7 @@ def at_source_desk(act: Callable[[SourceDesk], Awaitable[Result]]) -> Result:
     Raises:
         typer.Exit: It does not run, or refuses; what it says is printed.
     """
-
-    async def work(installation: Installation) -> Result:
-        async with _open(installation) as desk:
-            return await act(desk)
-
-    try:
-        return asyncio.run(work(running()))
-    except (PlatformError, OSError) as error:
-        errors.print(error.detail if isinstance(error, PlatformError) else error, markup=False)
-        raise typer.Exit(1) from error
+    return at(_open, act)
 
 
 @asynccontextmanager
