@@ -167,7 +167,7 @@ class Library:
         database = Database(self.urls["data"], service="test")
         await database.open()
         vectors = self.embedder.embed([item.text for item in chunks])
-        await PostgresChunks(database).replace_version(version, chunks, vectors, generation=1)
+        await PostgresChunks(database).replace_versions(chunks, vectors, generation=1)
         counts = Counter(term for item in chunks for term in set(indexed_terms(item)))
         async with database.tenant(chunks[0].tenant_id) as connection:
             await connection.execute(

@@ -32,6 +32,7 @@ _NOT_PUBLIC = tuple(  # IANA's special-purpose registries, which `is_global` of 
 _MAX_TRIES = 3
 _RESOLVERS = 8
 _PORTS = {"http": 80, "https": 443}
+_FIRST_FREE_PORT = 1024
 
 
 class AddressRefused(InvalidInput):
@@ -47,6 +48,17 @@ class AddressRefused(InvalidInput):
 
 class HostUnresolved(AddressRefused):
     """The name has no address now; callers are told the same as of a forbidden one."""
+
+
+class PortRefused(AddressRefused):
+    """The port belongs to a service that is not the web's, such as mail."""
+
+    def __init__(self, port: int) -> None:
+        """Name the port."""
+        InvalidInput.__init__(
+            self,
+            f"Port {port} cannot be reached from here: below {_FIRST_FREE_PORT}, only 80 and 443.",
+        )
 
 
 def is_reachable(address: Address, allowed_networks: Networks = ()) -> bool:
@@ -78,6 +90,7 @@ async def checked_addresses(
     Raises:
         HostUnresolved: It has none.
         AddressRefused: One of them is neither public nor allowed.
+        PortRefused: It is no port of the web, and not all of them are allowed.
     """
     try:
         found = await asyncio.get_running_loop().run_in_executor(
@@ -90,6 +103,9 @@ async def checked_addresses(
         raise HostUnresolved(host)
     if not all(is_reachable(address, allowed_networks) for address in addresses):
         raise AddressRefused(host)
+    are_allowed = all(any(each in network for network in allowed_networks) for each in addresses)
+    if port < _FIRST_FREE_PORT and port not in _PORTS.values() and not are_allowed:
+        raise PortRefused(port)
     return list(dict.fromkeys(addresses))
 
 

@@ -71,7 +71,7 @@ class TracingMiddleware:
             await response(scope, receive, send_traced)
         finally:
             elapsed_s = time.perf_counter() - started
-            route = getattr(scope.get("route"), "path", "unmatched")
+            route = getattr(scope.get("route"), "path_format", "unmatched")
             self._metrics.observe(scope["method"], route, status, elapsed_s)
             _log.info(
                 "request",

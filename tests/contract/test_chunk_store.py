@@ -57,6 +57,11 @@ def texts_of(candidates: tuple[Candidate, ...]) -> set[str]:
     return {candidate.chunk.text for candidate in candidates}
 
 
+async def counted(chunks: PostgresChunks, version_id: UUID) -> int:
+    counts = await chunks.count_versions(ACME, [version_id], generation=1)
+    return counts.get(version_id, 0)
+
+
 @pytest.fixture
 def publish(chunks: PostgresChunks, database_of: Callable[[str], Database]) -> Any:
     """Write a version and count its words, as publishing does."""
@@ -64,7 +69,7 @@ def publish(chunks: PostgresChunks, database_of: Callable[[str], Database]) -> A
     async def write(version: tuple[UUID, list[Chunk]], *vectors: Vector) -> UUID:
         version_id, of_version = version
         given = vectors or tuple(direction(1) for _ in of_version)
-        await chunks.replace_version(version_id, of_version, np.stack(given), generation=1)
+        await chunks.replace_versions(of_version, np.stack(given), generation=1)
         async with database_of("data").tenant(of_version[0].tenant_id) as connection:
             await connection.execute(
                 "INSERT INTO corpus_languages VALUES ($1, 1, 'en', $2) ON CONFLICT "
@@ -141,7 +146,7 @@ async def test_a_role_that_only_reads_cannot_write(
     reader = PostgresChunks(database_of("serving"))
     assert not (await reader.search("plans", direction(1), scope=scope(), depth=1)).is_empty
     with pytest.raises(Exception, match="permission denied"):
-        await reader.remove_version(ACME, version_id, generation=1)
+        await reader.remove_everywhere(ACME, version_id)
 
 
 async def test_hidden_versions_and_other_documents_are_left_out_before_the_ranking(
@@ -164,20 +169,30 @@ async def test_hidden_versions_and_other_documents_are_left_out_before_the_ranki
 async def test_writing_a_version_again_replaces_it(chunks: PostgresChunks, publish: Any) -> None:
     version_id, of_version = version_of("one", "two", "three")
     await publish((version_id, of_version))
-    await chunks.replace_version(
-        version_id, of_version[:2], np.stack([direction(1), direction(1)]), generation=1
-    )
-    assert await chunks.count_version(ACME, version_id, generation=1) == 2
+    two = np.stack([direction(1), direction(1)])
+    await chunks.replace_versions(of_version[:2], two, generation=1)
+    assert await counted(chunks, version_id) == 2
+
+
+async def test_a_version_can_be_written_piece_by_piece(
+    chunks: PostgresChunks, publish: Any
+) -> None:
+    version_id, of_version = version_of("one heron", "two herons", "three")
+    await publish((version_id, of_version))
+    vectors = np.stack([direction(1)] * 3)
+    first = await chunks.replace_versions(of_version[:1], vectors[:1], generation=1)
+    assert await counted(chunks, version_id) == 1
+    rest = await chunks.add_chunks(of_version[1:], vectors[1:], generation=1)
+    assert await counted(chunks, version_id) == 3
+    assert (first[version_id]["heron"], rest[version_id]["heron"]) == (1, 1)
 
 
 async def test_two_writers_of_one_version_leave_it_whole(chunks: PostgresChunks) -> None:
     version_id, of_version = version_of(*[f"text {n}" for n in range(50)])
     vectors = np.stack([direction(1)] * 50)
-    writes = [
-        chunks.replace_version(version_id, of_version, vectors, generation=1) for _ in range(2)
-    ]
+    writes = [chunks.replace_versions(of_version, vectors, generation=1) for _ in range(2)]
     await asyncio.gather(*writes, return_exceptions=True)
-    assert await chunks.count_version(ACME, version_id, generation=1) == 50
+    assert await counted(chunks, version_id) == 50
 
 
 async def test_removing_a_version_counts_what_was_there(
@@ -185,10 +200,10 @@ async def test_removing_a_version_counts_what_was_there(
 ) -> None:
     version_id = await publish(version_of("one", "two"))
     other = await publish(version_of("three"))
-    assert await chunks.remove_version(GLOBEX, version_id, generation=1) == 0
-    assert await chunks.remove_version(ACME, version_id, generation=1) == 2
-    assert await chunks.remove_version(ACME, version_id, generation=1) == 0
-    assert await chunks.count_version(ACME, other, generation=1) == 1
+    assert await chunks.remove_everywhere(GLOBEX, version_id) == 0
+    assert await chunks.remove_everywhere(ACME, version_id) == 2
+    assert await chunks.remove_everywhere(ACME, version_id) == 0
+    assert await counted(chunks, other) == 1
 
 
 @pytest.mark.parametrize(

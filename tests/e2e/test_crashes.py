@@ -56,16 +56,18 @@ def ask_until_the_end(person: Person, stop: threading.Event) -> list[str]:
     """Ask in new conversations, whatever happens; return those that were answered."""
     conversations = []
     headers = dict(person.http.headers)
-    while not stop.is_set():
-        try:
-            with httpx.Client(base_url=person.http.base_url, headers=headers, timeout=30) as http:
+    with httpx.Client(base_url=person.http.base_url, headers=headers, timeout=30) as http:
+        while not stop.is_set():
+            try:
                 answer = http.post("/chat", json={"message": "How tall is the 3rd lighthouse?"})
-        except httpx.HTTPError:
-            time.sleep(0.2)
-            continue
-        assert answer.status_code in (200, 429, 503), answer.text
-        if answer.status_code == 200:
-            conversations.append(answer.json()["conversation_id"])
+            except httpx.HTTPError:
+                time.sleep(0.2)
+                continue
+            assert answer.status_code in (200, 429, 503), answer.text
+            if answer.status_code == 200:
+                conversations.append(answer.json()["conversation_id"])
+            else:
+                time.sleep(0.2)
     return conversations
 
 

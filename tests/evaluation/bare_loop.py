@@ -1,5 +1,8 @@
 """What ingestion costs at the least: parse, split and embed in one loop, without a platform.
 
+It embeds on all processors, as the platform does; processors that share a core or its caches cost
+more seconds each than one alone.
+
     python -m tests.evaluation.bare_loop COUNT
 
 prints one line of JSON. A process of its own, so that its processor time is its own.
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 from semchunk import semchunk
 
 from planes.data.pipeline.formats import plain
+from planes.data.settings import available_processors
 from planes.shared.embedding import MiniLMEmbedder, load_tokenizer
 from tests.evaluation.texts import texts
 
@@ -39,7 +43,8 @@ def bare_loop(count: int) -> Bare:
 
 
 def _measure(count: int) -> Bare:
-    documents, tokenizer, embedder = texts(count), load_tokenizer(), MiniLMEmbedder()
+    documents, tokenizer = texts(count), load_tokenizer()
+    embedder = MiniLMEmbedder(threads=available_processors())
 
     def length(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False))

@@ -62,9 +62,9 @@ def _finished(http: httpx.Client, job: str) -> dict[str, int]:
 
 def _print_cpu(plane: DataPlane, bare: Bare) -> None:
     print(
-        f"bare loop: {1e3 * bare.cpu_s / bare.documents:.0f} CPU-ms a document, one thread", end=""
+        f"bare loop: {1e3 * bare.cpu_s / bare.documents:.0f} CPU-ms a document, "
+        f"{bare.documents / bare.wall_s * 60:.0f} documents a minute, {bare.chunks} chunks"
     )
-    print(f", {bare.documents / bare.wall_s * 60:.0f} documents a minute, {bare.chunks} chunks")
     for name, seconds in plane.cpu_s().items():
         print(f"{name}: {1e3 * seconds / bare.documents:.0f} CPU-ms a document")
     total = plane.total_s

@@ -22,6 +22,7 @@ _SPECIAL_TOKENS = 2  # [CLS] and [SEP]
 _HEADING_TOKENS = 48
 _SMALL_SECTION_TOKENS = 96  # a section below this joins the next one
 _SPLIT_AGAIN = 5  # pieces that make room for a heading, so that the last of them is no crumb
+_LONGEST_SECTION = 100_000  # characters that are split in one go, however long a section is
 _CHARS_A_TOKEN = 10  # the model reads a word of more than 100 characters as one unknown token
 
 
@@ -55,7 +56,8 @@ class Chunker:
         outline = Outline(extracted)
         page_starts = [span.start for span in extracted.pages]
         sections = self._sections(extracted.text, outline)
-        for first, last in _divided(sections, page_starts):
+        short = _shortened(extracted.text, _divided(sections, page_starts))
+        for first, last in short:
             widest = max(self._count(self._fitting(t)) for t in outline.above_any(first, last))
             section = extracted.text[first:last]
             for start, end in self._split(section, self._max_tokens - _SPECIAL_TOKENS - widest):
@@ -125,3 +127,14 @@ def _divided(spans: Iterable[tuple[int, int]], places: Sequence[int]) -> Iterato
     for first, last in spans:
         inside = places[bisect_right(places, first) : bisect_left(places, last)]
         yield from pairwise([first, *dict.fromkeys(inside), last])
+
+
+def _shortened(text: str, spans: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield the spans, long ones divided behind a line or, where there is none, anywhere."""
+    for first, last in spans:
+        while last - first > _LONGEST_SECTION:
+            end = first + _LONGEST_SECTION
+            end = text.rfind("\n", first + _LONGEST_SECTION // 2, end) + 1 or end
+            yield first, end
+            first = end
+        yield first, last

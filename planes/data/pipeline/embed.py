@@ -9,7 +9,7 @@ from planes.data.pipeline.batch import Vectors
 if TYPE_CHECKING:  # the runtime is imported by `model`, in a thread
     from planes.shared.embedding import MiniLMEmbedder
 
-_SLICE = 96
+_SLICE = 192
 
 
 async def embed_in_slices(

@@ -1,6 +1,7 @@
 """Writes versions' chunks where search finds them, still hidden."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from uuid import UUID
 
 import numpy as np
@@ -13,43 +14,92 @@ from planes.shared.domain import Chunk, chunk_id
 from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres_chunks import PostgresChunks
 
+_AT_ONCE = 2000  # chunks: the largest document neither holds others up nor exceeds a deadline
 
-async def index_versions(
-    works: Sequence[Work],
-    chunks: Mapping[UUID, Sequence[TextChunk]],
-    vectors: Mapping[UUID, Vectors],
-    *,
-    registry: Registry,
-    store: PostgresChunks,
-) -> list[Work]:
-    """Replace the chunks of versions; no search shows them before the publication.
 
-    Args:
-        works: Of one generation.
-        chunks: By version; each at least one.
-        vectors: By version, shape (chunks, dimension of the generation), unit length.
-        registry: Told how many chunks and which terms each version has.
-        store: Where the chunks go.
+class Indexer:
+    """Writes chunks into the index under the eyes of the registry."""
 
-    Returns:
-        Those that the worker still holds; of the others nothing is written.
+    def __init__(
+        self, registry: Registry, store: PostgresChunks, between: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Store the parts.
 
-    Raises:
-        Unavailable: A store does not answer, or does not show what was written.
-    """
-    held = await registry.hide(works)
-    written = [work for work in works if work.version_id in held]
-    for _, own in by_tenant(written):
-        rows = [chunk for work in own for chunk in domain_chunks(work, chunks[work.version_id])]
-        arrays = np.concatenate([vectors[work.version_id] for work in own])
-        generation = own[0].generation
-        terms = await store.replace_versions(rows, arrays, generation=generation)
-        await registry.count_terms(own, terms)
-        shown = await count_shown(own, store=store)
-        lost = [work for work in own if shown.get(work.version_id) != work.chunk_count]
+        Args:
+            registry: Told how many chunks and which terms each version has.
+            store: Where the chunks go.
+            between: Awaited now and then in the midst of very many chunks.
+        """
+        self._registry = registry
+        self._store = store
+        self._between = between
+
+    async def index(
+        self,
+        works: Sequence[Work],
+        chunks: Mapping[UUID, Sequence[TextChunk]],
+        vectors: Mapping[UUID, Vectors],
+    ) -> list[Work]:
+        """Replace the chunks of versions; no search shows them before the publication.
+
+        Args:
+            works: Of one generation.
+            chunks: By version; each at least one.
+            vectors: By version, shape (chunks, dimension of the generation), unit length.
+
+        Returns:
+            Those that the worker still holds; the others are not to be published.
+
+        Raises:
+            Unavailable: A store does not answer, or does not show what was written.
+        """
+        held = await self._registry.hide(works)
+        written: list[Work] = []
+        for group in _groups([work for work in works if work.version_id in held]):
+            rows = [c for work in group for c in domain_chunks(work, chunks[work.version_id])]
+            arrays = np.concatenate([vectors[work.version_id] for work in group])
+            terms = await self._write(group, rows, arrays)
+            if terms is not None:
+                await self._registry.count_terms(group, terms)
+                await self._check(group)
+                written += group
+        return written
+
+    async def _write(
+        self, group: Sequence[Work], chunks: Sequence[Chunk], vectors: Vectors
+    ) -> dict[UUID, Counter[str]] | None:
+        """Return the terms' counts; None where a large document was given up on the way."""
+        generation, some = group[0].generation, slice(0, _AT_ONCE)
+        terms = await self._store.replace_versions(
+            chunks[some], vectors[some], generation=generation
+        )
+        for first in range(_AT_ONCE, len(chunks), _AT_ONCE):
+            await self._between()
+            if not await self._registry.hide(group):  # cancelled, or the lease ran out
+                return None
+            some = slice(first, first + _AT_ONCE)
+            more = await self._store.add_chunks(chunks[some], vectors[some], generation=generation)
+            for version_id, counts in more.items():
+                terms[version_id].update(counts)
+        return terms
+
+    async def _check(self, works: Sequence[Work]) -> None:
+        shown = await count_shown(works, store=self._store)
+        lost = [work for work in works if shown.get(work.version_id) != work.chunk_count]
         if lost:
             raise Unavailable(f"The index does not show the chunks of {len(lost)} documents.")
-    return written
+
+
+def _groups(works: Iterable[Work]) -> Iterator[list[Work]]:
+    """Yield works of one tenant that have few chunks together, and those of very many alone."""
+    for _, own in by_tenant(works):
+        group: list[Work] = []
+        for work in own:
+            if group and sum(each.chunk_count for each in group) + work.chunk_count > _AT_ONCE:
+                yield group
+                group = []
+            group.append(work)
+        yield group
 
 
 async def count_shown(works: Iterable[Work], *, store: PostgresChunks) -> dict[UUID, int]:

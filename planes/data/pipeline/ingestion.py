@@ -13,6 +13,7 @@ from collections.abc import (
 )
 from dataclasses import dataclass, replace
 from functools import partial, wraps
+from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from planes.data.pipeline.chunk import Chunker, TextChunk, embedded_text
 from planes.data.pipeline.embed import embed_in_slices
 from planes.data.pipeline.extracted import ExtractedText
 from planes.data.pipeline.faults import Faults
-from planes.data.pipeline.index import index_versions
+from planes.data.pipeline.index import Indexer
 from planes.data.pipeline.interlude import Interlude
 from planes.data.pipeline.lease import LeaseKeeper
 from planes.data.pipeline.load import load_original
@@ -44,6 +45,7 @@ Step: TypeAlias = Coroutine[Any, Any, T]
 CLAIMED, PARSED, CHUNKED, EMBEDDED, INDEXED = "claimed", "parsed", "chunked", "embedded", "indexed"
 _PARSED_PERCENT, _CHUNKED_PERCENT, _EMBEDDED_PERCENT, _INDEXED_PERCENT = 15, 20, 90, 95
 _PART_CHARS = 400_000
+_CHUNKS_AT_ONCE = 100
 _STALE_VERSIONS = 200
 _DELETIONS = 50
 _AT_FAULT = DocumentRejected(
@@ -290,7 +292,13 @@ class Ingestion:
         tokenizer = (await self._tools.model.start()).tokenizer
         tokens = work.chunk_tokens
         chunker = chunkers.setdefault(tokens, Chunker(tokenizer, max_tokens=tokens))
-        return await asyncio.to_thread(lambda: list(chunker.chunk(extracted)))
+        rest, chunks = chunker.chunk(extracted), list[TextChunk]()
+        while some := await asyncio.to_thread(lambda: list(islice(rest, _CHUNKS_AT_ONCE))):
+            chunks += some
+            await self._interlude.play()
+            if not self._tools.keeper.holds(work):  # cancelled: no later step takes it up
+                break
+        return chunks
 
     async def _embed(
         self, chunks: Mapping[UUID, Sequence[TextChunk]], works: Sequence[Work]
@@ -322,8 +330,8 @@ class Ingestion:
         vectors: Mapping[UUID, Vectors],
         works: Sequence[Work],
     ) -> list[Work]:
-        registry, store = self._tools.registry, self._tools.store
-        return await index_versions(works, chunks, vectors, registry=registry, store=store)
+        indexer = Indexer(self._tools.registry, self._tools.store, self._interlude.play)
+        return await indexer.index(works, chunks, vectors)
 
     def _note(self, works: Iterable[Work], percent: int) -> None:
         for work in works:

@@ -23,7 +23,7 @@ from planes.shared.stores.postgres_chunk_rows import (
 )
 
 _RAREST_TERMS = 3
-_ROWS = 1000  # in a statement, so that the largest document stays within its deadline
+_ROWS = 1000  # in a statement
 
 _SEARCH = """
 WITH weights AS MATERIALIZED (
@@ -60,23 +60,6 @@ class PostgresChunks:
         """Store the database."""
         self._database = database
 
-    async def replace_version(
-        self, version_id: UUID, chunks: Sequence[Chunk], vectors: Vectors, *, generation: int
-    ) -> None:
-        """Make `chunks` the whole content of a version; repeating it changes nothing.
-
-        Args:
-            version_id: The version; its chunks all belong to it and to one tenant.
-            chunks: At least one.
-            vectors: Shape (len(chunks), dimension of the generation), unit length.
-            generation: The chunk table.
-
-        Raises:
-            Unavailable: The database does not answer.
-        """
-        del version_id  # every chunk names it
-        await self.replace_versions(chunks, vectors, generation=generation)
-
     async def replace_versions(
         self, chunks: Sequence[Chunk], vectors: Vectors, *, generation: int
     ) -> dict[UUID, Counter[str]]:
@@ -93,19 +76,20 @@ class PostgresChunks:
         Raises:
             Unavailable: The database does not answer.
         """
-        table, tenant_id = table_of(generation), chunks[0].tenant_id
-        counts: dict[UUID, Counter[str]] = {chunk.version_id: Counter() for chunk in chunks}
-        async with self._database.tenant(tenant_id) as connection:
-            old = f"DELETE FROM {table} WHERE version_id = ANY ($1)"  # noqa: S608 - a number in it
-            await connection.execute(old, list(counts))
-            for first in range(0, len(chunks), _ROWS):
-                some = chunks[first : first + _ROWS]
-                terms_of = [indexed_terms(chunk) for chunk in some]
-                for chunk, found in zip(some, terms_of, strict=True):
-                    counts[chunk.version_id].update(set(found))
-                columns = columns_of(some, vectors[first : first + _ROWS], terms_of)
-                await connection.execute(INSERT.format(table=table), *columns)
-        return counts
+        async with self._database.tenant(chunks[0].tenant_id) as connection:
+            old = f"DELETE FROM {table_of(generation)} WHERE version_id = ANY ($1)"  # noqa: S608 - a number in it
+            await connection.execute(old, list({chunk.version_id for chunk in chunks}))
+            return await _insert(connection, chunks, vectors, generation)
+
+    async def add_chunks(
+        self, chunks: Sequence[Chunk], vectors: Vectors, *, generation: int
+    ) -> dict[UUID, Counter[str]]:
+        """Add to what `replace_versions` has begun, where versions are written piece by piece.
+
+        Arguments, result and errors are those of `replace_versions`; no chunk may be there yet.
+        """
+        async with self._database.tenant(chunks[0].tenant_id) as connection:
+            return await _insert(connection, chunks, vectors, generation)
 
     async def count_versions(
         self, tenant_id: UUID, version_ids: Sequence[UUID], *, generation: int
@@ -116,20 +100,6 @@ class PostgresChunks:
                 _COUNT_VERSIONS.format(table=table_of(generation)), version_ids
             )
         return {row["version_id"]: row["chunks"] for row in rows}
-
-    async def count_version(self, tenant_id: UUID, version_id: UUID, *, generation: int) -> int:
-        """Return how many chunks of a version the store shows."""
-        async with self._database.tenant(tenant_id) as connection:
-            table = table_of(generation)
-            query = f"SELECT count(*) FROM {table} WHERE version_id = $1"  # noqa: S608 - a number
-            return int(await connection.fetchval(query, version_id))
-
-    async def remove_version(self, tenant_id: UUID, version_id: UUID, *, generation: int) -> int:
-        """Remove a version's chunks and return how many there were."""
-        async with self._database.tenant(tenant_id) as connection:
-            table = table_of(generation)
-            query = f"DELETE FROM {table} WHERE version_id = $1"  # noqa: S608 - a number in it
-            return int((await connection.execute(query, version_id)).split()[-1])
 
     async def count_everywhere(self, tenant_id: UUID, version_ids: Sequence[UUID]) -> int:
         """Return how many chunks versions have in all generations together."""
@@ -169,6 +139,20 @@ class PostgresChunks:
                 list(weights.values()),
             )
         return Arms(tuple(candidate_of(row) for row in rows))
+
+
+async def _insert(
+    connection: Connection, chunks: Sequence[Chunk], vectors: Vectors, generation: int
+) -> dict[UUID, Counter[str]]:
+    counts: dict[UUID, Counter[str]] = {chunk.version_id: Counter() for chunk in chunks}
+    for first in range(0, len(chunks), _ROWS):
+        some = chunks[first : first + _ROWS]
+        terms_of = [indexed_terms(chunk) for chunk in some]
+        for chunk, found in zip(some, terms_of, strict=True):
+            counts[chunk.version_id].update(set(found))
+        columns = columns_of(some, vectors[first : first + _ROWS], terms_of)
+        await connection.execute(INSERT.format(table=table_of(generation)), *columns)
+    return counts
 
 
 async def _term_weights(

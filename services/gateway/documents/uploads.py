@@ -119,17 +119,25 @@ class Uploads:
                     await self._objects.remove_prefix(prefix)
 
     async def sweep(self) -> int:
-        """Discard uploads whose gateway died; returns how many."""
+        """Discard uploads whose gateway died; returns how many.
+
+        One whose files cannot be removed waits for the next sweep.
+        """
         swept = 0
         while True:
             async with self._database.platform() as connection:
                 expired = await connection.fetch(
                     "SELECT * FROM expired_uploads($1)", _SWEPT_AT_ONCE
                 )
+            left = 0
             for row in expired:
-                await self.discard(row["tenant_id"], [row["version_id"]])
-            swept += len(expired)
-            if len(expired) < _SWEPT_AT_ONCE:
+                try:
+                    await self.discard(row["tenant_id"], [row["version_id"]])
+                except OSError as error:
+                    left += 1
+                    _log.warning("upload not swept", id=str(row["version_id"]), reason=str(error))
+            swept += len(expired) - left
+            if left or len(expired) < _SWEPT_AT_ONCE:
                 return swept
 
     async def write(self, key: str, first: bytearray, rest: Read, limit: int) -> tuple[int, bytes]:

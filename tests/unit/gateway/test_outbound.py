@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 from services.gateway.outbound import (
     AddressRefused,
     HostUnresolved,
+    PortRefused,
     checked_addresses,
     is_reachable,
     outbound_client,
@@ -74,6 +75,19 @@ async def test_one_bad_address_spoils_a_name(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     with pytest.raises(AddressRefused):
         await checked_addresses("example.com", 80)
+
+
+@pytest.mark.parametrize("port", [22, 25, 993])
+async def test_other_services_than_the_webs_are_not_spoken_to(port: int) -> None:
+    with pytest.raises(PortRefused, match=f"Port {port} "):
+        await checked_addresses("8.8.8.8", port)
+    allowed = [ip_network("8.8.8.0/24")]
+    assert await checked_addresses("8.8.8.8", port, allowed) == [ip_address("8.8.8.8")]
+
+
+@pytest.mark.parametrize("port", [80, 443, 8443])
+async def test_the_webs_ports_are_spoken_to(port: int) -> None:
+    assert await checked_addresses("8.8.8.8", port) == [ip_address("8.8.8.8")]
 
 
 @pytest.mark.parametrize("host", ["", "nothing.invalid", "x" * 64 + ".com", "a..b"])
