@@ -44,5 +44,5 @@ def _load(threads: int, precision: EmbeddingPrecision) -> EmbeddingModel:
     # the runtime takes half a second to import: here it does so beside the parsing
     from planes.shared.embedding import MiniLMEmbedder, load_tokenizer
 
-    embedder = MiniLMEmbedder(threads=threads, precision=precision, keeps_shapes=False)
+    embedder = MiniLMEmbedder(threads=threads, precision=precision)
     return EmbeddingModel(load_tokenizer(), embedder)
