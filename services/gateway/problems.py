@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problem details, from one exception tree."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -137,16 +138,29 @@ async def _on_platform_error(_: Request, error: Exception) -> Response:
 async def _on_invalid_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 (likewise)
     fields = [
-        {
-            "pointer": "/" + "/".join(str(part) for part in item["loc"]),
-            "detail": _in_our_words(item),
-        }
+        {"pointer": _pointer(item, error.body), "detail": _in_our_words(item)}
         for item in error.errors()
+        if item["type"] != "none_required"  # null would do as well: said of every optional field
     ]
     is_json = not any(item["type"] == "json_invalid" for item in error.errors())
     kind = errors.InvalidInput if is_json else errors.BadRequest
     detail = "; ".join(f"{field['pointer']}: {field['detail']}" for field in fields[:3])
     return problem_response(kind(detail, extensions={"errors": fields}))
+
+
+def _pointer(item: dict[str, Any], body: Any) -> str:
+    """Return where the flaw is (RFC 6901), without the names of the types that were tried there."""
+    source, *rest = item["loc"]
+    parts, value = [source], body if source == "body" else dict.fromkeys(rest[:1])
+    for part in rest:
+        is_member = isinstance(value, Mapping) and part in value
+        is_place = isinstance(value, list) and isinstance(part, int)
+        if is_member or is_place:
+            parts.append(part)
+            value = value[part]
+    if item["type"] == "missing" and rest:
+        parts.append(rest[-1])
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 def _in_our_words(item: dict[str, Any]) -> str:

@@ -104,7 +104,7 @@ class Parser:
             )
         return self._server
 
-    def _ask(self, request: bytes, content: bytes) -> dict[str, Any]:
+    def _ask(self, request: bytes, content: bytes) -> bytes:
         server = self._started()
         assert server.stdin is not None  # noqa: S101 - asked for with PIPE
         assert server.stdout is not None  # noqa: S101 - likewise
@@ -112,8 +112,7 @@ class Parser:
         write_frame(server.stdin, content)
         deadline = time.monotonic() + self._limits.wall_s + _GRACE_S
         size = LENGTH.unpack(_read_exactly(server.stdout.fileno(), LENGTH.size, deadline))[0]
-        reply: dict[str, Any] = orjson.loads(_read_exactly(server.stdout.fileno(), size, deadline))
-        return reply
+        return _read_exactly(server.stdout.fileno(), size, deadline)
 
     def _stop(self) -> None:
         server, self._server = self._server, None
@@ -137,9 +136,11 @@ def _read_exactly(descriptor: int, size: int, deadline: float) -> bytes:
     return b"".join(blocks)
 
 
-def _extracted(reply: dict[str, Any], limits: ParseLimits) -> ExtractedText:
-    if "text" in reply:
-        return ExtractedText.of(reply["text"], reply)
+def _extracted(answer: bytes, limits: ParseLimits) -> ExtractedText:
+    head, has_text, text = answer.partition(b"\n")
+    reply: dict[str, Any] = orjson.loads(head)
+    if has_text:
+        return ExtractedText.of(text.decode(), reply)
     if "rejected" in reply:
         raise DocumentRejected(*reply["rejected"])
     if "too_complex" in reply or -int(reply["died"]) in _LIMIT_SIGNALS:

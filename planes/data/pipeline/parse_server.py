@@ -1,8 +1,9 @@
 """The process that parses: every file in a forked child with limits, parsers imported beforehand.
 
 A request on standard input is two frames: the limits and the media type as JSON, and the file. A
-reply is one frame of JSON: the text and its spans, or `rejected`, `too_complex` with the limit that
-was exceeded, or `died` with the child's exit status. The process ends with its input.
+reply is one frame: a line of JSON with the spans, and the text as UTF-8; or JSON alone: `rejected`,
+`too_complex` with the limit that was exceeded, or `died` with the child's exit status. The process
+ends with its input.
 """
 
 import importlib
@@ -141,9 +142,11 @@ def _run_child(
     try:
         limit_use(memory_bytes=int(str(request["memory_bytes"])), cpu_s=int(str(request["cpu_s"])))
         confine()
-        reply = orjson.dumps(_parsed(extract, int(str(request["text_chars"]))))
+        head, text = _parsed(extract, int(str(request["text_chars"])))
         with os.fdopen(sender, "wb") as stream:
-            stream.write(reply)
+            stream.write(orjson.dumps(head))
+            if text is not None:  # not as JSON, whose encoder takes many times its size
+                stream.write(b"\n" + text.encode())
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -151,18 +154,21 @@ def _run_child(
         os._exit(status)
 
 
-def _parsed(extract: Callable[[], ExtractedText], text_chars: int) -> dict[str, object]:
+def _parsed(
+    extract: Callable[[], ExtractedText], text_chars: int
+) -> tuple[dict[str, object], str | None]:
+    """Return the head of the reply, and the text if there is one."""
     try:
         extracted = extract()
     except DocumentRejected as error:
-        return {"rejected": [error.code, error.detail]}
+        return {"rejected": [error.code, error.detail]}, None
     except RecursionError:
-        return {"too_complex": "nesting"}
+        return {"too_complex": "nesting"}, None
     except MemoryError:
-        return {"too_complex": "memory"}
+        return {"too_complex": "memory"}, None
     if len(extracted.text) > text_chars:
-        return {"rejected": ["too-complex", _TOO_LONG.format(text_chars)]}
-    return {"text": extracted.text, **extracted.spans()}
+        return {"rejected": ["too-complex", _TOO_LONG.format(text_chars)]}, None
+    return extracted.spans(), extracted.text
 
 
 if __name__ == "__main__":

@@ -18,8 +18,6 @@ from services.gateway.documents.uploads import Read
 _TOTAL_S = 30.0
 _MAX_REDIRECTS = 5
 _MAX_URL_CHARS = 2048
-_WEB_PORTS = frozenset({80, 443})
-_LEAST_OTHER_PORT = 1024  # below are mail, shells, databases: no place for documents
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "Polyplane"}
 
@@ -120,9 +118,6 @@ def _checked(url: str) -> httpx.URL:
         raise InvalidInput("The address must begin with http:// or https:// and a host.")
     if parsed.userinfo:
         raise InvalidInput("The address must not hold a user name or a password.")
-    port = parsed.port
-    if port is not None and port not in _WEB_PORTS and port < _LEAST_OTHER_PORT:
-        raise InvalidInput(f"Port {port} is not for web servers.")
     return parsed.copy_with(fragment=None)
 
 

@@ -11,6 +11,7 @@ from planes.data.pipeline.batch import Vectors
 from planes.data.pipeline.embed import embed_in_slices
 from planes.data.pipeline.ingestion import Ingestion
 from planes.shared.domain import new_id
+from planes.shared.stores.postgres_chunks import PostgresChunks
 from tests.integration.data.conftest import Platform, Upload, ingest
 
 pytestmark = pytest.mark.integration
@@ -110,6 +111,36 @@ async def test_a_document_that_is_cancelled_while_it_is_embedded_is_left_alone(
         assert await pipeline.index() == []
     assert len(slices) == 2
     assert await platform.chunks(upload) == []
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_a_document_of_very_many_chunks_is_indexed_piece_by_piece(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, is_cancelled: bool
+) -> None:
+    monkeypatch.setattr("planes.data.pipeline.index._AT_ONCE", 2)
+    upload = await platform.upload(TEXT * 12)
+    job_id, pieces = await job_over(platform, upload), []
+    correct = PostgresChunks.add_chunks
+
+    async def add_chunks(self: PostgresChunks, *arguments: Any, **options: Any) -> Any:
+        pieces.append(arguments)
+        if is_cancelled and len(pieces) == 1:
+            await cancel(platform, upload, job_id)
+        return await correct(self, *arguments, **options)
+
+    monkeypatch.setattr(PostgresChunks, "add_chunks", add_chunks)
+    async with platform.run("run") as pipeline:
+        await run_to(pipeline, "index")
+        chunks = await platform.chunks(upload)
+        assert len(pieces) == 1 if is_cancelled else len(chunks) > 4
+        published = await pipeline.publish()
+    await platform.expire_leases()
+    async with platform.run("later") as pipeline:
+        await pipeline.remove()
+    assert [work.version_id for work in published] == ([] if is_cancelled else [upload.version_id])
+    left = await platform.chunks(upload)
+    assert left == ([] if is_cancelled else chunks)
+    assert [chunk["ordinal"] for chunk in left] == list(range(len(left)))
 
 
 async def test_chunks_that_a_deletion_removed_keep_no_batch_unpublished(

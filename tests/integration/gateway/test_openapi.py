@@ -61,6 +61,23 @@ async def test_no_value_is_converted_to_another_type(
     assert answer.json()["errors"][0]["pointer"].startswith(f"/body/{next(iter(body))}")
 
 
+@pytest.mark.parametrize(
+    ("body", "flaws"),
+    [
+        ({"document_ids": "x"}, [("/body/document_ids", "Input should be an array")]),
+        ({"document_ids": ["x"]}, [("/body/document_ids/0", "Input should be a UUID")]),
+        ({"a/b": 1}, [("/body/a~1b", "There is no such field")]),
+    ],
+)
+async def test_a_flaw_names_its_field_and_nothing_of_our_making(
+    person: Person, body: dict[str, object], flaws: list[tuple[str, str]]
+) -> None:
+    answer = await person.http.post("/chat", json={"message": "Hello?", **body})
+    problem = answer.json()
+    assert [(each["pointer"], each["detail"]) for each in problem["errors"]] == flaws
+    assert problem["detail"] == ": ".join(flaws[0])
+
+
 async def test_an_integer_may_be_written_with_a_fraction_of_zero(person: Person) -> None:
     answer = await person.http.post("/chat", json={"message": "Hello?", "top_k": 5.0})
     assert answer.status_code == 200

@@ -50,6 +50,24 @@ def test_chunks_hold_the_whole_text_within_the_limit(
         assert len(tokens) <= MAX_TOKENS
 
 
+@pytest.mark.parametrize(
+    "paragraph", ["The tide turns at noon. " * 9 + "\n", "水は海へ流れる。" * 30]
+)
+def test_a_section_of_any_length_is_split_piece_by_piece(
+    paragraph: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planes.data.pipeline.chunk._LONGEST_SECTION", 1_500)
+    extracted = ExtractedText(paragraph * 40)
+    chunks = chunks_of(extracted)
+    kept = "".join("".join(each.text.split()) for each in chunks)
+    assert kept == "".join(extracted.text.split())
+    for each in chunks:
+        assert extracted.text[each.start : each.end] == each.text
+        assert len(tokenizer().encode(each.text).ids) <= MAX_TOKENS
+    if "\n" in paragraph:
+        assert all(each.start % len(paragraph) == 0 for each in chunks), "only behind lines"
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.text(max_size=3000))
 def test_any_text_keeps_its_offsets(text: str) -> None:

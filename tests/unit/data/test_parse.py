@@ -103,6 +103,11 @@ def test_a_text_beyond_the_limit_is_too_complex_before_it_leaves_the_process() -
         assert reason(strict, b"more than ten characters", "text/plain") == "too-complex"
 
 
+def test_the_longest_text_in_wide_characters_is_read_whole(parser: Parser) -> None:
+    text = "机器学习是人工智能的一个分支。\n" * 900_000
+    assert parser.parse(text.encode(), "text/plain").text == text
+
+
 @pytest.mark.parametrize(
     ("content", "media_type"),
     [
