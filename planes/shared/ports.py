@@ -1,11 +1,53 @@
 """Every seam with two or more adapters, on one page."""
 
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+import secrets
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from planes.shared.domain import ChatMode, FinishReason, Passage
 from planes.shared.wire import ChatTurn
+
+
+def _boundary() -> str:
+    return secrets.token_hex(6)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """What a language model may call; `parameters` is the JSON Schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, object]
+
+    @property
+    def definition(self) -> dict[str, object]:
+        """The tool as OpenAI's API and chat templates take it."""
+        function = {
+            "name": self.name,
+            "description": self.description,
+            "parameters": dict(self.parameters),
+        }
+        return {"type": "function", "function": function}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model's wish; `arguments` is the JSON that it wrote, unchecked."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolExchange:
+    """One round of calls with a result for each, in order; `text` is what the model said first."""
+
+    text: str
+    calls: tuple[ToolCall, ...]
+    results: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +55,9 @@ class Prompt:
     """What a generator answers: the question, its passages best first, the history.
 
     `question` is the user's message; `standalone` is the same, understandable without the history.
+    `instructions` stand in place of the mode's own, `summary` tells of turns that the history no
+    longer holds. `tools` may be called now; `exchanges` are the rounds that were. `boundary` marks
+    quoted data in the messages; who wrote the data cannot know it.
     """
 
     question: str
@@ -22,19 +67,26 @@ class Prompt:
     history: Sequence[ChatTurn]
     max_prompt_tokens: int
     max_tokens: int
+    instructions: str | None = None
+    summary: str = ""
+    tools: Sequence[Tool] = ()
+    exchanges: Sequence[ToolExchange] = ()
+    boundary: str = field(default_factory=_boundary, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
     """A piece of an answer with the token counts so far; the last one has a finish reason.
 
-    `text` may hold markers like `[1]`, which name passages by their place, from 1.
+    `text` may hold markers like `[1]`, which name passages by their place, from 1. The last piece
+    may hold calls of the prompt's tools; then the model waits for their results.
     """
 
     text: str
     prompt_tokens: int
     completion_tokens: int
     finish_reason: FinishReason | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 class Generator(Protocol):

@@ -58,6 +58,8 @@ class AnswerRequest(WireModel):
     top_k: int = Field(default=5, ge=1, le=50)
     max_prompt_tokens: int = Field(ge=1)
     max_tokens: int = Field(ge=1)
+    summary: str = Field(default="", max_length=8000)
+    """What turns before `history` were about, as the last answer's `done` told it."""
 
 
 class SearchRequest(WireModel):
@@ -102,6 +104,13 @@ class CitationOut(WireModel):
     score: float
 
 
+class TextSpan(WireModel):
+    """A half-open span of an answer's content, in Unicode code points."""
+
+    start: int = Field(ge=0)
+    end: int = Field(ge=0)
+
+
 class Usage(WireModel):
     """Tokens by the generator's own tokenizer."""
 
@@ -127,6 +136,10 @@ class Done(WireModel):
     finish_reason: FinishReason
     model: str
     usage: Usage
+    unsupported: tuple[TextSpan, ...] = ()
+    """Sentences of an answer from documents that no checked citation supports."""
+    summary: str | None = None
+    """What turns before the next request's history were about, if that has changed."""
 
 
 class Problem(WireModel):

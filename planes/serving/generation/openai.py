@@ -13,6 +13,7 @@ import httpx
 import structlog
 from httpx_sse import EventSource, SSEError
 
+from planes.serving.agent.prompts import Message
 from planes.serving.generation.completion import BrokenAnswer, Completion
 from planes.serving.generation.fitting import PromptRead, fit
 from planes.serving.generation.tokens import TokenCounter
@@ -116,7 +117,7 @@ class OpenAIGenerator:
         timeout = httpx.Timeout(None, connect=self._deadlines.connect_s)
         return self._client.stream("POST", "chat/completions", json=body, timeout=timeout)
 
-    def _body(self, messages: list[dict[str, str]], prompt: Prompt) -> dict[str, object]:
+    def _body(self, messages: list[Message], prompt: Prompt) -> dict[str, object]:
         return {
             "model": self.model,
             "messages": messages,
@@ -126,7 +127,7 @@ class OpenAIGenerator:
             "stream_options": {"include_usage": True},
         }
 
-    def _count(self, messages: list[dict[str, str]]) -> int:
+    def _count(self, messages: list[Message]) -> int:
         return sum(self._tokens.count(m["content"]) + _TOKENS_A_MESSAGE for m in messages)
 
 

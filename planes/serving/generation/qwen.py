@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from planes.serving.agent.prompts import Message
 from planes.serving.generation.fitting import PromptRead, fit
 from planes.shared.domain import FinishReason
 from planes.shared.errors import Unavailable
@@ -88,7 +89,7 @@ class QwenGenerator:
             stop.set()
             self._waiting -= 1
 
-    def _token_ids(self, messages: list[dict[str, str]]) -> list[int]:
+    def _token_ids(self, messages: list[Message]) -> list[int]:
         text = self._tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
         )
@@ -97,7 +98,7 @@ class QwenGenerator:
 
     def _write(
         self,
-        messages: list[dict[str, str]],
+        messages: list[Message],
         max_tokens: int,
         tell: Callable[[tuple[str, int] | None], None],
         stop: threading.Event,
@@ -113,7 +114,7 @@ class QwenGenerator:
             tell(None)
 
     def _run(
-        self, messages: list[dict[str, str]], max_tokens: int, streamer: Any, stop: threading.Event
+        self, messages: list[Message], max_tokens: int, streamer: Any, stop: threading.Event
     ) -> None:
         import torch
 
