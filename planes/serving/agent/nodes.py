@@ -97,6 +97,8 @@ async def generate(state: AgentState, runtime: Runtime[AgentTools]) -> AgentStat
                 runtime.stream_writer(
                     TokensSpent(Usage(prompt_tokens=piece.prompt_tokens, completion_tokens=0))
                 )
+            if piece.thinking:
+                runtime.stream_writer(StepTaken("think", piece.thinking))
             if piece.text:
                 pieces.append(piece.text)
                 runtime.stream_writer(TextAdded(piece.text, piece.completion_tokens))
@@ -143,4 +145,6 @@ def _prompt(state: AgentState) -> Prompt:
         history=state["history"],
         max_prompt_tokens=state["max_prompt_tokens"],
         max_tokens=state["max_tokens"],
+        conversation_id=state.get("conversation_id"),
+        thinking=state.get("thinking", False),
     )

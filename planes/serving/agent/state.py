@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import TypeAlias, TypedDict
+from uuid import UUID
 
 from planes.serving.retrieval.hybrid import HybridRetriever
 from planes.shared.domain import ChatMode, FinishReason, Passage, SearchScope
@@ -27,6 +28,8 @@ class AgentState(TypedDict, total=False):
     top_k: int
     max_prompt_tokens: int
     max_tokens: int
+    conversation_id: UUID
+    thinking: bool
 
     question: str
     passages: tuple[Passage, ...]
