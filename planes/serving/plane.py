@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 import httpx
 
+from planes.serving.admission import Admission
 from planes.serving.agent.graph import Agent, build_graph
 from planes.serving.agent.state import AgentTools
 from planes.serving.generation.choose import Choice, choose
@@ -40,6 +41,7 @@ class Plane:
     retriever: HybridRetriever
     agent: Agent
     choice: Choice
+    admission: Admission
     ask_generator: Callable[[], Awaitable[None]] | None
     """None where answers are written without a model, which needs the embedder alone."""
 
@@ -64,7 +66,9 @@ class Plane:
 
         Raises:
             NoLanguageModel: Open chat without a language model.
+            Unavailable: Too many answers are under way, or the replica stops.
         """
+        self.admission.check()
         if request.mode is ChatMode.OPEN and self.choice.status.kind == "extractive":
             raise NoLanguageModel(NO_LANGUAGE_MODEL)
 
@@ -147,6 +151,7 @@ def build_plane(
         retriever=retriever,
         agent=Agent(build_graph(), AgentTools(retriever, generator)),
         choice=choice,
+        admission=Admission(settings.max_answers),
         ask_generator=_generator_check(choice, providers, language_model),
     )
 

@@ -7,6 +7,8 @@ from pydantic_settings import SettingsConfigDict
 
 from planes.shared.settings import AbsolutePath, EmbeddingPrecision, LogLevel, SharedSettings
 
+QwenPrecision = Literal["auto", "f32", "bf16", "int8"]
+
 
 class FallbackProvider(BaseModel):
     """A further OpenAI-compatible server, asked when the ones before it do not answer."""
@@ -48,8 +50,17 @@ class ServingSettings(SharedSettings):
     openai_first_token_s: float = Field(default=45.0, gt=0)
     openai_between_tokens_s: float = Field(default=20.0, gt=0)
     qwen_model: str = "Qwen/Qwen3-1.7B"
+    qwen_precision: QwenPrecision = "auto"
+    qwen_batch_size: int = Field(default=4, ge=1, le=64)
+    qwen_threads: int | None = Field(default=None, ge=1)
+    qwen_gpus: int = Field(default=0, ge=0)
     models_dir: AbsolutePath | None = None
 
+    max_answers: int = Field(default=500, ge=1)
+    drain_s: float = Field(default=10.0, ge=0, le=25)
+    ingress_replicas: int = Field(default=1, ge=1)
+    embedder_replicas: int = Field(default=1, ge=1)
+    qwen_replicas: int = Field(default=1, ge=1)
     ray_dir: AbsolutePath | None = None
     object_store_bytes: int = Field(default=80 * 1024 * 1024, ge=76 * 1024 * 1024)
     haproxy_stats_port: int = 8404

@@ -21,6 +21,11 @@ class ThinkingFilter:
         self._is_inside = False
         self._is_fresh = True
 
+    @property
+    def is_inside(self) -> bool:
+        """Whether what comes now is reasoning."""
+        return self._is_inside
+
     def feed(self, piece: str) -> Parted:
         """Return what of the text so far is certain and was not returned yet."""
         self._held += piece
