@@ -130,9 +130,14 @@ class Library:
                 )
             )
             start += len(text) + 2
-        await self._register(tenant_id, document, version, name)
-        await self._publish(version, chunks)
+        await self.add_chunks(name, chunks)
         return document, version
+
+    async def add_chunks(self, name: str, chunks: Sequence[Chunk]) -> None:
+        """Publish a document that consists of `chunks`."""
+        first = chunks[0]
+        await self._register(first.tenant_id, first.document_id, first.version_id, name)
+        await self._publish(first.version_id, chunks)
 
     async def tombstone(self, document_id: UUID) -> None:
         """Delete a document as the gateway does, before its chunks are gone."""

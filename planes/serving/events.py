@@ -76,4 +76,6 @@ def _event(told: Progress, model: str) -> tuple[str, BaseModel | dict[str, objec
                 finish_reason=told.finish_reason,
                 model=model,
                 usage=told.usage,
+                unsupported=told.unsupported,
+                summary=told.summary,
             )

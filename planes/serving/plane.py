@@ -7,8 +7,10 @@ from typing import Literal, Protocol
 
 import httpx
 
+from planes.serving.agent.catalog import DocumentCatalog
 from planes.serving.agent.graph import Agent, build_graph
 from planes.serving.agent.state import AgentTools
+from planes.serving.agent.tools import Toolbox
 from planes.serving.generation.choose import Choice, choose
 from planes.serving.generation.extractive import NO_LANGUAGE_MODEL, ExtractiveGenerator
 from planes.serving.generation.model_server import ModelServerProbe
@@ -143,10 +145,23 @@ def build_plane(
         client=client,
         embed=embed,
         retriever=retriever,
-        agent=Agent(build_graph(), AgentTools(retriever, generator)),
+        agent=Agent(build_graph(), _agent_tools(settings, choice, database, retriever, generator)),
         choice=choice,
         ask_generator=_generator_check(choice, client, language_model),
     )
+
+
+def _agent_tools(
+    settings: ServingSettings,
+    choice: Choice,
+    database: Database,
+    retriever: HybridRetriever,
+    generator: Generator,
+) -> AgentTools:
+    is_language_model = choice.status.kind != "extractive"
+    has_tools = is_language_model and settings.agent_tools
+    toolbox = Toolbox(retriever, DocumentCatalog(database)) if has_tools else None
+    return AgentTools(retriever, generator, toolbox, is_language_model)
 
 
 def _generator_check(

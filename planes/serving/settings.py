@@ -27,6 +27,7 @@ class ServingSettings(SharedSettings):
     openai_api_key: SecretStr | None = None
     openai_model: str | None = None
     qwen_model: str = "Qwen/Qwen3-1.7B"
+    agent_tools: bool = True
     models_dir: AbsolutePath | None = None
 
     ray_dir: AbsolutePath | None = None

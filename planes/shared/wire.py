@@ -7,7 +7,7 @@ Every request carries `x-polyplane-wire: 1` and a token that the gateway signed 
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, Self
 from uuid import UUID
 
 import jwt
@@ -116,6 +116,13 @@ class Usage(WireModel):
 
     prompt_tokens: int = Field(ge=0, lt=2**31)
     completion_tokens: int = Field(ge=0, lt=2**31)
+
+    def plus(self, prompt_tokens: int, completion_tokens: int) -> Self:
+        """Return these tokens with those of a further call."""
+        return type(self)(
+            prompt_tokens=self.prompt_tokens + prompt_tokens,
+            completion_tokens=self.completion_tokens + completion_tokens,
+        )
 
 
 class Meta(WireModel):
