@@ -124,8 +124,8 @@ class Passage:
 class ChatMessage:
     """One message of a conversation as the chat log keeps it.
 
-    `seq` orders the messages of a conversation from 1; `citations` and `usage` hold the JSON shapes
-    of the public API.
+    `seq` orders the messages of a conversation from 1; `citations`, `usage` and `unsupported` hold
+    the JSON shapes of the public API.
     """
 
     id: UUID
@@ -141,6 +141,7 @@ class ChatMessage:
     mode: str | None = None
     finish_reason: str | None = None
     grounded: bool | None = None
+    unsupported: list[dict[str, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

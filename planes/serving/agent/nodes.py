@@ -135,14 +135,16 @@ async def verify(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
     has_declined = draft.finish_reason is FinishReason.DECLINED or (
         not draft.citations and DECLINED.rstrip(".") in draft.content
     )
-    is_claiming = not has_declined and (state.get("passages") or state.get("looked_up"))
+    sources = [*state.get("passages", ()), *state.get("looked_up", ())]
+    texts = [state["message"], *(passage.chunk.text for passage in sources)]
+    unsupported = unsupported_spans(draft.content, draft.supported, texts)
     answer = Answer(
         draft.content,
         tuple(draft.citations),
         FinishReason.DECLINED if has_declined else draft.finish_reason or FinishReason.STOP,
         draft.usage,
         grounded=bool(draft.citations) and not has_declined,
-        unsupported=unsupported_spans(draft.content, draft.supported) if is_claiming else (),
+        unsupported=unsupported if sources and not has_declined else (),
         summary=state["summary"] if state["summary"] != state["earlier_summary"] else None,
     )
     runtime.stream_writer(TokensSpent(answer.usage))
