@@ -35,6 +35,7 @@ def chunk(
     ordinal: int = 0,
     start: int = 0,
     page: int | None = None,
+    heading: str = "",
 ) -> Chunk:
     """A chunk of English text that starts at `start` of its document."""
     version = version_id or new_id()
@@ -47,7 +48,7 @@ def chunk(
         start=start,
         end=start + len(text),
         page=page,
-        heading="",
+        heading=heading,
         text=text,
         language="en",
     )
