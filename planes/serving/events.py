@@ -6,6 +6,7 @@ from contextlib import aclosing
 import structlog
 from pydantic import BaseModel
 
+from planes.serving.admission import Admission
 from planes.serving.agent.graph import Agent
 from planes.serving.agent.state import Answer, Cited, Progress, StepTaken, TextAdded, TokensSpent
 from planes.shared.domain import SearchScope, TenantContext
@@ -16,7 +17,11 @@ _log = structlog.get_logger(__name__)
 
 
 async def answer_events(
-    agent: Agent, request: AnswerRequest, context: TenantContext
+    agent: Agent,
+    request: AnswerRequest,
+    context: TenantContext,
+    *,
+    admission: Admission | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """Yield the frames of one answer, ids rising from 1; closing the iterator stops the work."""
     event_id = 1
@@ -29,7 +34,9 @@ async def answer_events(
     yield encode_event("meta", meta, event_id=event_id)
     try:
         scope = search_scope(request.scope, context)
-        async with aclosing(agent.answer(request, scope)) as progress:
+        answer = agent.answer(request, scope)
+        counted = answer if admission is None else admission.admitted(answer)
+        async with aclosing(counted) as progress:
             async for told in progress:
                 event_id += 1
                 name, data = _event(told, agent.model)

@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 import httpx
 
+from planes.serving.admission import Admission
 from planes.serving.agent.catalog import DocumentCatalog
 from planes.serving.agent.graph import Agent, build_graph
 from planes.serving.agent.state import AgentTools
@@ -14,11 +15,12 @@ from planes.serving.agent.tools import Toolbox
 from planes.serving.generation.choose import Choice, choose
 from planes.serving.generation.extractive import NO_LANGUAGE_MODEL, ExtractiveGenerator
 from planes.serving.generation.model_server import ModelServerProbe
-from planes.serving.generation.openai import OpenAIGenerator
+from planes.serving.generation.openai import Deadlines, OpenAIGenerator
+from planes.serving.generation.providers import FallbackChain, Provider
 from planes.serving.generation.tokens import TokenCounter
 from planes.serving.retrieval.hybrid import Embed, HybridRetriever
 from planes.serving.retrieval.registry import DocumentRegistry
-from planes.serving.settings import ServingSettings
+from planes.serving.settings import FallbackProvider, ServingSettings
 from planes.shared.domain import ChatMode
 from planes.shared.embedding import load_tokenizer
 from planes.shared.errors import NoLanguageModel, PlatformError
@@ -36,11 +38,12 @@ class Plane:
 
     tokens: ServingTokens
     database: Database
-    client: httpx.AsyncClient
+    providers: tuple[Provider, ...]
     embed: Embed
     retriever: HybridRetriever
     agent: Agent
     choice: Choice
+    admission: Admission
     ask_generator: Callable[[], Awaitable[None]] | None
     """None where answers are written without a model, which needs the embedder alone."""
 
@@ -56,7 +59,8 @@ class Plane:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self.client.aclose()
+        for provider in self.providers:
+            await provider.client.aclose()
         await self.database.close()
 
     def check(self, request: AnswerRequest) -> None:
@@ -64,7 +68,9 @@ class Plane:
 
         Raises:
             NoLanguageModel: Open chat without a language model.
+            Unavailable: Too many answers are under way, or the replica stops.
         """
+        self.admission.check()
         if request.mode is ChatMode.OPEN and self.choice.status.kind == "extractive":
             raise NoLanguageModel(NO_LANGUAGE_MODEL)
 
@@ -137,17 +143,18 @@ def build_plane(
         max_connections=settings.database_connections,
     )
     retriever = HybridRetriever(PostgresChunks(database), DocumentRegistry(database), embed)
-    client = _model_client(settings)
-    generator = language_model or _generator(choice, embed, client)
+    providers = _providers(settings)
+    generator = language_model or _generator(settings, choice, embed, providers)
     return Plane(
         tokens=ServingTokens(settings.token_secret.get_secret_value()),
         database=database,
-        client=client,
+        providers=providers,
         embed=embed,
         retriever=retriever,
         agent=Agent(build_graph(), _agent_tools(settings, choice, database, retriever, generator)),
         choice=choice,
-        ask_generator=_generator_check(choice, client, language_model),
+        admission=Admission(settings.max_answers),
+        ask_generator=_generator_check(choice, providers, language_model),
     )
 
 
@@ -165,21 +172,45 @@ def _agent_tools(
 
 
 def _generator_check(
-    choice: Choice, client: httpx.AsyncClient, language_model: RemoteModel | None
+    choice: Choice, providers: tuple[Provider, ...], language_model: RemoteModel | None
 ) -> Callable[[], Awaitable[None]] | None:
     if language_model is not None:
         return language_model.check
-    return ModelServerProbe(client).check if choice.status.kind == "openai" else None
+    if choice.status.kind == "openai":
+        return ModelServerProbe([provider.client for provider in providers]).check
+    return None
 
 
-def _generator(choice: Choice, embed: Embed, client: httpx.AsyncClient) -> Generator:
+def _generator(
+    settings: ServingSettings, choice: Choice, embed: Embed, providers: tuple[Provider, ...]
+) -> Generator:
     tokens = TokenCounter(load_tokenizer())
     if choice.status.kind == "openai":
-        return OpenAIGenerator(client, choice.status.model, tokens)
+        deadlines = Deadlines(
+            first_token_s=settings.openai_first_token_s,
+            between_tokens_s=settings.openai_between_tokens_s,
+        )
+        return OpenAIGenerator(FallbackChain(providers), tokens, deadlines=deadlines)
     return ExtractiveGenerator(embed, tokens)
 
 
-def _model_client(settings: ServingSettings) -> httpx.AsyncClient:
-    key = settings.openai_api_key
+def _providers(settings: ServingSettings) -> tuple[Provider, ...]:
+    """Return the configured one and its fallbacks; none where no address is set."""
+    if not settings.openai_base_url:
+        return ()
+    first = FallbackProvider(
+        base_url=settings.openai_base_url,
+        model=settings.openai_model or "",
+        api_key=settings.openai_api_key,
+        extra_body=settings.openai_extra_body,
+    )
+    return tuple(
+        Provider(_model_client(each), each.model, each.extra_body)
+        for each in (first, *settings.openai_fallbacks)
+    )
+
+
+def _model_client(provider: FallbackProvider) -> httpx.AsyncClient:
+    key = provider.api_key
     headers = {"authorization": f"Bearer {key.get_secret_value()}"} if key else {}
-    return httpx.AsyncClient(base_url=settings.openai_base_url or "", headers=headers)
+    return httpx.AsyncClient(base_url=provider.base_url, headers=headers)

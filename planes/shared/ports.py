@@ -4,6 +4,7 @@ import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+from uuid import UUID
 
 from planes.shared.domain import ChatMode, FinishReason, Passage
 from planes.shared.wire import ChatTurn
@@ -58,6 +59,8 @@ class Prompt:
     `instructions` stand in place of the mode's own, `summary` tells of turns that the history no
     longer holds. `tools` may be called now; `exchanges` are the rounds that were. `boundary` marks
     quoted data in the messages; who wrote the data cannot know it.
+    Answers of one `conversation_id` go to one replica of a model, whose cache knows it. `thinking`
+    asks for the model's reasoning, which is then charged like the answer.
     """
 
     question: str
@@ -72,6 +75,8 @@ class Prompt:
     tools: Sequence[Tool] = ()
     exchanges: Sequence[ToolExchange] = ()
     boundary: str = field(default_factory=_boundary, compare=False)
+    conversation_id: UUID | None = None
+    thinking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,8 @@ class Generated:
     completion_tokens: int
     finish_reason: FinishReason | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    thinking: str = ""
+    """Reasoning before the answer, only where the prompt asks for it; no part of the answer."""
 
 
 class Generator(Protocol):

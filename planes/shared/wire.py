@@ -60,6 +60,7 @@ class AnswerRequest(WireModel):
     max_tokens: int = Field(ge=1)
     summary: str = Field(default="", max_length=8000)
     """What turns before `history` were about, as the last answer's `done` told it."""
+    thinking: bool = False
 
 
 class SearchRequest(WireModel):

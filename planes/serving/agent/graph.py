@@ -83,6 +83,8 @@ class Agent:
             "max_prompt_tokens": request.max_prompt_tokens,
             "max_tokens": request.max_tokens,
             "earlier_summary": request.summary,
+            "conversation_id": request.conversation_id,
+            "thinking": request.thinking,
         }
         stream = self._graph.astream(state, context=self._tools, stream_mode="custom")
         async with aclosing(stream) as progress:  # type: ignore[type-var]  # it is a generator

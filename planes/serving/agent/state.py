@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypedDict
+from uuid import UUID
 
 from planes.serving.agent.tools import Toolbox
 from planes.serving.retrieval.hybrid import HybridRetriever
@@ -34,6 +35,8 @@ class AgentState(TypedDict, total=False):
     max_prompt_tokens: int
     max_tokens: int
     earlier_summary: str
+    conversation_id: UUID
+    thinking: bool
 
     question: str
     summary: str

@@ -153,6 +153,8 @@ class _Writing:
             self._tell(TokensSpent(draft.usage))
 
     def _show(self, piece: Generated) -> None:
+        if piece.thinking:
+            self._tell(StepTaken("think", piece.thinking))
         text = self._inert.feed(_storable(piece.text))
         is_last = piece.finish_reason is not None
         if is_last:
@@ -185,6 +187,8 @@ def _prompt(state: AgentState, offered: Sequence[Tool]) -> Prompt:
         summary=state["summary"],
         tools=offered,
         exchanges=state.get("exchanges", ()),
+        conversation_id=state.get("conversation_id"),
+        thinking=state.get("thinking", False),
     )
 
 

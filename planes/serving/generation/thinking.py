@@ -1,10 +1,19 @@
-"""Reasoning that models write between <think> and </think>: counted, never shown."""
+"""Reasoning that models write between <think> and </think>, kept apart from the answer."""
+
+from typing import NamedTuple
 
 _OPEN, _CLOSE = "<think>", "</think>"
 
 
+class Parted(NamedTuple):
+    """A piece of what a model wrote: of its answer, and of its reasoning."""
+
+    text: str
+    thinking: str
+
+
 class ThinkingFilter:
-    """Removes think blocks from a stream of pieces, wherever the pieces are cut."""
+    """Parts think blocks from the text of a stream of pieces, wherever the pieces are cut."""
 
     def __init__(self) -> None:
         """Start outside of any block."""
@@ -12,29 +21,31 @@ class ThinkingFilter:
         self._is_inside = False
         self._is_fresh = True
 
-    def feed(self, piece: str) -> str:
-        """Return what of the text so far may be shown and was not yet."""
+    @property
+    def is_inside(self) -> bool:
+        """Whether what comes now is reasoning."""
+        return self._is_inside
+
+    def feed(self, piece: str) -> Parted:
+        """Return what of the text so far is certain and was not returned yet."""
         self._held += piece
-        shown: list[str] = []
+        parts: tuple[list[str], list[str]] = ([], [])
         while True:
             tag = _CLOSE if self._is_inside else _OPEN
             before, found, after = self._held.partition(tag)
             if not found:
                 break
-            if not self._is_inside:
-                shown.append(before)
+            parts[self._is_inside].append(before)
             self._held, self._is_inside = after, not self._is_inside
-        kept = _overlap(self._held, tag)
-        visible = self._held[: len(self._held) - kept]
-        self._held = self._held[len(self._held) - kept :]
-        if not self._is_inside:
-            shown.append(visible)
-        return self._without_lead("".join(shown))
+        certain = len(self._held) - _overlap(self._held, tag)
+        parts[self._is_inside].append(self._held[:certain])
+        self._held = self._held[certain:]
+        return Parted(self._without_lead("".join(parts[0])), "".join(parts[1]))
 
-    def finish(self) -> str:
+    def finish(self) -> Parted:
         """Return what was held back as the possible beginning of a tag."""
         rest, self._held = self._held, ""
-        return "" if self._is_inside else self._without_lead(rest)
+        return Parted("", rest) if self._is_inside else Parted(self._without_lead(rest), "")
 
     def _without_lead(self, text: str) -> str:
         """Drop the blank lines that a block leaves before the answer."""

@@ -4,23 +4,24 @@ from hypothesis import strategies as st
 from planes.serving.generation.thinking import ThinkingFilter
 
 
-def shown(pieces: list[str]) -> str:
+def parted(pieces: list[str]) -> tuple[str, str]:
     thinking = ThinkingFilter()
-    return "".join([*(thinking.feed(piece) for piece in pieces), thinking.finish()])
+    found = [*(thinking.feed(piece) for piece in pieces), thinking.finish()]
+    return "".join(part.text for part in found), "".join(part.thinking for part in found)
 
 
 @given(st.lists(st.integers(1, 6), max_size=40))
-def test_reasoning_is_hidden_wherever_the_pieces_are_cut(lengths: list[int]) -> None:
+def test_reasoning_is_parted_wherever_the_pieces_are_cut(lengths: list[int]) -> None:
     text, pieces = "<think>a <b> </thin c</think>\n\nThe answer is 1 < 2.", []
     for length in lengths:
         pieces.append(text[:length])
         text = text[length:]
-    assert shown([*pieces, text]) == "The answer is 1 < 2."
+    assert parted([*pieces, text]) == ("The answer is 1 < 2.", "a <b> </thin c")
 
 
-def test_a_block_that_never_ends_shows_nothing() -> None:
-    assert shown(["<think>hmm", " and so"]) == ""
+def test_a_block_that_never_ends_leaves_no_answer() -> None:
+    assert parted(["<think>hmm", " and so</th"]) == ("", "hmm and so</th")
 
 
 def test_text_that_only_looks_like_a_tag_is_kept() -> None:
-    assert shown(["if a <th", "ird: b <"]) == "if a <third: b <"
+    assert parted(["if a <th", "ird: b <"]) == ("if a <third: b <", "")
