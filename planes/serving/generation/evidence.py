@@ -16,7 +16,7 @@ from planes.serving.sentences import sentence_spans
 from planes.shared.analysis import terms
 from planes.shared.domain import Passage
 
-MIN_SUPPORT = 0.74
+MIN_SUPPORT = 0.7
 """Of the best sentence, for a question to be answered; cosine plus share of words, 0 to 2."""
 
 _MARGIN = 0.12  # below the best score, for a second quote
