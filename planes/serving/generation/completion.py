@@ -1,15 +1,16 @@
 """One streamed chat completion, read chunk by chunk."""
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
 import structlog
 
-from planes.serving.generation.thinking import Parted, ThinkingFilter
+from planes.serving.generation.tags import Parted, TagFilter
 from planes.serving.generation.tokens import TokenCounter
 from planes.serving.generation.tool_calls import StreamedCalls
 from planes.shared.domain import FinishReason
-from planes.shared.ports import Generated, Prompt
+from planes.shared.ports import Generated, Prompt, ToolCall
 
 _log = structlog.get_logger(__name__)
 
@@ -30,11 +31,11 @@ class Completion:
         self._limits = (prompt.max_prompt_tokens, prompt.max_tokens)
         self._is_thinking_asked = prompt.thinking
         self._tokens = tokens
-        self._calls = StreamedCalls()
-        self._thinking = ThinkingFilter()
+        self._thinking = TagFilter("think")
         self._prompt_tokens = prompt_tokens
         self._answer_tokens = self._thinking_tokens = 0
         self._told: _Told | None = None
+        self._calls: dict[int, list[str]] = {}
         self._finish_reason: FinishReason | None = None
         self.has_started = False
 
@@ -55,14 +56,14 @@ class Completion:
         delta = choice.get("delta") or {}
         reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""
         text = delta.get("content") or ""
-        called = self._calls.read(delta.get("tool_calls"))
-        if not text and not reasoning and not called:
+        calls = delta.get("tool_calls") or ()
+        if not text and not reasoning and not calls:
             return None
         self.has_started = True
-        if self._told is None:
-            self._answer_tokens += self._tokens.count(called)
+        for call in calls:
+            self._read_call(call)
         parted = self._thinking.feed(text)
-        return self._generated(Parted(parted.text, f"{reasoning}{parted.thinking}"))
+        return self._generated(Parted(parted.text, f"{reasoning}{parted.inside}"))
 
     def finish(self) -> Generated:
         """Return the last piece, with the finish reason.
@@ -74,7 +75,18 @@ class Completion:
             raise BrokenAnswer("the stream ended without a finish reason")
         source = "estimate" if self._told is None else "server"
         _log.info("completion", tokens_by=source, finish_reason=self._finish_reason)
-        return self._generated(self._thinking.finish(), self._finish_reason)
+        last = self._generated(self._thinking.finish(), self._finish_reason)
+        return replace(last, tool_calls=tuple(ToolCall(*call) for call in self._calls.values()))
+
+    def _read_call(self, call: dict[str, Any]) -> None:
+        """Join a piece of a call: the first names the tool, the others bring its arguments."""
+        place, function = int(call.get("index") or 0), call.get("function") or {}
+        known = self._calls.setdefault(place, [f"call_{place}", "", ""])
+        known[0] = call.get("id") or known[0]
+        known[1] = function.get("name") or known[1]
+        known[2] += (written := function.get("arguments") or "")
+        if self._told is None:
+            self._answer_tokens += self._tokens.count(f"{function.get('name') or ''}{written}")
 
     def _read_usage(self, usage: dict[str, Any] | None) -> None:
         if usage:
@@ -87,7 +99,7 @@ class Completion:
     def _generated(self, parted: Parted, finish_reason: FinishReason | None = None) -> Generated:
         if self._told is None:
             self._answer_tokens += self._tokens.count(parted.text)
-        self._thinking_tokens += self._tokens.count(parted.thinking)
+        self._thinking_tokens += self._tokens.count(parted.inside)
         most_prompt, most_completion = self._limits
         completion_tokens = self._completion_tokens()
         if self._prompt_tokens > most_prompt or completion_tokens > most_completion:
@@ -101,8 +113,7 @@ class Completion:
             min(self._prompt_tokens, most_prompt),
             min(completion_tokens, most_completion),
             finish_reason,
-            tool_calls=self._calls.calls if finish_reason is not None else (),
-            thinking=parted.thinking if self._is_thinking_asked else "",
+            thinking=parted.inside if self._is_thinking_asked else "",
         )
 
     def _completion_tokens(self) -> int:

@@ -72,7 +72,8 @@ class OpenAIGenerator:
             InvalidInput: The question alone exceeds the prompt's limit.
             Unavailable: No provider answers in time, or one refuses or breaks off.
         """
-        fitted = fit(prompt, lambda messages: self._count(messages, prompt))
+        tools = self._tokens.count(str(_tools(prompt))) if prompt.tools else 0
+        fitted = fit(prompt, lambda messages: self._count(messages) + tools)
         turns = Turns(self._chain.attempts(), self._deadlines.first_token_s)
         has_begun = False
         while (turn := await turns.next()) is not None:
@@ -133,16 +134,18 @@ class OpenAIGenerator:
             "temperature": 0,
             "stream": True,
             "stream_options": {"include_usage": True},
-            **({"tools": [tool.definition for tool in prompt.tools]} if prompt.tools else {}),
+            **({"tools": _tools(prompt)} if prompt.tools else {}),
             **provider.extra_body,
         }
 
-    def _count(self, messages: list[Message], prompt: Prompt) -> int:
-        beside = [message.get("tool_calls") for message in messages]
-        beside.append([tool.definition for tool in prompt.tools])
-        structured = "".join(orjson.dumps(each).decode() for each in beside if each)
-        texts = sum(self._tokens.count(m["content"]) + _TOKENS_A_MESSAGE for m in messages)
-        return texts + self._tokens.count(structured)
+    def _count(self, messages: list[Message]) -> int:
+        """Estimate the tokens of messages, calls of tools included."""
+        texts = (f"{m['content']}{m.get('tool_calls') or ''}" for m in messages)
+        return sum(self._tokens.count(text) + _TOKENS_A_MESSAGE for text in texts)
+
+
+def _tools(prompt: Prompt) -> list[dict[str, object]]:
+    return [tool.definition for tool in prompt.tools]
 
 
 def _check(response: httpx.Response) -> None:

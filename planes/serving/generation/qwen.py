@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from planes.serving.agent.prompts import Message
 from planes.serving.generation.detokenizer import Detokenizer
 from planes.serving.generation.fitting import PromptRead, fit
-from planes.serving.generation.thinking import ThinkingFilter
-from planes.serving.generation.tool_calls import WrittenCalls
+from planes.serving.generation.tags import TagFilter
+from planes.serving.generation.tool_calls import tool_calls
 from planes.serving.settings import QwenPrecision
 from planes.shared.domain import FinishReason
 from planes.shared.errors import Unavailable
@@ -171,8 +171,9 @@ class _Writing:
 
     def __init__(self, tokenizer: Any, prompt: Prompt, prompt_tokens: int) -> None:
         self._text = Detokenizer(tokenizer)
-        self._thinking = ThinkingFilter()
-        self._calls = WrittenCalls() if prompt.tools else None
+        self._thinking = TagFilter("think")
+        self._calls = TagFilter("tool_call") if prompt.tools else None
+        self._called = ""
         self._is_thinking_asked = prompt.thinking
         self._prompt_tokens = prompt_tokens
         self._charged = 0
@@ -183,17 +184,22 @@ class _Writing:
         parted = self._thinking.feed(self._text.feed(token))
         is_thinking = was_thinking or self._thinking.is_inside
         self._charged += self._is_thinking_asked or not is_thinking
-        text = self._calls.feed(parted.text) if self._calls is not None else parted.text
-        if not text and not (parted.thinking and self._is_thinking_asked):
+        text = self._without_calls(parted.text)
+        thinking = parted.inside if self._is_thinking_asked else ""
+        if not text and not thinking:
             return None
-        thinking = parted.thinking if self._is_thinking_asked else ""
         return Generated(text, self._prompt_tokens, self._charged, thinking=thinking)
 
     def finish(self, reason: FinishReason) -> Generated:
         """Return the last piece."""
         rest = self._thinking.feed(self._text.finish()).text + self._thinking.finish().text
+        rest = self._without_calls(rest) + (self._calls.finish().text if self._calls else "")
+        calls = tool_calls(self._called)
+        return Generated(rest, self._prompt_tokens, self._charged, reason, tool_calls=calls)
+
+    def _without_calls(self, text: str) -> str:
         if self._calls is None:
-            return Generated(rest, self._prompt_tokens, self._charged, reason)
-        text = self._calls.feed(rest) + self._calls.finish()
-        calls = self._calls.calls
-        return Generated(text, self._prompt_tokens, self._charged, reason, tool_calls=calls)
+            return text
+        parted = self._calls.feed(text)
+        self._called += parted.inside
+        return parted.text

@@ -14,7 +14,7 @@ from planes.serving.generation.tokens import TokenCounter
 from planes.shared.domain import ChatMode, FinishReason
 from planes.shared.embedding import load_tokenizer
 from planes.shared.errors import Unavailable
-from planes.shared.ports import Generated, Prompt
+from planes.shared.ports import Generated, Prompt, Tool, ToolCall, ToolExchange
 from tests.fakes_serving import ModelServer, Reply, completion_chunk, passage, usage_chunk
 
 PROMPT = Prompt("When?", "When?", ChatMode.RAG, [passage("It opened in 1901.")], (), 1000, 50)
@@ -211,3 +211,41 @@ async def test_reasoning_that_was_asked_for_is_told_apart_and_billed() -> None:
     pieces = await ask(ModelServer([REASONED]), prompt=replace(PROMPT, thinking=True))
     assert (text(pieces), pieces[-1].completion_tokens) == ("In 1901.", 9)
     assert "".join(piece.thinking for piece in pieces) == "1901, I think"
+
+
+def tool_call_chunk(place: int, **function: str) -> str:
+    call = {"index": place, "function": function}
+    if "name" in function:
+        call["id"] = f"id-{place}"
+    return json.dumps({"choices": [{"delta": {"tool_calls": [call]}, "finish_reason": None}]})
+
+
+CLOCK = Tool("current_time", "Tells the time.", {"type": "object", "properties": {}})
+
+
+async def test_calls_of_tools_come_with_the_last_piece() -> None:
+    events = [
+        tool_call_chunk(0, name="current_time", arguments=""),
+        tool_call_chunk(0, arguments='{"zone": '),
+        tool_call_chunk(0, arguments='"UTC"}'),
+        tool_call_chunk(1, name="current_time", arguments="{}"),
+        completion_chunk(finish_reason="tool_calls"),
+    ]
+    server = ModelServer([Reply(events)])
+    pieces = await ask(server, prompt=replace(PROMPT, tools=[CLOCK]))
+    assert server.bodies[0]["tools"] == [CLOCK.definition]
+    assert pieces[-1].tool_calls == (
+        ToolCall("id-0", "current_time", '{"zone": "UTC"}'),
+        ToolCall("id-1", "current_time", "{}"),
+    )
+    assert pieces[-1].completion_tokens > 0
+
+
+async def test_definitions_and_results_of_tools_count_as_prompt() -> None:
+    asked = ToolExchange("", (ToolCall("id-0", "current_time", "{}"),), ("noon " * 50,))
+    uncounted = Reply(WHOLE.events[:3])
+    plain, with_tools, with_results = [
+        (await ask(ModelServer([uncounted]), prompt=replace(PROMPT, **more)))[-1].prompt_tokens
+        for more in ({}, {"tools": [CLOCK]}, {"tools": [CLOCK], "exchanges": [asked]})
+    ]
+    assert plain < with_tools < with_results - 50

@@ -1,29 +1,28 @@
-"""Reasoning that models write between <think> and </think>, kept apart from the answer."""
+"""What models write between tags, kept apart from the answer: reasoning, and calls of tools."""
 
 from typing import NamedTuple
 
-_OPEN, _CLOSE = "<think>", "</think>"
-
 
 class Parted(NamedTuple):
-    """A piece of what a model wrote: of its answer, and of its reasoning."""
+    """A piece of what a model wrote: of its answer, and of what stands between the tags."""
 
     text: str
-    thinking: str
+    inside: str
 
 
-class ThinkingFilter:
-    """Parts think blocks from the text of a stream of pieces, wherever the pieces are cut."""
+class TagFilter:
+    """Parts blocks like `<think>…</think>` from a stream of pieces, wherever they are cut."""
 
-    def __init__(self) -> None:
-        """Start outside of any block."""
+    def __init__(self, tag: str) -> None:
+        """Start outside of any block of `tag`, a name without brackets."""
+        self._tags = (f"<{tag}>", f"</{tag}>")
         self._held = ""
         self._is_inside = False
         self._is_fresh = True
 
     @property
     def is_inside(self) -> bool:
-        """Whether what comes now is reasoning."""
+        """Whether what comes now stands between tags."""
         return self._is_inside
 
     def feed(self, piece: str) -> Parted:
@@ -31,7 +30,7 @@ class ThinkingFilter:
         self._held += piece
         parts: tuple[list[str], list[str]] = ([], [])
         while True:
-            tag = _CLOSE if self._is_inside else _OPEN
+            tag = self._tags[self._is_inside]
             before, found, after = self._held.partition(tag)
             if not found:
                 break

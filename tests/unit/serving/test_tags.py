@@ -1,13 +1,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planes.serving.generation.thinking import ThinkingFilter
+from planes.serving.generation.tags import TagFilter
 
 
 def parted(pieces: list[str]) -> tuple[str, str]:
-    thinking = ThinkingFilter()
+    thinking = TagFilter("think")
     found = [*(thinking.feed(piece) for piece in pieces), thinking.finish()]
-    return "".join(part.text for part in found), "".join(part.thinking for part in found)
+    return "".join(part.text for part in found), "".join(part.inside for part in found)
 
 
 @given(st.lists(st.integers(1, 6), max_size=40))
