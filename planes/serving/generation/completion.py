@@ -8,7 +8,6 @@ import structlog
 
 from planes.serving.generation.tags import Parted, TagFilter
 from planes.serving.generation.tokens import TokenCounter
-from planes.serving.generation.tool_calls import StreamedCalls
 from planes.shared.domain import FinishReason
 from planes.shared.ports import Generated, Prompt, ToolCall
 

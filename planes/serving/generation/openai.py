@@ -9,7 +9,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 import httpx
-import orjson
 import structlog
 from httpx_sse import EventSource, SSEError
 
