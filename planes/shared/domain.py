@@ -82,11 +82,23 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A chunk found by at least one arm; a score that the store cannot fill is None."""
+    """A chunk found by at least one arm; a score that the store cannot fill is None.
+
+    `sentence` is the cosine of the chunk's closest sentence, where it was asked for.
+    """
 
     chunk: Chunk
     dense: float | None
     lexical: float | None
+    sentence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A candidate with its place's score; 0 is the pool's average, higher is better."""
+
+    candidate: Candidate
+    score: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from planes.data.settings import available_processors
 from planes.serving.retrieval.fusion import fuse
 from planes.serving.retrieval.hybrid import Embed, HybridRetriever
 from planes.serving.retrieval.registry import DocumentRegistry
+from planes.serving.retrieval.sentence_evidence import SentenceEvidence
 from planes.shared.domain import Candidate, IndexRecipe, SearchScope
 from planes.shared.embedding import MiniLMEmbedder, load_tokenizer
 from planes.shared.recipe import DIMENSIONS, check_recipe
@@ -130,7 +131,10 @@ async def _indexed(
                     bar.update(task, completed=len(entries))
             scope = SearchScope(tenant_id=tenant_id, generation=1)
             store = PostgresChunks(serving)
-            retriever = HybridRetriever(store, DocumentRegistry(serving), _asynchronous(embed))
+            embed_later = _asynchronous(embed)
+            retriever = HybridRetriever(
+                store, DocumentRegistry(serving), embed_later, SentenceEvidence(embed_later)
+            )
             yield _Index(scope, entries, store, retriever, embed)
         finally:
             for database in (owner, data, serving):
