@@ -57,6 +57,7 @@ def search_scope(scope: Scope, context: TenantContext) -> SearchScope:
         generation=scope.generation,
         hidden_versions=scope.hidden_versions,
         document_ids=scope.document_ids,
+        documents=scope.documents,
     )
 
 

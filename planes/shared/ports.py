@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
-from planes.shared.domain import ChatMode, FinishReason, Passage
+from planes.shared.domain import ChatMode, FinishReason, Passage, Ranked
 from planes.shared.wire import ChatTurn
 
 
@@ -107,5 +107,21 @@ class Generator(Protocol):
         Raises:
             NoLanguageModel: The mode needs a language model and this is none.
             Unavailable: The model's server does not answer.
+        """
+        ...
+
+
+class Reranker(Protocol):
+    """Reads the best of a ranking together with the question, and orders them anew."""
+
+    async def rerank(self, question: str, ranked: Sequence[Ranked]) -> list[Ranked]:
+        """Return the same candidates, best first.
+
+        Args:
+            question: As it was searched for.
+            ranked: The whole pool, best first; only its beginning is read.
+
+        Raises:
+            Unavailable: The model does not answer.
         """
         ...

@@ -14,7 +14,7 @@ import jwt
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from planes.shared.domain import ChatMode, FinishReason, TenantContext
+from planes.shared.domain import ChatMode, DocumentFilter, FinishReason, TenantContext
 from planes.shared.errors import Unauthenticated
 
 WIRE_VERSION = "1"
@@ -43,6 +43,7 @@ class Scope(WireModel):
     generation: int = Field(ge=1)
     hidden_versions: tuple[UUID, ...] = ()
     document_ids: tuple[UUID, ...] | None = None
+    documents: DocumentFilter | None = None
 
 
 class AnswerRequest(WireModel):
