@@ -69,6 +69,9 @@ from services.gateway.limits.feed import RevocationFeed
 from services.gateway.limits.headers import RateHeadersMiddleware
 from services.gateway.limits.scripts import redis_client
 from services.gateway.maintenance import ChatLogDrain, every, sweep_reservation
+from services.gateway.openai.errors import OpenAIErrorsMiddleware
+from services.gateway.openai.routes import router as openai_router
+from services.gateway.openai.service import OpenAIApi
 from services.gateway.openapi import DESCRIPTION, TAGS, describe, operation_id
 from services.gateway.outbound import outbound_client
 from services.gateway.plain_deadline import PlainDeadlineMiddleware
@@ -229,6 +232,7 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
     stack.push_async_callback(chat.close)
     app.state.chat = chat
     app.state.conversations = ConversationService(database, history)
+    app.state.openai = OpenAIApi(chat, app.state.conversations, monitor)
     app.state.idempotency = IdempotencyService(database)
     billing = assemble_billing(database, identity.gate, settings)
     stack.push_async_callback(billing.provider.close)
@@ -340,6 +344,7 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
     app.add_middleware(DrainMiddleware, drain=app.state.drain)
     app.add_middleware(HttpRulesMiddleware)
     app.add_middleware(TracingMiddleware, metrics=metrics, unexpected=problems.unexpected_response)
+    app.add_middleware(OpenAIErrorsMiddleware)
     if settings.cors_origins:  # outermost, so that browsers can read unexpected errors too
         app.add_middleware(
             CORSMiddleware,
@@ -384,6 +389,7 @@ def _add_routes(app: FastAPI) -> None:
         app.include_router(router)
     app.include_router(well_known_router)
     app.include_router(health_router)
+    app.include_router(openai_router)
     versioned = APIRouter(prefix="/api/v1", include_in_schema=False)
     for router in routers:
         versioned.include_router(router)

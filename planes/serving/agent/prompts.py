@@ -18,6 +18,8 @@ _RAG_RULES = (
 )
 _OPEN_RULES = "You are a helpful assistant. Answer briefly and plainly; say so if you do not know."
 
+_WISHES = "The application adds, for what the rules above leave open:"
+
 
 def chat_messages(
     prompt: Prompt, *, passages: Sequence[Passage], history: Sequence[ChatTurn]
@@ -34,10 +36,16 @@ def chat_messages(
         f"{_delimited(passages)}\n\nQuestion: {prompt.question}" if is_rag else prompt.question
     )
     return [
-        {"role": "system", "content": _RAG_RULES if is_rag else _OPEN_RULES},
+        {"role": "system", "content": _rules(prompt, is_rag=is_rag)},
         *({"role": turn.role, "content": turn.content} for turn in history),
         {"role": "user", "content": question},
     ]
+
+
+def _rules(prompt: Prompt, *, is_rag: bool) -> str:
+    """Return the platform's rules, and below them what the application wishes."""
+    rules = _RAG_RULES if is_rag else _OPEN_RULES
+    return f"{rules}\n\n{_WISHES}\n{prompt.instructions}" if prompt.instructions else rules
 
 
 def _delimited(passages: Sequence[Passage]) -> str:

@@ -1,8 +1,9 @@
 """`/chat` and `/conversations`."""
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from planes.shared.errors import InvalidInput
@@ -34,6 +35,10 @@ from services.gateway.problems import problem_responses
 from services.gateway.schemas import Page
 
 router = APIRouter(tags=["Chat"])
+Listed = Annotated[
+    bool,
+    Query(description="false: those of single questions by `/v1/chat/completions` and `/query`."),
+]
 _ANSWER_RESPONSES = {
     200: {
         "description": "The whole answer, or with `stream: true` its events: `meta`, any of "
@@ -96,9 +101,11 @@ async def get_conversations(
     conversations: ConversationServiceDep,
     limit: Limit = 50,
     cursor: Cursor = None,
+    listed: Listed = True,
 ) -> Page[Conversation]:
     """List the caller's conversations, newest first."""
-    rows = await conversations.page(account.context, decode_id(cursor), limit + 1)
+    before = decode_id(cursor)
+    rows = await conversations.page(account.context, before, limit + 1, is_listed=listed)
     following = encode_id(rows[limit - 1]["id"]) if len(rows) > limit else None
     return Page(items=[Conversation.of(row) for row in rows[:limit]], next_cursor=following)
 

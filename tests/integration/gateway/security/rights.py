@@ -49,6 +49,9 @@ KINDS = {
 }
 """Which kind of thing a path parameter names."""
 
+NAMES = {"model": "polyplane"}
+"""Path parameters that name what belongs to nobody, and a value of each."""
+
 PERSONAL = frozenset({"api_key", "conversation", "session"})
 """Kinds that another member of the same tenant must not find either."""
 
@@ -162,6 +165,17 @@ TABLE: dict[str, Expected] = {
     "POST /conversations/{conversation_id}/messages": Expected(
         VIEWER, ApiScope.CHAT, body={"message": "Hello?", "document_ids": ["$document"]}
     ),
+    "POST /v1/chat/completions": Expected(
+        VIEWER,
+        ApiScope.CHAT,
+        body={
+            "model": "polyplane",
+            "messages": [{"role": "user", "content": "Hello?"}],
+            "document_ids": ["$document"],
+        },
+    ),
+    "GET /v1/models": Expected(VIEWER, "any"),
+    "GET /v1/models/{model}": Expected(VIEWER, "any"),
     "GET /billing/usage": Expected(VIEWER, ApiScope.BILLING_READ),
     "GET /billing/plans": Expected(VIEWER, ApiScope.BILLING_READ),
     "POST /billing/subscription": Expected(OWNER, body={"plan": "pro"}),
