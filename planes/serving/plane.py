@@ -9,6 +9,7 @@ import httpx
 
 from planes.serving.agent.graph import Agent, build_graph
 from planes.serving.agent.state import AgentTools
+from planes.serving.embedding import TextEmbedding
 from planes.serving.generation.choose import Choice, choose
 from planes.serving.generation.extractive import NO_LANGUAGE_MODEL, ExtractiveGenerator
 from planes.serving.generation.model_server import ModelServerProbe
@@ -36,6 +37,7 @@ class Plane:
     database: Database
     client: httpx.AsyncClient
     embed: Embed
+    texts: TextEmbedding
     retriever: HybridRetriever
     agent: Agent
     choice: Choice
@@ -83,6 +85,7 @@ class Plane:
             wire=WIRE_VERSION,
             status=with_search if is_searching else "unavailable",
             generator=self.choice.status,
+            embedding_model=self.texts.model,
             parts={"database": database, "embedder": embedder, "generator": generator},
         )
 
@@ -142,6 +145,7 @@ def build_plane(
         database=database,
         client=client,
         embed=embed,
+        texts=TextEmbedding(embed, load_tokenizer()),
         retriever=retriever,
         agent=Agent(build_graph(), AgentTools(retriever, generator)),
         choice=choice,

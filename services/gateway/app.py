@@ -69,6 +69,7 @@ from services.gateway.limits.feed import RevocationFeed
 from services.gateway.limits.headers import RateHeadersMiddleware
 from services.gateway.limits.scripts import redis_client
 from services.gateway.maintenance import ChatLogDrain, every, sweep_reservation
+from services.gateway.openai.embeddings import EmbeddingService
 from services.gateway.openai.errors import OpenAIErrorsMiddleware
 from services.gateway.openai.routes import router as openai_router
 from services.gateway.openai.service import OpenAIApi
@@ -232,6 +233,7 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
     stack.push_async_callback(chat.close)
     app.state.chat = chat
     app.state.conversations = ConversationService(database, history)
+    app.state.embeddings = EmbeddingService(database, parts.serving, monitor, parts.metrics)
     app.state.openai = OpenAIApi(chat, app.state.conversations, monitor)
     app.state.idempotency = IdempotencyService(database)
     billing = assemble_billing(database, identity.gate, settings)
@@ -250,6 +252,7 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
         every(3600, "subscriptions", billing.plan_changes.charge),
         every(600, "idempotency keys", app.state.idempotency.forget_expired),
         every(5, "reservations", sweep),
+        every(5, "reservations of embeddings", app.state.embeddings.sweep),
         every(0.5, "chat log", drain.drain),
         every(0.5, "revocations", identity.gate.send_unsent),
         every(1, "revocations heard", guard.listen),

@@ -11,6 +11,7 @@ from services.gateway.documents.receiving import Receiver
 from services.gateway.documents.search import SearchService
 from services.gateway.documents.service import DocumentService
 from services.gateway.documents.versions import Versions
+from services.gateway.openai.embeddings import EmbeddingService
 from services.gateway.openai.service import OpenAIApi
 from services.gateway.tenants.assembly import TenantFeature
 from services.gateway.tenants.audit_list import AuditList
@@ -43,6 +44,11 @@ async def _conversations(request: Request) -> ConversationService:
 
 async def _openai(request: Request) -> OpenAIApi:
     service: OpenAIApi = request.app.state.openai
+    return service
+
+
+async def _embeddings(request: Request) -> EmbeddingService:
+    service: EmbeddingService = request.app.state.embeddings
     return service
 
 
@@ -99,6 +105,7 @@ DocumentServiceDep = Annotated[DocumentService, Depends(_documents)]
 SearchServiceDep = Annotated[SearchService, Depends(_search)]
 ChatServiceDep = Annotated[ChatService, Depends(_chat)]
 ConversationServiceDep = Annotated[ConversationService, Depends(_conversations)]
+EmbeddingServiceDep = Annotated[EmbeddingService, Depends(_embeddings)]
 OpenAIApiDep = Annotated[OpenAIApi, Depends(_openai)]
 BillingServiceDep = Annotated[BillingService, Depends(_billing)]
 TenantServiceDep = Annotated[TenantService, Depends(_tenant)]

@@ -1,18 +1,26 @@
 """`/v1`: OpenAI's API."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from services.gateway.auth.dependencies import AnyCaller, Asker
+from services.gateway.auth.dependencies import AnyCaller, Asker, Searcher
 from services.gateway.chat.answers import Answer
 from services.gateway.chat.asking import EVENT_STREAM
-from services.gateway.dependencies import OpenAIApiDep
+from services.gateway.dependencies import EmbeddingServiceDep, OpenAIApiDep
 from services.gateway.idempotency.dependencies import REPLAYED, Idempotent
 from services.gateway.openai.completions import chunks_of, completion_of
-from services.gateway.openai.schemas import Completion, CompletionRequest, Model, Models
+from services.gateway.openai.schemas import (
+    Completion,
+    CompletionRequest,
+    Embeddings,
+    EmbeddingsRequest,
+    Model,
+    Models,
+)
 from services.gateway.problems import problem_responses
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
@@ -66,6 +74,25 @@ async def post_completion(
             body = completion.model_dump_json()
             return Response(body, headers=REPLAYED, media_type="application/json")
         return completion
+
+
+@router.post(
+    "/embeddings",
+    summary="Turn texts into vectors",
+    response_model=Embeddings,
+    responses=problem_responses(400, 401, 402, 404, 409),
+)
+async def post_embeddings(
+    request: EmbeddingsRequest,
+    account: Searcher,
+    embeddings: EmbeddingServiceDep,
+    repeatable: Idempotent,
+) -> Response:
+    """Turn texts into vectors with the model that search uses; tokens are billed as usage."""
+    async with repeatable.attempt(account.context, request) as effect:
+        answer = await embeddings.embed(account, request, effect)
+    body = await asyncio.to_thread(answer.model_dump_json)  # of megabytes
+    return Response(body, media_type="application/json")
 
 
 @router.get("/models", summary="List models", responses=problem_responses(401))

@@ -232,3 +232,74 @@ class Models(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[Model]
+
+
+def _texts(value: object) -> object:
+    if isinstance(value, str):
+        return [value]
+    is_tokens = isinstance(value, list) and any(isinstance(each, int | list) for each in value)
+    if is_tokens:
+        raise ValueError("Takes texts: tokens of another model's tokenizer cannot be read here")
+    return value
+
+
+_INPUT = {
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {
+            "type": "array",
+            "items": {"type": "string", "minLength": 1},
+            "minItems": 1,
+            "maxItems": 2048,
+        },
+    ],
+    "examples": ["How long is the warranty?"],
+}
+Input = Annotated[
+    list[Annotated[Text, Field(min_length=1)]],
+    Field(min_length=1, max_length=2048),
+    BeforeValidator(_texts),
+    WithJsonSchema(_INPUT),
+]
+
+
+class EmbeddingsRequest(InputModel):
+    """Texts to be turned into vectors."""
+
+    model: Text = Field(
+        min_length=1, max_length=200, examples=["sentence-transformers/all-MiniLM-L6-v2"]
+    )
+    input: Input
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = Field(default=None, ge=1, description="None but the model's own.")
+    user: str | None = Field(default=None, description="Ignored: the credentials say who asks.")
+    truncate: bool = Field(
+        default=False, description="Ours: read the beginnings of texts that are too long."
+    )
+
+
+class Embedding(BaseModel):
+    """The vector of one text, of length 1."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str = Field(
+        description="Numbers, or base64 of them as little-endian float32."
+    )
+
+
+class EmbeddingsUsage(BaseModel):
+    """Tokens, and what they cost."""
+
+    prompt_tokens: int
+    total_tokens: int
+    cost_usd: str = Field(examples=["0.0000001200"])
+
+
+class Embeddings(BaseModel):
+    """One vector a text, in order."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingsUsage

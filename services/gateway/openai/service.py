@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterable
 
 from planes.shared.domain import ChatMode
-from planes.shared.errors import NotFound, Unavailable
+from planes.shared.errors import Unavailable
 from services.gateway.admin.health import ServingMonitor
 from services.gateway.auth.models import Account
 from services.gateway.chat.answers import Answer
@@ -12,16 +12,11 @@ from services.gateway.chat.replays import events_of
 from services.gateway.chat.schemas import ChatAnswer, Question
 from services.gateway.chat.service import Asked, ChatService
 from services.gateway.idempotency.service import Effect
+from services.gateway.openai.refusals import no_model
 from services.gateway.openai.schemas import CompletionRequest, Model, Models
 
 ANY_MODEL = "polyplane"
 """The name of whichever model the operator has chosen."""
-
-
-class ModelNotFound(NotFound):
-    """A model that does not answer here."""
-
-    code = "model-not-found"
 
 
 class OpenAIApi:
@@ -40,12 +35,14 @@ class OpenAIApi:
         self._monitor = monitor
 
     def models(self) -> Models:
-        """Return the models that answer now.
+        """Return the models that answer and embed now.
 
         Raises:
             Unavailable: The serving plane has not said yet.
         """
         names = [self._generator(), ANY_MODEL]
+        if self._monitor.embedding_model is not None:
+            names.append(self._monitor.embedding_model)
         return Models(data=[Model(id=name, created=0) for name in names])
 
     def model(self, name: str) -> Model:
@@ -58,10 +55,7 @@ class OpenAIApi:
         for model in self.models().data:
             if model.id == name:
                 return model
-        raise ModelNotFound(
-            f"There is no model '{name[:100]}' here. GET /v1/models lists those that answer.",
-            extensions={"param": "model"},
-        )
+        raise no_model(name)
 
     async def whole(
         self, account: Account, request: CompletionRequest, effect: Effect
@@ -99,7 +93,8 @@ class OpenAIApi:
         return self._monitor.model
 
     def _asked(self, request: CompletionRequest, effect: Effect) -> Asked:
-        self.model(request.model)
+        if request.model not in {ANY_MODEL, self._generator()}:
+            raise no_model(request.model)
         question = Question(
             message=request.question,
             mode=request.mode or ChatMode.RAG,

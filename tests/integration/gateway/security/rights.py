@@ -174,6 +174,9 @@ TABLE: dict[str, Expected] = {
             "document_ids": ["$document"],
         },
     ),
+    "POST /v1/embeddings": Expected(
+        VIEWER, ApiScope.SEARCH, body={"model": "test-embedder", "input": "Some words."}
+    ),
     "GET /v1/models": Expected(VIEWER, "any"),
     "GET /v1/models/{model}": Expected(VIEWER, "any"),
     "GET /billing/usage": Expected(VIEWER, ApiScope.BILLING_READ),
