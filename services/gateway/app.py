@@ -59,6 +59,8 @@ from services.gateway.documents.service import DocumentService
 from services.gateway.documents.upload_routes import router as uploads_router
 from services.gateway.documents.uploads import FileLimits, Uploads
 from services.gateway.documents.versions import Versions
+from services.gateway.feedback.routes import router as feedback_router
+from services.gateway.feedback.service import FeedbackService
 from services.gateway.http_rules import HttpRulesMiddleware
 from services.gateway.idempotency.dependencies import install as install_replays
 from services.gateway.idempotency.service import IdempotencyService
@@ -233,6 +235,7 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
     stack.push_async_callback(chat.close)
     app.state.chat = chat
     app.state.conversations = ConversationService(database, history)
+    app.state.feedback = FeedbackService(database, history)
     app.state.embeddings = EmbeddingService(database, parts.serving, monitor, parts.metrics)
     app.state.openai = OpenAIApi(chat, app.state.conversations, monitor)
     app.state.idempotency = IdempotencyService(database)
@@ -386,6 +389,7 @@ def _add_routes(app: FastAPI) -> None:
         jobs_router,
         webhooks_router,
         chat_router,
+        feedback_router,
         billing_router,
     )
     for router in routers:

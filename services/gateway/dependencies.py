@@ -11,6 +11,7 @@ from services.gateway.documents.receiving import Receiver
 from services.gateway.documents.search import SearchService
 from services.gateway.documents.service import DocumentService
 from services.gateway.documents.versions import Versions
+from services.gateway.feedback.service import FeedbackService
 from services.gateway.openai.embeddings import EmbeddingService
 from services.gateway.openai.service import OpenAIApi
 from services.gateway.tenants.assembly import TenantFeature
@@ -49,6 +50,11 @@ async def _openai(request: Request) -> OpenAIApi:
 
 async def _embeddings(request: Request) -> EmbeddingService:
     service: EmbeddingService = request.app.state.embeddings
+    return service
+
+
+async def _feedback(request: Request) -> FeedbackService:
+    service: FeedbackService = request.app.state.feedback
     return service
 
 
@@ -106,6 +112,7 @@ SearchServiceDep = Annotated[SearchService, Depends(_search)]
 ChatServiceDep = Annotated[ChatService, Depends(_chat)]
 ConversationServiceDep = Annotated[ConversationService, Depends(_conversations)]
 EmbeddingServiceDep = Annotated[EmbeddingService, Depends(_embeddings)]
+FeedbackServiceDep = Annotated[FeedbackService, Depends(_feedback)]
 OpenAIApiDep = Annotated[OpenAIApi, Depends(_openai)]
 BillingServiceDep = Annotated[BillingService, Depends(_billing)]
 TenantServiceDep = Annotated[TenantService, Depends(_tenant)]

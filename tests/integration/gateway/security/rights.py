@@ -52,7 +52,7 @@ KINDS = {
 NAMES = {"model": "polyplane"}
 """Path parameters that name what belongs to nobody, and a value of each."""
 
-PERSONAL = frozenset({"api_key", "conversation", "session"})
+PERSONAL = frozenset({"api_key", "conversation", "message", "session"})
 """Kinds that another member of the same tenant must not find either."""
 
 ALIASES = {
@@ -165,6 +165,10 @@ TABLE: dict[str, Expected] = {
     "POST /conversations/{conversation_id}/messages": Expected(
         VIEWER, ApiScope.CHAT, body={"message": "Hello?", "document_ids": ["$document"]}
     ),
+    "POST /feedback": Expected(
+        VIEWER, ApiScope.CHAT, body={"message_id": "$message", "rating": "up"}
+    ),
+    "GET /feedback": Expected(VIEWER, ApiScope.CHAT),
     "POST /v1/chat/completions": Expected(
         VIEWER,
         ApiScope.CHAT,

@@ -159,3 +159,121 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Where each answer stands, so that its id alone finds it: the chat log knows it by its conversation.
+CREATE TABLE answers (
+    message_id uuid PRIMARY KEY,
+    tenant_id uuid NOT NULL REFERENCES tenants,
+    conversation_id uuid NOT NULL REFERENCES conversations ON DELETE CASCADE,
+    seq integer NOT NULL
+);
+CREATE INDEX ON answers (conversation_id);
+CREATE INDEX ON answers (tenant_id);
+
+CREATE TABLE feedback (                 -- what people say of answers; it goes with the conversation
+    id uuid PRIMARY KEY,
+    tenant_id uuid NOT NULL REFERENCES tenants,
+    user_id uuid NOT NULL REFERENCES users,
+    message_id uuid NOT NULL REFERENCES answers ON DELETE CASCADE,
+    rating text NOT NULL CHECK (rating IN ('up', 'down')),
+    comment text,
+    correction text,
+    model text NOT NULL,                -- that wrote the answer
+    citations jsonb NOT NULL,           -- the answer's, without quotes
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    reviewed_at timestamptz,            -- NULL: nobody has looked since it was changed
+    is_accepted boolean,                -- for the evaluation set
+    relevant_documents uuid[],          -- that answer the question, as the reviewer says
+    UNIQUE (tenant_id, user_id, message_id)
+);
+CREATE INDEX ON feedback (message_id);
+CREATE INDEX ON feedback (tenant_id, id DESC);
+
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['answers', 'feedback'] LOOP
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', name);
+        EXECUTE format('CREATE POLICY own_tenant ON %I USING (tenant_id = current_tenant())', name);
+        EXECUTE format('CREATE POLICY across_tenants ON %I TO polyplane_definer USING (true)', name);
+    END LOOP;
+    EXECUTE format(
+        'CREATE OR REPLACE FUNCTION erasable_tables() RETURNS text[] LANGUAGE sql IMMUTABLE '
+        'RETURN %L::text[]', ARRAY['feedback', 'answers'] || erasable_tables());
+END
+$$;
+GRANT SELECT ON answers TO polyplane_gateway;
+GRANT SELECT, INSERT, UPDATE ON feedback TO polyplane_gateway;
+GRANT SELECT, INSERT, DELETE ON answers TO polyplane_definer;
+GRANT SELECT, UPDATE, DELETE ON feedback TO polyplane_definer;
+
+INSERT INTO answers (message_id, tenant_id, conversation_id, seq)
+SELECT m.id, m.tenant_id, m.conversation_id, m.seq
+FROM (
+    SELECT l.id, l.tenant_id, l.conversation_id, l.seq, l.payload FROM chat_messages l
+    UNION ALL
+    SELECT o.id, o.tenant_id, o.conversation_id, o.seq, o.payload FROM outbox o
+) AS m
+JOIN conversations c ON c.id = m.conversation_id AND c.tenant_id = m.tenant_id
+WHERE m.payload ->> 'role' = 'assistant'
+ON CONFLICT DO NOTHING;
+
+-- Every answer passes through the outbox in the transaction that settles it, whoever settles.
+CREATE FUNCTION note_answer() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    INSERT INTO answers (message_id, tenant_id, conversation_id, seq)
+    VALUES (NEW.id, NEW.tenant_id, NEW.conversation_id, NEW.seq) ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END
+$$;
+ALTER FUNCTION note_answer() OWNER TO polyplane_definer;
+REVOKE ALL ON FUNCTION note_answer() FROM PUBLIC;
+CREATE TRIGGER note_answer AFTER INSERT ON outbox
+    FOR EACH ROW WHEN (NEW.payload ->> 'role' = 'assistant') EXECUTE FUNCTION note_answer();
+
+-- Feedback of all tenants, for the operator's review: p_accepted false lists what nobody has looked
+-- at. Conversations that were deleted take theirs along at once.
+CREATE FUNCTION feedback_for_review(p_accepted boolean, p_after uuid, p_limit integer)
+RETURNS TABLE (
+    id uuid, tenant_id uuid, user_id uuid, conversation_id uuid, message_id uuid, seq integer,
+    rating text, comment text, correction text, model text, citations jsonb,
+    relevant_documents uuid[], updated_at timestamptz
+)
+LANGUAGE sql SECURITY DEFINER STABLE SET search_path = public, pg_temp
+BEGIN ATOMIC
+    SELECT f.id, f.tenant_id, f.user_id, a.conversation_id, f.message_id, a.seq, f.rating,
+           f.comment, f.correction, f.model, f.citations, f.relevant_documents, f.updated_at
+    FROM feedback f
+    JOIN answers a ON a.message_id = f.message_id
+    JOIN conversations c ON c.id = a.conversation_id AND c.deleted_at IS NULL
+    JOIN tenants t ON t.id = f.tenant_id AND t.deleted_at IS NULL
+    WHERE CASE WHEN p_accepted THEN f.is_accepted ELSE f.reviewed_at IS NULL END
+      AND f.id > p_after
+    ORDER BY f.id LIMIT p_limit;
+END;
+
+-- What a reviewer decides. NULL: there is no such feedback, or it has changed since it was read.
+CREATE FUNCTION review_feedback(
+    p_id uuid, p_accepted boolean, p_relevant uuid[], p_updated_at timestamptz
+) RETURNS uuid LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp
+BEGIN ATOMIC
+    UPDATE feedback f
+    SET reviewed_at = now(), is_accepted = p_accepted, relevant_documents = p_relevant
+    WHERE f.id = p_id AND (p_updated_at IS NULL OR f.updated_at = p_updated_at)
+    RETURNING f.tenant_id;
+END;
+
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['feedback_for_review', 'review_feedback'] LOOP
+        EXECUTE format('ALTER FUNCTION %I OWNER TO polyplane_definer', name);
+        EXECUTE format('REVOKE ALL ON FUNCTION %I FROM PUBLIC', name);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %I TO polyplane_gateway', name);
+    END LOOP;
+END
+$$;
