@@ -16,6 +16,8 @@ from services.gateway.chat.schemas import (
     ConversationChange,
     ConversationInput,
     NewConversation,
+    QueryAnswer,
+    QueryRequest,
     Question,
     StoredMessage,
 )
@@ -54,6 +56,19 @@ _ANSWER_RESPONSES = {
 async def post_chat(request: ChatRequest, account: Asker, asking: Asking) -> Response | ChatAnswer:
     """Answer a question from the tenant's documents, whole or as server-sent events."""
     return await asking.answer(account, request, request.conversation_id)
+
+
+@router.post(
+    "/query",
+    summary="Ask a single question",
+    response_model=QueryAnswer,
+    responses=problem_responses(400, 401, 402, 404, 409),
+)
+async def post_query(
+    request: QueryRequest, account: Asker, asking: Asking
+) -> Response | QueryAnswer:
+    """Answer a question from the tenant's documents, whole and without a conversation."""
+    return await asking.query(account, request)
 
 
 @router.post(

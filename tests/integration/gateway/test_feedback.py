@@ -16,7 +16,7 @@ from planes.shared.wire import CitationOut
 from services.gateway.chat.history import ChatHistory
 from services.gateway.feedback.dataset import write_dataset
 from services.gateway.feedback.review import FeedbackReview
-from tests.integration.gateway.conftest import Gateway, Person, until
+from tests.integration.gateway.conftest import Person, until
 from tests.integration.gateway.plane import FakePlane
 
 pytestmark = pytest.mark.integration
@@ -232,7 +232,7 @@ class TestReview:
 
 
 async def test_another_tenants_feedback_is_not_exported(
-    gateway: Gateway, person: Person, stranger: Person, review: FeedbackReview
+    person: Person, stranger: Person, review: FeedbackReview
 ) -> None:
     for each in (person, stranger):
         await said(each, (await answered(each))["message"]["id"], rating="up")
@@ -241,4 +241,3 @@ async def test_another_tenants_feedback_is_not_exported(
         await review.decide(each.id, is_accepted=True, relevant=())
     for each in waiting:
         assert [found.id for found in await review.accepted(each.tenant_id)] == [each.id]
-    assert gateway.url

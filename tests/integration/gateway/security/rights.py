@@ -165,6 +165,7 @@ TABLE: dict[str, Expected] = {
     "POST /conversations/{conversation_id}/messages": Expected(
         VIEWER, ApiScope.CHAT, body={"message": "Hello?", "document_ids": ["$document"]}
     ),
+    "POST /query": Expected(VIEWER, ApiScope.CHAT, body={"query": "Hello?"}),
     "POST /feedback": Expected(
         VIEWER, ApiScope.CHAT, body={"message_id": "$message", "rating": "up"}
     ),
