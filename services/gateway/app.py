@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 from typing import TypeAlias
 
@@ -70,7 +71,7 @@ from services.gateway.jobs.watching import LOOK_S, JobWatch
 from services.gateway.limits.feed import RevocationFeed
 from services.gateway.limits.headers import RateHeadersMiddleware
 from services.gateway.limits.scripts import redis_client
-from services.gateway.maintenance import ChatLogDrain, every, sweep_reservation
+from services.gateway.maintenance import ChatLogDrain, every, expire_unlisted, sweep_reservation
 from services.gateway.openai.embeddings import EmbeddingService
 from services.gateway.openai.errors import OpenAIErrorsMiddleware
 from services.gateway.openai.routes import router as openai_router
@@ -246,6 +247,9 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
     app.state.health = HealthService(_probes(parts), monitor, app.version, app.state.drain)
     drain = ChatLogDrain(database, chat_log)
 
+    async def expire() -> None:
+        await expire_unlisted(database, timedelta(days=settings.unlisted_days))
+
     async def sweep() -> None:
         while await sweep_reservation(database):
             parts.metrics.swept.inc()
@@ -255,6 +259,7 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
         every(3600, "subscriptions", billing.plan_changes.charge),
         every(600, "idempotency keys", app.state.idempotency.forget_expired),
         every(5, "reservations", sweep),
+        every(600, "questions of programs", expire),
         every(5, "reservations of embeddings", app.state.embeddings.sweep),
         every(0.5, "chat log", drain.drain),
         every(0.5, "revocations", identity.gate.send_unsent),

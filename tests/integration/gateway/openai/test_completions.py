@@ -1,6 +1,7 @@
 """Chat completions with OpenAI's client: the same answers, bills and limits as `/chat`."""
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -9,7 +10,9 @@ import openai as openai_package
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
+from planes.shared.stores.postgres import Database
 from planes.shared.wire import CitationOut
+from services.gateway.maintenance import expire_unlisted
 from tests.integration.gateway.conftest import Gateway, Person, until
 from tests.integration.gateway.openai.conftest import api_key
 from tests.integration.gateway.plane import FakePlane
@@ -135,6 +138,28 @@ async def test_its_conversation_is_kept_out_of_the_list_but_not_from_its_user(
     assert [each["id"] for each in unlisted["items"]] == [answer.model_extra["conversation_id"]]
     stored = await messages_of(person, answer.model_extra["conversation_id"])
     assert [each["content"] for each in stored] == ["How long is the warranty?", "Two years [1]."]
+
+
+async def test_what_a_program_asked_long_ago_is_deleted_unless_it_was_rated(
+    openai: AsyncOpenAI, person: Person, database_urls: dict[str, str]
+) -> None:
+    answers = [
+        await openai.chat.completions.create(model="test-model", messages=QUESTION)
+        for _ in range(2)
+    ]
+    listed = (await person.http.post("/chat", json={"message": "And here?"})).json()
+    message_id = (answers[0].choices[0].message.model_extra or {})["message_id"]
+    rated = await person.http.post("/feedback", json={"message_id": message_id, "rating": "up"})
+    assert rated.status_code == 201, rated.text
+    database = Database(database_urls["gateway"], service="test")
+    await database.open()
+    assert await expire_unlisted(database, timedelta(days=1)) == 0
+    assert await expire_unlisted(database, timedelta(seconds=-60)) == 1
+    await database.close()
+    left = (await person.http.get("/conversations", params={"listed": False})).json()["items"]
+    assert [each["id"] for each in left] == [(answers[0].model_extra or {})["conversation_id"]]
+    [kept] = (await person.http.get("/conversations")).json()["items"]
+    assert kept["id"] == listed["conversation_id"]
 
 
 async def test_a_client_that_hangs_up_is_billed_once_for_what_was_produced(

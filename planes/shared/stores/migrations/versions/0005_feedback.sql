@@ -277,3 +277,27 @@ BEGIN
     END LOOP;
 END
 $$;
+
+-- Delete conversations of programs that have been idle for long, except those that somebody gave
+-- feedback on; maintenance removes the messages. Returns how many.
+CREATE INDEX idle_unlisted_conversations ON conversations (updated_at)
+    WHERE NOT is_listed AND deleted_at IS NULL;
+CREATE FUNCTION expire_unlisted(p_age interval, p_conversations integer) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+DECLARE
+    v_count integer;
+BEGIN
+    UPDATE conversations SET deleted_at = now(), title = ''
+    WHERE id IN (
+        SELECT c.id FROM conversations c
+        WHERE NOT c.is_listed AND c.deleted_at IS NULL AND c.updated_at < now() - p_age
+          AND NOT EXISTS (SELECT FROM answers a JOIN feedback f ON f.message_id = a.message_id
+                          WHERE a.conversation_id = c.id)
+        ORDER BY c.updated_at LIMIT p_conversations FOR UPDATE SKIP LOCKED);
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    RETURN v_count;
+END
+$$;
+ALTER FUNCTION expire_unlisted(interval, integer) OWNER TO polyplane_definer;
+REVOKE ALL ON FUNCTION expire_unlisted(interval, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION expire_unlisted(interval, integer) TO polyplane_gateway;
