@@ -13,7 +13,7 @@ class Prompt:
     """What a generator answers: the question, its passages best first, the history.
 
     `question` is the user's message; `standalone` is the same, understandable without the history.
-    `instructions` are the caller's wishes for the answer's form; the platform's rules come first.
+    `wishes` are what the caller's application adds; the platform's own rules come first.
     """
 
     question: str
@@ -23,7 +23,7 @@ class Prompt:
     history: Sequence[ChatTurn]
     max_prompt_tokens: int
     max_tokens: int
-    instructions: str = ""
+    wishes: str = ""
 
 
 @dataclass(frozen=True, slots=True)

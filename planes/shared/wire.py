@@ -59,7 +59,7 @@ class AnswerRequest(WireModel):
     top_k: int = Field(default=5, ge=1, le=50)
     max_prompt_tokens: int = Field(ge=1)
     max_tokens: int = Field(ge=1)
-    instructions: str = ""
+    wishes: str = ""
     """What the caller's application asks of the answer, below the platform's own rules."""
 
 

@@ -61,7 +61,7 @@ class Agent:
             "top_k": request.top_k,
             "max_prompt_tokens": request.max_prompt_tokens,
             "max_tokens": request.max_tokens,
-            "instructions": request.instructions,
+            "wishes": request.wishes,
         }
         stream = self._graph.astream(state, context=self._tools, stream_mode="custom")
         async with aclosing(stream) as progress:  # type: ignore[type-var]  # it is a generator

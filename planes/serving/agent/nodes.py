@@ -143,5 +143,5 @@ def _prompt(state: AgentState) -> Prompt:
         history=state["history"],
         max_prompt_tokens=state["max_prompt_tokens"],
         max_tokens=state["max_tokens"],
-        instructions=state.get("instructions", ""),
+        wishes=state.get("wishes", ""),
     )

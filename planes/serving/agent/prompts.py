@@ -45,7 +45,7 @@ def chat_messages(
 def _rules(prompt: Prompt, *, is_rag: bool) -> str:
     """Return the platform's rules, and below them what the application wishes."""
     rules = _RAG_RULES if is_rag else _OPEN_RULES
-    return f"{rules}\n\n{_WISHES}\n{prompt.instructions}" if prompt.instructions else rules
+    return f"{rules}\n\n{_WISHES}\n{prompt.wishes}" if prompt.wishes else rules
 
 
 def _delimited(passages: Sequence[Passage]) -> str:

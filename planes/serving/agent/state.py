@@ -27,7 +27,7 @@ class AgentState(TypedDict, total=False):
     top_k: int
     max_prompt_tokens: int
     max_tokens: int
-    instructions: str
+    wishes: str
 
     question: str
     passages: tuple[Passage, ...]

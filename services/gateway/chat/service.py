@@ -61,7 +61,7 @@ class Asked:
         title: Of the new conversation; made of the question if None.
         effect: Told where the answer will be, so that a repeat of the request finds it.
         history: What was said before; None is what the conversation holds.
-        instructions: What the caller's application asks of the answer.
+        wishes: What the caller's application asks of the answer.
         is_listed: Whether a new conversation stands in its user's list.
     """
 
@@ -70,7 +70,7 @@ class Asked:
     title: str | None = None
     effect: Effect = field(default_factory=Effect)
     history: tuple[ChatTurn, ...] | None = None
-    instructions: str = ""
+    wishes: str = ""
     is_listed: bool = True
 
 
@@ -228,7 +228,7 @@ class ChatService:
             top_k=question.top_k,
             max_prompt_tokens=intent.max_prompt_tokens,
             max_tokens=intent.max_tokens,
-            instructions=asked.instructions,
+            wishes=asked.wishes,
         )
 
     def _keep(self, answer: Answer, task: asyncio.Task[None]) -> None:

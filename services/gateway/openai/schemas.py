@@ -154,7 +154,7 @@ class CompletionRequest(InputModel):
         return self.messages[-1].content or ""
 
     @property
-    def instructions(self) -> str:
+    def wishes(self) -> str:
         """What the application asks of every answer."""
         told = [m.content for m in self.messages if m.role in {"system", "developer"}]
         return "\n\n".join(filter(None, told))

@@ -106,7 +106,7 @@ class OpenAIApi:
             question,
             effect=effect,
             history=request.history,
-            instructions=request.instructions,
+            wishes=request.wishes,
             is_listed=False,
         )
 

@@ -115,7 +115,7 @@ async def test_the_clients_own_conversation_goes_to_the_plane(
         ("user", "How long is the warranty?"),
         ("assistant", "Two years [1]."),
     ]
-    assert asked.instructions == "Answer in one sentence."
+    assert asked.wishes == "Answer in one sentence."
     assert (asked.max_tokens, asked.top_k, asked.mode) == (77, 3, "rag")
 
 
