@@ -1,4 +1,4 @@
-"""The plane's three calls over HTTP, as `planes.shared.wire` describes them."""
+"""The plane's calls over HTTP, as `planes.shared.wire` describes them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +18,8 @@ from planes.shared.wire import (
     WIRE_HEADER,
     WIRE_VERSION,
     AnswerRequest,
+    EmbedRequest,
+    EmbedResponse,
     PassageOut,
     SearchRequest,
     SearchResponse,
@@ -95,6 +97,12 @@ async def post_search(body: SearchRequest, claims: ClaimsDep, plane: PlaneDep) -
     scope = search_scope(body.scope, claims.context)
     found = await plane.retriever.retrieve(body.query, scope=scope, k=body.top_k)
     return SearchResponse(passages=tuple(_shown(passage) for passage in found.passages))
+
+
+@router.post("/v1/embed")
+async def post_embed(body: EmbedRequest, _: ClaimsDep, plane: PlaneDep) -> EmbedResponse:
+    """Return the vectors of texts."""
+    return await plane.texts.embed(body)
 
 
 @router.get("/v1/health")

@@ -12,6 +12,7 @@ from planes.serving.agent.catalog import DocumentCatalog
 from planes.serving.agent.graph import Agent, build_graph
 from planes.serving.agent.state import AgentTools
 from planes.serving.agent.tools import Toolbox
+from planes.serving.embedding import TextEmbedding
 from planes.serving.generation.choose import Choice, choose
 from planes.serving.generation.extractive import NO_LANGUAGE_MODEL, ExtractiveGenerator
 from planes.serving.generation.model_server import ModelServerProbe
@@ -40,6 +41,7 @@ class Plane:
     database: Database
     providers: tuple[Provider, ...]
     embed: Embed
+    texts: TextEmbedding
     retriever: HybridRetriever
     agent: Agent
     choice: Choice
@@ -91,6 +93,7 @@ class Plane:
             wire=WIRE_VERSION,
             status=with_search if is_searching else "unavailable",
             generator=self.choice.status,
+            embedding_model=self.texts.model,
             parts={"database": database, "embedder": embedder, "generator": generator},
         )
 
@@ -150,6 +153,7 @@ def build_plane(
         database=database,
         providers=providers,
         embed=embed,
+        texts=TextEmbedding(embed, load_tokenizer()),
         retriever=retriever,
         agent=Agent(build_graph(), _agent_tools(settings, choice, database, retriever, generator)),
         choice=choice,

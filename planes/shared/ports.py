@@ -61,6 +61,7 @@ class Prompt:
     quoted data in the messages; who wrote the data cannot know it.
     Answers of one `conversation_id` go to one replica of a model, whose cache knows it. `thinking`
     asks for the model's reasoning, which is then charged like the answer.
+    `wishes` are what the caller's application adds; the platform's own rules come first.
     """
 
     question: str
@@ -77,6 +78,7 @@ class Prompt:
     boundary: str = field(default_factory=_boundary, compare=False)
     conversation_id: UUID | None = None
     thinking: bool = False
+    wishes: str = ""
 
 
 @dataclass(frozen=True, slots=True)

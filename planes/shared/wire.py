@@ -1,7 +1,8 @@
 """What the gateway and the serving plane say to each other; fields are only ever added.
 
 `POST /v1/answer` answers with server-sent events whose bytes the gateway passes on, except `usage`,
-`done` and `error`, which it rebuilds because it knows prices. `POST /v1/search` answers with JSON.
+`done` and `error`, which it rebuilds because it knows prices. `POST /v1/search` and
+`POST /v1/embed` answer with JSON.
 Every request carries `x-polyplane-wire: 1` and a token that the gateway signed for 60 seconds.
 """
 
@@ -62,6 +63,8 @@ class AnswerRequest(WireModel):
     summary: str = Field(default="", max_length=8000)
     """What turns before `history` were about, as the last answer's `done` told it."""
     thinking: bool = False
+    wishes: str = ""
+    """What the caller's application asks of the answer, below the platform's own rules."""
 
 
 class SearchRequest(WireModel):
@@ -70,6 +73,23 @@ class SearchRequest(WireModel):
     query: str
     scope: Scope
     top_k: int = Field(default=10, ge=1, le=50)
+
+
+class EmbedRequest(WireModel):
+    """Texts to be turned into vectors, each at most `max_tokens` long: so much is paid for."""
+
+    texts: tuple[str, ...]
+    max_tokens: int = Field(ge=1)
+    truncate: bool = False
+    """Read the beginnings of longer texts, instead of refusing them."""
+
+
+class EmbedResponse(WireModel):
+    """One vector a text, in order: base64 of its numbers as little-endian float32."""
+
+    model: str
+    tokens: int = Field(ge=0)
+    vectors: tuple[str, ...]
 
 
 class PassageOut(WireModel):
@@ -174,6 +194,7 @@ class ServingHealth(WireModel):
     wire: str
     status: Literal["ok", "degraded", "unavailable"]
     generator: GeneratorStatus
+    embedding_model: str | None = None
     parts: dict[str, str]
 
 

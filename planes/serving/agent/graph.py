@@ -85,6 +85,7 @@ class Agent:
             "earlier_summary": request.summary,
             "conversation_id": request.conversation_id,
             "thinking": request.thinking,
+            "wishes": request.wishes,
         }
         stream = self._graph.astream(state, context=self._tools, stream_mode="custom")
         async with aclosing(stream) as progress:  # type: ignore[type-var]  # it is a generator

@@ -37,6 +37,7 @@ class AgentState(TypedDict, total=False):
     earlier_summary: str
     conversation_id: UUID
     thinking: bool
+    wishes: str
 
     question: str
     summary: str

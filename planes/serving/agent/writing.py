@@ -189,6 +189,7 @@ def _prompt(state: AgentState, offered: Sequence[Tool]) -> Prompt:
         exchanges=state.get("exchanges", ()),
         conversation_id=state.get("conversation_id"),
         thinking=state.get("thinking", False),
+        wishes=state.get("wishes", ""),
     )
 
 

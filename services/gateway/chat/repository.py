@@ -194,16 +194,21 @@ async def find_conversation(
 
 
 async def list_conversations(
-    connection: Connection, context: TenantContext, before: UUID | None, limit: int
+    connection: Connection,
+    context: TenantContext,
+    before: UUID | None,
+    limit: int,
+    is_listed: bool,
 ) -> list[asyncpg.Record]:
-    """Return the caller's conversations, newest first."""
+    """Return the caller's conversations, newest first: those of people, or those of programs."""
     return await connection.fetch(
         "SELECT * FROM conversations WHERE tenant_id = $1 AND user_id = $2 AND deleted_at IS NULL "
-        "AND ($3::uuid IS NULL OR id < $3) ORDER BY id DESC LIMIT $4",
+        "AND is_listed = $5 AND ($3::uuid IS NULL OR id < $3) ORDER BY id DESC LIMIT $4",
         context.tenant_id,
         context.user_id,
         before,
         limit,
+        is_listed,
     )
 
 
@@ -223,6 +228,15 @@ async def change_conversation(
                 conversation_id,
                 changes[column],
             )
+
+
+async def unlist(connection: Connection, context: TenantContext, conversation_id: UUID) -> None:
+    """Keep a conversation out of its user's list: its client keeps the conversation itself."""
+    await connection.execute(
+        "UPDATE conversations SET is_listed = false WHERE tenant_id = $1 AND id = $2",
+        context.tenant_id,
+        conversation_id,
+    )
 
 
 async def tombstone_conversation(

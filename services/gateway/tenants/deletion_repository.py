@@ -112,9 +112,11 @@ async def sessions_of(connection: Connection, tenant_id: UUID) -> list[Ended]:
 
 
 async def is_answering(connection: Connection, tenant_id: UUID) -> bool:
-    """Tell whether an answer is under way, or waits for the sweeper."""
+    """Tell whether an answer or an embedding is under way, or waits for the sweeper."""
     answering: bool = await connection.fetchval(
-        "SELECT EXISTS (SELECT FROM reservations WHERE tenant_id = $1)", tenant_id
+        "SELECT EXISTS (SELECT FROM reservations WHERE tenant_id = $1)"
+        " OR EXISTS (SELECT FROM embedding_reservations WHERE tenant_id = $1)",
+        tenant_id,
     )
     return answering
 
