@@ -26,7 +26,10 @@ class SearchService:
             Unavailable: The database or the serving plane does not answer.
         """
         async with self._database.tenant(context.tenant_id) as connection:
-            row = await connection.fetchrow("SELECT * FROM search_scope($1)", context.tenant_id)
+            row = await connection.fetchrow(
+                "SELECT s.*, corpus_version_of($1) AS corpus_version FROM search_scope($1) s",
+                context.tenant_id,
+            )
             documents = wanted.document_ids
             if wanted.tags is not None or wanted.filter is not None:
                 documents = await repository.matching_documents(
@@ -37,6 +40,7 @@ class SearchService:
             generation=row["live_generation"],
             hidden_versions=tuple(row["hidden_versions"]),
             document_ids=None if documents is None else tuple(documents),
+            corpus_version=row["corpus_version"],
         )
         request = SearchRequest(query=wanted.query, scope=scope, top_k=wanted.top_k)
         return (await self._serving.search(request, context, current_trace_id())).passages

@@ -211,7 +211,8 @@ async def test_health_tells_which_part_is_down_and_answers_say_unavailable(
     async def broken(_: object) -> None:
         raise Unavailable("The embedder does not answer.")
 
-    app.state.plane.embed = app.state.plane.retriever._embed = broken
+    plane = app.state.plane
+    plane.embed = plane.retriever._retriever._embed = broken
     response = await client.get("/v1/health")
     assert response.status_code == 503
     parts = response.json()["parts"]

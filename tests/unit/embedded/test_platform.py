@@ -17,7 +17,7 @@ _MAY_KNOW = {
     "redis": set(),
     "migrations": set(),
     "gateway": {"polyplane_gateway", "redis", "serving_token_secret", "gateway_refresh_secret"},
-    "serving": {"polyplane_serving", "serving_token_secret"},
+    "serving": {"polyplane_serving", "serving_token_secret", "redis_serving"},
     "dagster-code": {"polyplane_data", "polyplane_dagster"},
     "dagster-web": {"polyplane_dagster"},
     "dagster-ui": {"polyplane_dagster"},
