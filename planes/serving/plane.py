@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
+from uuid import UUID
 
 import httpx
 
@@ -11,6 +12,7 @@ from planes.serving.agent.graph import Agent, build_graph
 from planes.serving.agent.state import AgentTools
 from planes.serving.caches.answers import AnswerCache, CachedAgent
 from planes.serving.caches.citations import CitationCheck
+from planes.serving.caches.embeddings import EmbeddingCache
 from planes.serving.caches.keys import CacheKeys, recipe_of
 from planes.serving.caches.passages import CachedRetriever
 from planes.serving.caches.shared import SharedCache
@@ -147,8 +149,12 @@ def build_plane(
         CacheKeys(settings.token_secret.get_secret_value(), recipe_of(settings)),
     )
     registry = DocumentRegistry(database)
-    hybrid = HybridRetriever(PostgresChunks(database), registry, embed)
-    retriever = CachedRetriever(hybrid, registry, cache, keys)
+    embeddings = EmbeddingCache(embed, keys, max_bytes=settings.cache_embeddings_bytes)
+
+    def retriever_of(tenant_id: UUID) -> HybridRetriever:
+        return HybridRetriever(PostgresChunks(database), registry, embeddings.of(tenant_id))
+
+    retriever = CachedRetriever(retriever_of, registry, cache, keys)
     answers = AnswerCache(cache, keys, CitationCheck(database), settings.cached_modes)
     client = _model_client(settings)
     generator = language_model or _generator(choice, embed, client)

@@ -201,6 +201,8 @@ def _dagster(
     if name == "dagster-code":
         values["DATABASE_URL"] = installation.database_url("polyplane_data")
         values["OBJECTS_DIR"] = str(home.objects)
+        if "DATA_REDIS_URL" not in installation.environment:
+            values["DATA_REDIS_URL"] = installation.redis().data_url()
     return Part(
         name=name,
         command=command,

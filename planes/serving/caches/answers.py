@@ -136,8 +136,9 @@ class _Recorder:
             case TextAdded() | Cited() | TokensSpent():
                 self._told.append(progress)
             case StepTaken(name, _):
-                # what a tool says may be another thing a minute later
-                self._is_repeatable = self._is_repeatable and not name.startswith("tool")
+                # a tool may say another thing a minute later; reasoning is not told again
+                if name.startswith(("tool", "think")):
+                    self._is_repeatable = False
             case Answer():
                 pass
 

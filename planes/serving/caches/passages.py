@@ -1,5 +1,8 @@
 """Retrieval whose results are kept until the tenant's documents change."""
 
+from collections.abc import Callable
+from uuid import UUID
+
 import structlog
 from pydantic import TypeAdapter, ValidationError
 
@@ -25,13 +28,13 @@ class CachedRetriever:
 
     def __init__(
         self,
-        retriever: HybridRetriever,
+        retriever_of: Callable[[UUID], HybridRetriever],
         registry: DocumentRegistry,
         cache: SharedCache,
         keys: CacheKeys,
     ) -> None:
-        """Store the parts."""
-        self._retriever = retriever
+        """Store the parts; `retriever_of` a tenant searches where nothing is kept."""
+        self._retriever_of = retriever_of
         self._registry = registry
         self._cache = cache
         self._keys = keys
@@ -43,8 +46,9 @@ class CachedRetriever:
             Unavailable: The embedder or the database does not answer.
         """
         version = scope.corpus_version
+        retriever = self._retriever_of(scope.tenant_id)
         if version is None or not self._cache.is_on:
-            return await self._retriever.retrieve(question, scope=scope, k=k)
+            return await retriever.retrieve(question, scope=scope, k=k)
         digest = self._keys.digest(
             _KIND,
             tenant_id=scope.tenant_id,
@@ -55,7 +59,7 @@ class CachedRetriever:
         note_lookup("retrieval", is_hit=kept is not None)
         if kept is not None:
             return kept
-        found = await self._retriever.retrieve(question, scope=scope, k=k)
+        found = await retriever.retrieve(question, scope=scope, k=k)
         value = _RETRIEVED.dump_json(found)
         await self._cache.put(CacheEntry(scope.tenant_id, version, _KIND, digest, value))
         return found

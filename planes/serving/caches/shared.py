@@ -4,11 +4,15 @@ import time
 from uuid import UUID
 
 import structlog
-from redis.exceptions import RedisError
 
 from planes.serving.caches.bounded import BoundedCache
 from planes.shared.deadlines import answer_within
-from planes.shared.stores.redis_caches import CacheEntry, RedisCaches, entry_key
+from planes.shared.stores.redis_caches import (
+    CacheEntry,
+    CachesUnavailable,
+    RedisCaches,
+    entry_key,
+)
 
 _DEADLINE_S = 0.25
 _PAUSE_S = 5.0
@@ -49,7 +53,7 @@ class SharedCache:
         try:
             async with answer_within(_DEADLINE_S):
                 value = await self._redis.get(entry_key(tenant_id, kind, digest))
-        except (RedisError, OSError) as error:
+        except (CachesUnavailable, TimeoutError) as error:
             self._pause(error)
             return None
         self._resume()
@@ -63,7 +67,7 @@ class SharedCache:
             async with answer_within(_DEADLINE_S):
                 if await self._redis.put(entry, ttl_s=self._ttl_s):
                     await self._make_room(self._redis, entry)
-        except (RedisError, OSError) as error:
+        except (CachesUnavailable, TimeoutError) as error:
             self._pause(error)
             return
         self._resume()
@@ -84,7 +88,9 @@ class SharedCache:
         self._paused_until = time.monotonic() + _PAUSE_S
         if not self._is_down:
             self._is_down = True
-            _log.warning("caches do not answer: going on without", error=type(error).__name__)
+            _log.warning(
+                "caches do not answer: going on without", error=repr(error.__cause__ or error)
+            )
 
     def _resume(self) -> None:
         if self._is_down:

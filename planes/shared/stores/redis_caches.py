@@ -6,7 +6,8 @@ something was removed, `cache:{tenant}:floor`, the corpus version below which no
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,12 +16,13 @@ from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import WatchError
+from redis.exceptions import RedisError, WatchError
+
+from planes.shared.errors import Unavailable
 
 _WAIT_S = 2.0
 _FLOOR_S = 24 * 3600  # longer than any answer takes
 _KEYS_AT_ONCE = 500
-_SEAL_TRIES = 20
 
 
 def cache_client(url: str, *, max_connections: int = 32) -> Redis:
@@ -39,6 +41,10 @@ def cache_client(url: str, *, max_connections: int = 32) -> Redis:
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
     return Redis.from_pool(pool)
+
+
+class CachesUnavailable(Unavailable):
+    """The Redis of the caches does not answer, or cannot write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +68,13 @@ def entry_key(tenant_id: UUID, kind: str, digest: str) -> str:
     return f"cache:{tenant_id}:{kind}:{digest}"
 
 
+def is_entry(key: bytes) -> bool:
+    """Tell whether a key of Redis is an entry, and not what is noted beside entries."""
+    return key.startswith(b"cache:") and not key.endswith((b":index", b":floor"))
+
+
 class RedisCaches:
-    """The entries of all tenants. Every method raises what the driver raises."""
+    """The entries of all tenants. Every method raises `CachesUnavailable` without an answer."""
 
     def __init__(self, redis: Redis) -> None:
         """Store the client."""
@@ -71,11 +82,16 @@ class RedisCaches:
 
     async def get(self, key: str) -> bytes | None:
         """Return an entry's value, None where there is none."""
-        value = await self._redis.get(key)
+        with _translated():
+            value = await self._redis.get(key)
         return value if isinstance(value, bytes) else None
 
     async def put(self, entry: CacheEntry, *, ttl_s: int) -> bool:
         """Keep an entry for `ttl_s`; False where what it was made of has been removed meanwhile."""
+        with _translated():
+            return await self._put(entry, ttl_s)
+
+    async def _put(self, entry: CacheEntry, ttl_s: int) -> bool:
         index, floor, now = _index(entry.tenant_id), _floor(entry.tenant_id), time.time()
         async with self._redis.pipeline(transaction=True) as pipe:
             await pipe.watch(floor)
@@ -94,37 +110,45 @@ class RedisCaches:
 
     async def seal(self, tenant_id: UUID, corpus_version: int) -> list[str]:
         """Keep nothing of an older corpus from now on, and return the entries that are there."""
-        index, floor = _index(tenant_id), _floor(tenant_id)
-        for attempt in range(_SEAL_TRIES):
-            async with self._redis.pipeline(transaction=True) as pipe:
-                await pipe.watch(floor)
-                newest = max(await _version(pipe, floor), corpus_version)
-                pipe.multi()  # type: ignore[no-untyped-call]
-                pipe.set(floor, newest, ex=_FLOOR_S)
-                pipe.zrangebyscore(index, time.time(), "+inf")
-                try:
-                    _, keys = await pipe.execute()
-                except WatchError:
-                    if attempt == _SEAL_TRIES - 1:
-                        raise
-                    continue
-            return [key.decode() for key in keys]
-        raise AssertionError  # the loop returns or raises
+        with _translated():
+            while True:
+                with suppress(WatchError):  # sealed by another at the same time
+                    return await self._seal(tenant_id, corpus_version)
+
+    async def _seal(self, tenant_id: UUID, corpus_version: int) -> list[str]:
+        floor = _floor(tenant_id)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            await pipe.watch(floor)
+            newest = max(await _version(pipe, floor), corpus_version)
+            pipe.multi()  # type: ignore[no-untyped-call]
+            pipe.set(floor, newest, ex=_FLOOR_S)
+            pipe.zrangebyscore(_index(tenant_id), time.time(), "+inf")
+            _, keys = await pipe.execute()
+        return [key.decode() for key in keys]
 
     async def remove(self, tenant_id: UUID, keys: Sequence[str]) -> int:
         """Remove entries of a tenant and return how many there were; repeating removes nothing."""
         removed = 0
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             some = keys[start : start + _KEYS_AT_ONCE]
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.unlink(*some)
-                pipe.zrem(_index(tenant_id), *some)
-                removed += (await pipe.execute())[0]
+            with _translated():
+                async with self._redis.pipeline(transaction=True) as pipe:
+                    pipe.unlink(*some)
+                    pipe.zrem(_index(tenant_id), *some)
+                    removed += (await pipe.execute())[0]
         return removed
 
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise CachesUnavailable("The caches do not answer.") from error
 
 
 def _index(tenant_id: UUID) -> str:

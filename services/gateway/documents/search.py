@@ -6,6 +6,7 @@ from planes.shared.clients.serving import ServingClient
 from planes.shared.domain import TenantContext
 from planes.shared.stores.postgres import Database
 from planes.shared.wire import PassageOut, Scope, SearchRequest
+from services.gateway.admin.metrics import GatewayMetrics
 from services.gateway.documents import repository
 from services.gateway.documents.schemas import SearchInput
 from services.gateway.tracing import current_trace_id
@@ -14,10 +15,11 @@ from services.gateway.tracing import current_trace_id
 class SearchService:
     """Asks the serving plane, with the tenant's hidden versions."""
 
-    def __init__(self, database: Database, serving: ServingClient) -> None:
+    def __init__(self, database: Database, serving: ServingClient, metrics: GatewayMetrics) -> None:
         """Store the parts."""
         self._database = database
         self._serving = serving
+        self._metrics = metrics
 
     async def search(self, wanted: SearchInput, context: TenantContext) -> Sequence[PassageOut]:
         """Return the best passages, best first.
@@ -43,4 +45,6 @@ class SearchService:
             corpus_version=row["corpus_version"],
         )
         request = SearchRequest(query=wanted.query, scope=scope, top_k=wanted.top_k)
-        return (await self._serving.search(request, context, current_trace_id())).passages
+        found = await self._serving.search(request, context, current_trace_id())
+        self._metrics.count_lookups(found.caches)
+        return found.passages

@@ -18,7 +18,7 @@ _MAY_KNOW = {
     "migrations": set(),
     "gateway": {"polyplane_gateway", "redis", "serving_token_secret", "gateway_refresh_secret"},
     "serving": {"polyplane_serving", "serving_token_secret", "redis_serving"},
-    "dagster-code": {"polyplane_data", "polyplane_dagster"},
+    "dagster-code": {"polyplane_data", "polyplane_dagster", "redis_data"},
     "dagster-web": {"polyplane_dagster"},
     "dagster-ui": {"polyplane_dagster"},
     "dagster-daemon": {"polyplane_dagster"},
