@@ -19,6 +19,7 @@ from planes.shared.domain import TenantContext
 from planes.shared.embedding import MiniLMEmbedder
 from planes.shared.wire import Done, ServingTokens
 from services.embedded.redis import Redis
+from tests.conftest import free_port
 from tests.fakes_serving import TOKEN_SECRET, Library, events_of
 
 pytestmark = pytest.mark.integration
@@ -53,6 +54,7 @@ class Plane:
     def __init__(self, library: Library) -> None:
         self.library = library
         self.embedded: list[str] = []
+        self.token_secret = TOKEN_SECRET
         self.client: httpx.AsyncClient
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -61,7 +63,7 @@ class Plane:
 
     @asynccontextmanager
     async def running(self, **settings: object) -> AsyncIterator["Plane"]:
-        values = {"generator": "extractive", "token_secret": TOKEN_SECRET, **settings}
+        values = {"generator": "extractive", "token_secret": self.token_secret, **settings}
         chosen = ServingSettings(database_url=self.library.urls["serving"], **values)
         app = create_app(build_plane(chosen, self.embed))
         transport = httpx.ASGITransport(app)
@@ -95,7 +97,7 @@ class Plane:
             "max_tokens": 200,
             **changes,
         }
-        response = await self.client.post("/v1/answer", json=body, headers=headers(tenant_id))
+        response = await self.client.post("/v1/answer", json=body, headers=self._headers(tenant_id))
         assert response.status_code == 200, response.text
         events = events_of(response.text)
         assert events[0][2]["id"] == body["answer_id"]
@@ -105,16 +107,16 @@ class Plane:
         version = await self.corpus_version(tenant_id)
         given = {"generation": 1, "corpus_version": version, **scope}
         response = await self.client.post(
-            "/v1/search", json={"query": query, "scope": given}, headers=headers(tenant_id)
+            "/v1/search", json={"query": query, "scope": given}, headers=self._headers(tenant_id)
         )
         assert response.status_code == 200, response.text
         found: dict[str, Any] = response.json()
         return found
 
-
-def headers(tenant_id: UUID) -> dict[str, str]:
-    token = ServingTokens(TOKEN_SECRET).mint(TenantContext(tenant_id, tenant_id), "request-1")
-    return {"authorization": f"Bearer {token}", "x-polyplane-wire": "1"}
+    def _headers(self, tenant_id: UUID) -> dict[str, str]:
+        tokens = ServingTokens(self.token_secret)
+        token = tokens.mint(TenantContext(tenant_id, tenant_id), "request-1")
+        return {"authorization": f"Bearer {token}", "x-polyplane-wire": "1"}
 
 
 @pytest.fixture
@@ -167,3 +169,196 @@ async def test_the_same_search_is_found_in_the_cache(plane: Plane, tenant: UUID)
     assert first["passages"] == again["passages"]
     lookups = [(each["cache"], each["is_hit"]) for each in again["caches"]]
     assert ("retrieval", True) in lookups
+
+
+async def test_tenants_never_share_an_answer(
+    plane: Plane, library: Library, tenant: UUID, redis: Client
+) -> None:
+    globex = await library.add_tenant()
+    await library.add_document(globex, "own.txt", ["The old harbour of Leith was opened in 1777."])
+    assert not is_cached(await plane.ask(tenant, OPENED))
+    other = await plane.ask(globex, OPENED)
+    assert not is_cached(other)
+    assert "1777" in other[-1][2]["content"]
+    assert "1901" in (await plane.ask(tenant, OPENED))[-1][2]["content"]
+    # nor where an entry of one were laid under the key of the other
+    (own,) = await redis.keys(f"cache:{tenant}:passages:*")
+    await redis.delete(*await redis.keys(f"cache:{globex}:answer:*"))
+    (foreign,) = await redis.keys(f"cache:{globex}:passages:*")
+    await redis.set(foreign, await redis.get(own) or b"", ex=60)
+    assert "1777" in (await plane.ask(globex, OPENED))[-1][2]["content"]
+
+
+async def test_keys_tell_nothing_of_what_was_asked(
+    plane: Plane, tenant: UUID, redis: Client
+) -> None:
+    await plane.ask(tenant, OPENED)
+    keys = await redis.keys(f"cache:{tenant}:*")
+    assert {key.split(b":")[2] for key in keys} == {b"answer", b"passages", b"index"}
+    assert all(len(key.split(b":")[-1]) == 64 for key in keys if not key.endswith(b":index"))
+    assert all([0 < await redis.ttl(key) <= 3600 for key in keys])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"message": f"{OPENED} "},
+        {"top_k": 4},
+        {"max_tokens": 100},
+        {"max_prompt_tokens": 1000},
+        {"history": [{"role": "user", "content": "Tell me of Leith."}]},
+        {"scope": {"hidden_versions": [str(uuid4())]}},
+        {"scope": {"document_ids": [str(uuid4())]}},
+        {"scope": {"corpus_version": 0}},
+        {"scope": {"corpus_version": None}},
+    ],
+)
+async def test_another_request_is_another_answer(
+    plane: Plane, tenant: UUID, change: dict[str, Any]
+) -> None:
+    await plane.ask(tenant, OPENED)
+    assert not is_cached(await plane.ask(tenant, **{"message": OPENED, **change}))
+
+
+async def test_the_order_of_what_is_a_set_makes_no_difference(plane: Plane, tenant: UUID) -> None:
+    ids = [str(uuid4()), str(uuid4())]
+    await plane.ask(tenant, OPENED, {"hidden_versions": ids})
+    assert is_cached(await plane.ask(tenant, OPENED, {"hidden_versions": ids[::-1]}))
+
+
+async def test_a_published_document_makes_what_was_cached_unreachable(
+    plane: Plane, library: Library, tenant: UUID
+) -> None:
+    question = "How deep is the dry dock of Leith?"
+    await plane.ask(tenant, question)
+    assert is_cached(await plane.ask(tenant, question))
+    await library.add_document(tenant, "dock.txt", ["The dry dock of Leith is nine metres deep."])
+    answer = await plane.ask(tenant, question)
+    assert not is_cached(answer)
+    assert "nine metres" in answer[-1][2]["content"]
+
+
+async def test_an_answer_that_cites_a_deleted_document_is_not_told_again(
+    plane: Plane, library: Library, tenant: UUID
+) -> None:
+    """The request was let in before the deletion, and is answered after it."""
+    first = await plane.ask(tenant, OPENED)
+    found = await plane.search(tenant, OPENED)
+    assert found["passages"]
+    await library.tombstone(UUID(first[-1][2]["citations"][0]["document_id"]))
+    assert (await plane.search(tenant, OPENED))["passages"] == []
+    again = await plane.ask(tenant, OPENED)
+    assert not is_cached(again)
+    assert again[-1][2]["finish_reason"] == "declined"
+
+
+async def test_a_quote_that_the_index_does_not_hold_is_not_told_again(
+    plane: Plane, library: Library, tenant: UUID
+) -> None:
+    await plane.ask(tenant, OPENED)
+    owner = await asyncpg.connect(library.urls["admin"])
+    await owner.execute("UPDATE chunks_g1 SET body = replace(body, '1901', '1902')")
+    await owner.close()
+    assert not is_cached(await plane.ask(tenant, OPENED))
+
+
+async def test_a_version_that_is_hidden_is_not_cited_from_the_cache(
+    plane: Plane, library: Library, tenant: UUID
+) -> None:
+    _, version = await library.add_document(tenant, "copy.txt", [HARBOUR[0]])
+    scope = {"hidden_versions": [str(version)]}
+    await plane.ask(tenant, OPENED)
+    again = await plane.ask(tenant, OPENED, scope)
+    assert not is_cached(again)
+    assert {cited["document_name"] for cited in again[-1][2]["citations"]} == {"harbour.txt"}
+
+
+async def test_a_fresh_answer_takes_the_place_of_the_cached_one(plane: Plane, tenant: UUID) -> None:
+    await plane.ask(tenant, OPENED)
+    assert not is_cached(await plane.ask(tenant, OPENED, fresh=True))
+    assert is_cached(await plane.ask(tenant, OPENED))
+
+
+async def test_a_declined_question_is_declined_again(plane: Plane, tenant: UUID) -> None:
+    question = "Which enzyme splits lactose?"
+    first, again = await plane.ask(tenant, question), await plane.ask(tenant, question)
+    assert is_cached(again)
+    assert told(again) == told(first)
+    assert again[-1][2]["finish_reason"] == "declined"
+
+
+async def test_answers_are_not_cached_where_that_is_off(
+    library: Library, redis_server: Redis, tenant: UUID
+) -> None:
+    url = redis_server.serving_url()
+    async with Plane(library).running(redis_url=url, cache_answers="off") as plane:
+        first, again = await plane.ask(tenant, OPENED), await plane.ask(tenant, OPENED)
+        assert not is_cached(again)
+        assert told(again) == told(first)
+        assert {"cache": "retrieval", "is_hit": True} in again[-1][2]["caches"]
+
+
+async def test_a_plane_that_answers_in_another_way_finds_nothing(
+    plane: Plane, library: Library, redis_server: Redis, tenant: UUID
+) -> None:
+    await plane.ask(tenant, OPENED)
+    url = redis_server.serving_url()
+    stranger = Plane(library)
+    stranger.token_secret = TOKEN_SECRET[::-1]
+    async with stranger.running(redis_url=url):
+        assert not is_cached(await stranger.ask(tenant, OPENED))
+    async with Plane(library).running(redis_url=url, embedder_threads=2) as changed:
+        assert not is_cached(await changed.ask(tenant, OPENED))
+    async with Plane(library).running(redis_url=url) as same:
+        assert is_cached(await same.ask(tenant, OPENED))
+
+
+async def test_a_question_is_embedded_once_for_its_tenant(library: Library, tenant: UUID) -> None:
+    globex = await library.add_tenant()
+    async with Plane(library).running() as plane:
+        for _ in range(3):
+            await plane.search(tenant, OPENED)
+        assert plane.embedded == [OPENED]
+        await plane.search(globex, OPENED)
+        assert plane.embedded == [OPENED, OPENED]
+    async with Plane(library).running(cache_embeddings_bytes=0) as plane:
+        await plane.search(tenant, OPENED)
+        await plane.search(tenant, OPENED)
+        assert plane.embedded == [OPENED, OPENED]
+
+
+async def test_a_replica_keeps_no_more_than_its_share(
+    library: Library, redis_server: Redis, redis: Client, tenant: UUID
+) -> None:
+    settings = {"redis_url": redis_server.serving_url(), "cache_redis_bytes": 6000}
+    async with Plane(library).running(**settings) as plane:
+        for number in range(8):
+            await plane.search(tenant, f"{OPENED} {number}")
+        keys = await redis.keys(f"cache:{tenant}:passages:*")
+        assert 0 < sum([await redis.strlen(key) for key in keys]) <= 6000
+        assert await redis.zcard(f"cache:{tenant}:index") == len(keys)
+        assert {"cache": "retrieval", "is_hit": True} in (
+            await plane.search(tenant, f"{OPENED} 7")
+        )["caches"]
+
+
+async def test_without_redis_every_question_is_answered_and_one_line_is_logged(
+    library: Library, tenant: UUID, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"redis://serving:password@127.0.0.1:{free_port()}/0"
+    async with Plane(library).running(redis_url=url) as plane:
+        for _ in range(3):
+            answer = await plane.ask(tenant, OPENED)
+            assert answer[-1][1] == "done"
+            assert not is_cached(answer)
+    assert capsys.readouterr().out.count("caches do not answer") == 1
+
+
+async def test_what_is_no_entry_is_not_told(plane: Plane, tenant: UUID, redis: Client) -> None:
+    first = await plane.ask(tenant, OPENED)
+    for key in await redis.keys(f"cache:{tenant}:*"):
+        if not key.endswith(b":index"):
+            await redis.set(key, b'{"told": 1}', ex=60)
+    again = await plane.ask(tenant, OPENED)
+    assert not is_cached(again)
+    assert told(again) == told(first)
