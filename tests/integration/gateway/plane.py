@@ -13,6 +13,7 @@ from planes.shared.domain import FinishReason
 from planes.shared.wire import (
     WIRE_VERSION,
     AnswerRequest,
+    CacheLookup,
     CitationOut,
     Done,
     GeneratorStatus,
@@ -41,6 +42,7 @@ class FakePlane:
     pause_s: float = 0.0
     ends_with: str = "done"
     hold: asyncio.Event | None = None
+    caches: tuple[CacheLookup, ...] = ()
     asked: list[AnswerRequest] = field(default_factory=list)
     searched: list[SearchRequest] = field(default_factory=list)
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
@@ -64,7 +66,7 @@ class FakePlane:
     async def _search(self, request: Request) -> Response:
         self._claims(request)
         self.searched.append(SearchRequest.model_validate_json(await request.body()))
-        return JSONResponse(SearchResponse(passages=()).model_dump(mode="json"))
+        return JSONResponse(SearchResponse(passages=(), caches=self.caches).model_dump(mode="json"))
 
     async def _answer(self, request: Request) -> Response:
         self._claims(request)
@@ -121,5 +123,6 @@ class FakePlane:
             finish_reason=FinishReason.STOP,
             model=self.model,
             usage=Usage(prompt_tokens=self.prompt_tokens, completion_tokens=len(self.words)),
+            caches=self.caches,
         )
         return encode_event("done", done, event_id=number)
