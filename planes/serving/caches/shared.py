@@ -14,7 +14,7 @@ from planes.shared.stores.redis_caches import (
     entry_key,
 )
 
-_DEADLINE_S = 0.25
+_DEADLINE_S = 1.0
 _PAUSE_S = 5.0
 _MAX_VALUE_BYTES = 256 * 1024
 _log = structlog.get_logger(__name__)
