@@ -1,5 +1,6 @@
 """Caches of the serving plane, over HTTP, with a real database and a real Redis."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -362,3 +363,19 @@ async def test_what_is_no_entry_is_not_told(plane: Plane, tenant: UUID, redis: C
     again = await plane.ask(tenant, OPENED)
     assert not is_cached(again)
     assert told(again) == told(first)
+
+
+async def test_caches_that_come_back_are_used_again(
+    library: Library, redis_server: Redis, redis: Client, tenant: UUID
+) -> None:
+    async with Plane(library).running(redis_url=redis_server.serving_url()) as plane:
+        await redis.execute_command("ACL", "SETUSER", "serving", "off")
+        await redis.client_kill_filter(user="serving")
+        try:
+            first = await plane.ask(tenant, OPENED)
+            assert first[-1][1] == "done"
+        finally:
+            await redis.execute_command("ACL", "SETUSER", "serving", "on")
+        async with asyncio.timeout(30):
+            while not is_cached(await plane.ask(tenant, OPENED)):
+                await asyncio.sleep(0.2)
