@@ -61,7 +61,7 @@ class SharedCache:
 
     async def put(self, entry: CacheEntry) -> None:
         """Keep an entry, unless it is very large or what it was made of is being removed."""
-        if self._redis is None or self._is_paused() or len(entry.value) > _MAX_VALUE_BYTES:
+        if self._redis is None or len(entry.value) > _MAX_VALUE_BYTES or self._is_paused():
             return
         try:
             async with answer_within(_DEADLINE_S):
@@ -82,7 +82,13 @@ class SharedCache:
             await redis.remove(tenant_id, [key])
 
     def _is_paused(self) -> bool:
-        return time.monotonic() < self._paused_until
+        """Whether not to ask; after the pause one call asks for all."""
+        now = time.monotonic()
+        if now < self._paused_until:
+            return True
+        if self._is_down:
+            self._paused_until = now + _PAUSE_S
+        return False
 
     def _pause(self, error: Exception) -> None:
         self._paused_until = time.monotonic() + _PAUSE_S
@@ -94,5 +100,5 @@ class SharedCache:
 
     def _resume(self) -> None:
         if self._is_down:
-            self._is_down = False
+            self._is_down, self._paused_until = False, 0.0
             _log.info("caches answer again")
