@@ -162,6 +162,7 @@ class SearchScope:
     hidden_versions: tuple[UUID, ...] = ()
     document_ids: tuple[UUID, ...] | None = None
     documents: DocumentFilter | None = None
+    corpus_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

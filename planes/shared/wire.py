@@ -45,10 +45,15 @@ class Scope(WireModel):
     hidden_versions: tuple[UUID, ...] = ()
     document_ids: tuple[UUID, ...] | None = None
     documents: DocumentFilter | None = None
+    corpus_version: int | None = Field(default=None, ge=0)
+    """Of the tenant's documents, read before all else here; without it nothing is cached."""
 
 
 class AnswerRequest(WireModel):
-    """One question with all that the stateless plane needs to answer it."""
+    """One question with all that the stateless plane needs to answer it.
+
+    A `fresh` answer is not told from a cache.
+    """
 
     answer_id: UUID
     message_id: UUID
@@ -65,6 +70,7 @@ class AnswerRequest(WireModel):
     thinking: bool = False
     wishes: str = ""
     """What the caller's application asks of the answer, below the platform's own rules."""
+    fresh: bool = False
 
 
 class SearchRequest(WireModel):
@@ -106,10 +112,18 @@ class PassageOut(WireModel):
     score: float
 
 
+class CacheLookup(WireModel):
+    """A cache of the plane that a request has asked: `answer`, `retrieval` or `embedding`."""
+
+    cache: str
+    is_hit: bool
+
+
 class SearchResponse(WireModel):
-    """The best passages, best first."""
+    """The best passages, best first; `caches` is for the gateway's metrics."""
 
     passages: tuple[PassageOut, ...]
+    caches: tuple[CacheLookup, ...] = ()
 
 
 class CitationOut(WireModel):
@@ -157,7 +171,10 @@ class Meta(WireModel):
 
 
 class Done(WireModel):
-    """The last event of a whole answer; the gateway keeps `content` and does not pass it on."""
+    """The last event of a whole answer; the gateway keeps `content` and does not pass it on.
+
+    `caches` is for the gateway's metrics.
+    """
 
     content: str
     citations: tuple[CitationOut, ...]
@@ -169,6 +186,7 @@ class Done(WireModel):
     """Sentences of an answer from documents that no checked citation supports."""
     summary: str | None = None
     """What turns before the next request's history were about, if that has changed."""
+    caches: tuple[CacheLookup, ...] = ()
 
 
 class Problem(WireModel):

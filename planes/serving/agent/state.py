@@ -5,7 +5,7 @@ from typing import TypeAlias, TypedDict
 from uuid import UUID
 
 from planes.serving.agent.tools import Toolbox
-from planes.serving.retrieval.hybrid import HybridRetriever
+from planes.serving.caches.passages import CachedRetriever
 from planes.serving.sentences import Span
 from planes.shared.domain import ChatMode, FinishReason, Passage, SearchScope
 from planes.shared.ports import Generator, ToolCall, ToolExchange
@@ -16,7 +16,7 @@ from planes.shared.wire import ChatTurn, CitationOut, TextSpan, Usage
 class AgentTools:
     """What the nodes work with; one instance serves all requests."""
 
-    retriever: HybridRetriever
+    retriever: CachedRetriever
     generator: Generator
     toolbox: Toolbox | None = None
     """What the generator may call; None where it calls nothing."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from planes.serving.agent.calculator import NotArithmetic, calculate
 from planes.serving.agent.catalog import DocumentCatalog
-from planes.serving.retrieval.hybrid import HybridRetriever
+from planes.serving.caches.passages import CachedRetriever
 from planes.shared.domain import ChatMode, Passage, SearchScope
 from planes.shared.ports import Tool, ToolCall
 
@@ -69,7 +69,7 @@ class Toolbox:
 
     def __init__(
         self,
-        retriever: HybridRetriever,
+        retriever: CachedRetriever,
         catalog: DocumentCatalog,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
