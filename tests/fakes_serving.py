@@ -35,6 +35,7 @@ def chunk(
     ordinal: int = 0,
     start: int = 0,
     page: int | None = None,
+    heading: str = "",
 ) -> Chunk:
     """A chunk of English text that starts at `start` of its document."""
     version = version_id or new_id()
@@ -47,7 +48,7 @@ def chunk(
         start=start,
         end=start + len(text),
         page=page,
-        heading="",
+        heading=heading,
         text=text,
         language="en",
     )
@@ -130,9 +131,14 @@ class Library:
                 )
             )
             start += len(text) + 2
-        await self._register(tenant_id, document, version, name)
-        await self._publish(version, chunks)
+        await self.add_chunks(name, chunks)
         return document, version
+
+    async def add_chunks(self, name: str, chunks: Sequence[Chunk]) -> None:
+        """Publish a document that consists of `chunks`."""
+        first = chunks[0]
+        await self._register(first.tenant_id, first.document_id, first.version_id, name)
+        await self._publish(first.version_id, chunks)
 
     async def tombstone(self, document_id: UUID) -> None:
         """Delete a document as the gateway does, before its chunks are gone."""

@@ -7,8 +7,9 @@ import structlog
 from pydantic import BaseModel
 
 from planes.serving.admission import Admission
-from planes.serving.agent.graph import Agent
 from planes.serving.agent.state import Answer, Cited, Progress, StepTaken, TextAdded, TokensSpent
+from planes.serving.caches.answers import CachedAgent
+from planes.serving.caches.lookups import begin_lookups, lookups_so_far
 from planes.shared.domain import SearchScope, TenantContext
 from planes.shared.errors import PlatformError
 from planes.shared.wire import AnswerRequest, Done, Meta, Problem, Scope, encode_event
@@ -17,7 +18,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def answer_events(
-    agent: Agent,
+    agent: CachedAgent,
     request: AnswerRequest,
     context: TenantContext,
     *,
@@ -25,6 +26,7 @@ async def answer_events(
 ) -> AsyncGenerator[bytes, None]:
     """Yield the frames of one answer, ids rising from 1; closing the iterator stops the work."""
     event_id = 1
+    begin_lookups()
     meta = Meta(
         id=request.answer_id,
         conversation_id=request.conversation_id,
@@ -57,6 +59,8 @@ def search_scope(scope: Scope, context: TenantContext) -> SearchScope:
         generation=scope.generation,
         hidden_versions=scope.hidden_versions,
         document_ids=scope.document_ids,
+        documents=scope.documents,
+        corpus_version=scope.corpus_version,
     )
 
 
@@ -83,4 +87,7 @@ def _event(told: Progress, model: str) -> tuple[str, BaseModel | dict[str, objec
                 finish_reason=told.finish_reason,
                 model=model,
                 usage=told.usage,
+                unsupported=told.unsupported,
+                summary=told.summary,
+                caches=lookups_so_far(),
             )

@@ -4,12 +4,22 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
+from uuid import UUID
 
 import httpx
 
 from planes.serving.admission import Admission
+from planes.serving.agent.catalog import DocumentCatalog
 from planes.serving.agent.graph import Agent, build_graph
 from planes.serving.agent.state import AgentTools
+from planes.serving.agent.tools import Toolbox
+from planes.serving.caches.answers import AnswerCache, CachedAgent
+from planes.serving.caches.citations import CitationCheck
+from planes.serving.caches.embeddings import EmbeddingCache
+from planes.serving.caches.keys import CacheKeys, recipe_of
+from planes.serving.caches.passages import CachedRetriever
+from planes.serving.caches.shared import SharedCache
+from planes.serving.embedding import TextEmbedding
 from planes.serving.generation.choose import Choice, choose
 from planes.serving.generation.extractive import NO_LANGUAGE_MODEL, ExtractiveGenerator
 from planes.serving.generation.model_server import ModelServerProbe
@@ -25,6 +35,7 @@ from planes.shared.errors import NoLanguageModel, PlatformError
 from planes.shared.ports import Generator
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
+from planes.shared.stores.redis_caches import RedisCaches, cache_client
 from planes.shared.wire import WIRE_VERSION, AnswerRequest, ServingHealth, ServingTokens
 
 _PROBE_S = 2.0
@@ -38,8 +49,10 @@ class Plane:
     database: Database
     providers: tuple[Provider, ...]
     embed: Embed
-    retriever: HybridRetriever
-    agent: Agent
+    texts: TextEmbedding
+    retriever: CachedRetriever
+    agent: CachedAgent
+    cache: SharedCache
     choice: Choice
     admission: Admission
     ask_generator: Callable[[], Awaitable[None]] | None
@@ -59,6 +72,7 @@ class Plane:
         """Close all connections."""
         for provider in self.providers:
             await provider.client.aclose()
+        await self.cache.close()
         await self.database.close()
 
     def check(self, request: AnswerRequest) -> None:
@@ -89,6 +103,7 @@ class Plane:
             wire=WIRE_VERSION,
             status=with_search if is_searching else "unavailable",
             generator=self.choice.status,
+            embedding_model=self.texts.model,
             parts={"database": database, "embedder": embedder, "generator": generator},
         )
 
@@ -140,20 +155,53 @@ def build_plane(
         service="polyplane-serving",
         max_connections=settings.database_connections,
     )
-    retriever = HybridRetriever(PostgresChunks(database), DocumentRegistry(database), embed)
+    cache, keys = (
+        _shared_cache(settings),
+        CacheKeys(settings.token_secret.get_secret_value(), recipe_of(settings)),
+    )
+    registry = DocumentRegistry(database)
+    embeddings = EmbeddingCache(embed, keys, max_bytes=settings.cache_embeddings_bytes)
+
+    def retriever_of(tenant_id: UUID) -> HybridRetriever:
+        return HybridRetriever(PostgresChunks(database), registry, embeddings.of(tenant_id))
+
+    retriever = CachedRetriever(retriever_of, registry, cache, keys)
+    answers = AnswerCache(cache, keys, CitationCheck(database), settings.cached_modes)
     providers = _providers(settings)
     generator = language_model or _generator(settings, choice, embed, providers)
+    tools = _agent_tools(settings, choice, database, retriever, generator)
     return Plane(
         tokens=ServingTokens(settings.token_secret.get_secret_value()),
         database=database,
         providers=providers,
         embed=embed,
+        texts=TextEmbedding(embed, load_tokenizer()),
         retriever=retriever,
-        agent=Agent(build_graph(), AgentTools(retriever, generator)),
+        agent=CachedAgent(Agent(build_graph(), tools), answers),
+        cache=cache,
         choice=choice,
         admission=Admission(settings.max_answers),
         ask_generator=_generator_check(choice, providers, language_model),
     )
+
+
+def _agent_tools(
+    settings: ServingSettings,
+    choice: Choice,
+    database: Database,
+    retriever: CachedRetriever,
+    generator: Generator,
+) -> AgentTools:
+    is_language_model = choice.status.kind != "extractive"
+    has_tools = is_language_model and settings.agent_tools
+    toolbox = Toolbox(retriever, DocumentCatalog(database)) if has_tools else None
+    return AgentTools(retriever, generator, toolbox, is_language_model)
+
+
+def _shared_cache(settings: ServingSettings) -> SharedCache:
+    url = settings.redis_url
+    redis = RedisCaches(cache_client(url.get_secret_value())) if url else None
+    return SharedCache(redis, ttl_s=settings.cache_ttl_s, max_bytes=settings.cache_redis_bytes)
 
 
 def _generator_check(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
-from planes.shared.domain import ChatMode, FinishReason, Passage
+from planes.shared.domain import ChatMode, FinishReason, Passage, Ranked
 from planes.shared.wire import ChatTurn
 
 
@@ -61,6 +61,7 @@ class Prompt:
     quoted data in the messages; who wrote the data cannot know it.
     Answers of one `conversation_id` go to one replica of a model, whose cache knows it. `thinking`
     asks for the model's reasoning, which is then charged like the answer.
+    `wishes` are what the caller's application adds; the platform's own rules come first.
     """
 
     question: str
@@ -77,6 +78,7 @@ class Prompt:
     boundary: str = field(default_factory=_boundary, compare=False)
     conversation_id: UUID | None = None
     thinking: bool = False
+    wishes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,5 +109,21 @@ class Generator(Protocol):
         Raises:
             NoLanguageModel: The mode needs a language model and this is none.
             Unavailable: The model's server does not answer.
+        """
+        ...
+
+
+class Reranker(Protocol):
+    """Reads the best of a ranking together with the question, and orders them anew."""
+
+    async def rerank(self, question: str, ranked: Sequence[Ranked]) -> list[Ranked]:
+        """Return the same candidates, best first.
+
+        Args:
+            question: As it was searched for.
+            ranked: The whole pool, best first; only its beginning is read.
+
+        Raises:
+            Unavailable: The model does not answer.
         """
         ...

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 from typing import TypeAlias
 
@@ -59,6 +60,8 @@ from services.gateway.documents.service import DocumentService
 from services.gateway.documents.upload_routes import router as uploads_router
 from services.gateway.documents.uploads import FileLimits, Uploads
 from services.gateway.documents.versions import Versions
+from services.gateway.feedback.routes import router as feedback_router
+from services.gateway.feedback.service import FeedbackService
 from services.gateway.http_rules import HttpRulesMiddleware
 from services.gateway.idempotency.dependencies import install as install_replays
 from services.gateway.idempotency.service import IdempotencyService
@@ -68,7 +71,11 @@ from services.gateway.jobs.watching import LOOK_S, JobWatch
 from services.gateway.limits.feed import RevocationFeed
 from services.gateway.limits.headers import RateHeadersMiddleware
 from services.gateway.limits.scripts import redis_client
-from services.gateway.maintenance import ChatLogDrain, every, sweep_reservation
+from services.gateway.maintenance import ChatLogDrain, every, expire_unlisted, sweep_reservation
+from services.gateway.openai.embeddings import EmbeddingService
+from services.gateway.openai.errors import OpenAIErrorsMiddleware
+from services.gateway.openai.routes import router as openai_router
+from services.gateway.openai.service import OpenAIApi
 from services.gateway.openapi import DESCRIPTION, TAGS, describe, operation_id
 from services.gateway.outbound import outbound_client
 from services.gateway.plain_deadline import PlainDeadlineMiddleware
@@ -203,7 +210,7 @@ def _provide_documents(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> li
     app.state.versions = versions
     app.state.receiver = Receiver(uploads, objects, registrar, versions, fetcher)
     app.state.documents = DocumentService(database, objects, ingestion)
-    app.state.search = SearchService(parts.database, parts.serving)
+    app.state.search = SearchService(parts.database, parts.serving, parts.metrics)
     return [ingestion.run(), every(20, "expired uploads", uploads.sweep)]
 
 
@@ -229,6 +236,9 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
     stack.push_async_callback(chat.close)
     app.state.chat = chat
     app.state.conversations = ConversationService(database, history)
+    app.state.feedback = FeedbackService(database, history)
+    app.state.embeddings = EmbeddingService(database, parts.serving, monitor, parts.metrics)
+    app.state.openai = OpenAIApi(chat, app.state.conversations, monitor)
     app.state.idempotency = IdempotencyService(database)
     billing = assemble_billing(database, identity.gate, settings)
     stack.push_async_callback(billing.provider.close)
@@ -236,6 +246,9 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
     app.state.billing = billing.usage
     app.state.health = HealthService(_probes(parts), monitor, app.version, app.state.drain)
     drain = ChatLogDrain(database, chat_log)
+
+    async def expire() -> None:
+        await expire_unlisted(database, timedelta(days=settings.unlisted_days))
 
     async def sweep() -> None:
         while await sweep_reservation(database):
@@ -246,6 +259,8 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
         every(3600, "subscriptions", billing.plan_changes.charge),
         every(600, "idempotency keys", app.state.idempotency.forget_expired),
         every(5, "reservations", sweep),
+        every(600, "questions of programs", expire),
+        every(5, "reservations of embeddings", app.state.embeddings.sweep),
         every(0.5, "chat log", drain.drain),
         every(0.5, "revocations", identity.gate.send_unsent),
         every(1, "revocations heard", guard.listen),
@@ -340,6 +355,7 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
     app.add_middleware(DrainMiddleware, drain=app.state.drain)
     app.add_middleware(HttpRulesMiddleware)
     app.add_middleware(TracingMiddleware, metrics=metrics, unexpected=problems.unexpected_response)
+    app.add_middleware(OpenAIErrorsMiddleware)
     if settings.cors_origins:  # outermost, so that browsers can read unexpected errors too
         app.add_middleware(
             CORSMiddleware,
@@ -378,12 +394,14 @@ def _add_routes(app: FastAPI) -> None:
         jobs_router,
         webhooks_router,
         chat_router,
+        feedback_router,
         billing_router,
     )
     for router in routers:
         app.include_router(router)
     app.include_router(well_known_router)
     app.include_router(health_router)
+    app.include_router(openai_router)
     versioned = APIRouter(prefix="/api/v1", include_in_schema=False)
     for router in routers:
         versioned.include_router(router)

@@ -51,6 +51,7 @@ class GatewaySettings(OidcSettings):
     registrations_per_minute: int = Field(default=30, ge=1)
     history_messages: int = Field(default=10, ge=0, le=100)
     max_answers: int = Field(default=500, ge=1)
+    unlisted_days: int = Field(default=30, ge=1, le=3650)
     max_job_streams: int = Field(default=500, ge=0)
     answer_header_s: float = Field(default=1.0, gt=0)
     answer_first_token_s: float = Field(default=60.0, gt=0)

@@ -27,6 +27,8 @@ _RAG_RULES = (
 )
 _OPEN_RULES = "You are a helpful assistant. Answer briefly and plainly; say so if you do not know."
 
+_WISHES = "The application adds, for what the rules above leave open:"
+
 
 def chat_messages(
     prompt: Prompt, *, passages: Sequence[Passage], history: Sequence[ChatTurn]
@@ -58,6 +60,7 @@ def _instructions(prompt: Prompt) -> str:
     if rules is None:
         is_rag = prompt.mode is ChatMode.RAG
         rules = _RAG_RULES.format(boundary=prompt.boundary) if is_rag else _OPEN_RULES
+        rules += f"\n\n{_WISHES}\n{plain(prompt.wishes)}" if prompt.wishes else ""
     if not prompt.summary:
         return rules
     told = _quoted("summary", plain(prompt.summary), prompt.boundary)

@@ -170,10 +170,12 @@ class Answer:
             citations=[citation.model_dump(mode="json") for citation in done.citations],
             grounded=done.grounded,
             finish_reason=done.finish_reason,
+            unsupported=done.unsupported,
         )
         tokens = (done.usage.prompt_tokens, done.usage.completion_tokens)
         cost = await self._ledger.settle(Settlement(done.model, *tokens, payload))
         self._metrics.count_answer(done.finish_reason, done.model, tokens)
+        self._metrics.count_lookups(done.caches)
         self.whole = ChatAnswer(
             id=self.request.answer_id,
             conversation_id=self.request.conversation_id,
@@ -184,6 +186,7 @@ class Answer:
             ),
             citations=list(done.citations),
             grounded=done.grounded,
+            unsupported=list(done.unsupported),
             finish_reason=done.finish_reason,
             model=done.model,
             mode=self.request.mode,

@@ -8,10 +8,11 @@ from fastapi import Depends, Header
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from planes.shared.domain import ChatMode
 from services.gateway.auth.models import Account
 from services.gateway.chat.answers import Answer
 from services.gateway.chat.replays import events_of
-from services.gateway.chat.schemas import ChatAnswer, Question
+from services.gateway.chat.schemas import ChatAnswer, QueryAnswer, QueryRequest, Question
 from services.gateway.chat.service import Asked
 from services.gateway.dependencies import ChatServiceDep, ConversationServiceDep
 from services.gateway.idempotency.dependencies import REPLAYED, Idempotent
@@ -66,6 +67,17 @@ class _Asking:
             if is_stream:
                 return AnswerStream(*await self._chat.stream(account, asked))
             return await self._chat.whole(account, asked)
+
+    async def query(self, account: Account, request: QueryRequest) -> Response | QueryAnswer:
+        """Answer a question that belongs to no conversation of a list, or tell it again."""
+        async with self._repeatable.attempt(account.context, request) as effect:
+            if effect.answered is not None:
+                told = await self._conversations.settled_answer(account.context, effect.answered)
+                body = QueryAnswer.of(told).model_dump_json()
+                return Response(body, headers=REPLAYED, media_type="application/json")
+            question = Question(message=request.query, mode=ChatMode.RAG, top_k=request.top_k)
+            asked = Asked(question, effect=effect, is_listed=False)
+            return QueryAnswer.of(await self._chat.whole(account, asked))
 
 
 Asking = Annotated[_Asking, Depends()]

@@ -54,11 +54,13 @@ class ConversationService:
             return await repository.find_conversation(connection, context, conversation_id)
 
     async def page(
-        self, context: TenantContext, before: UUID | None, limit: int
+        self, context: TenantContext, before: UUID | None, limit: int, *, is_listed: bool = True
     ) -> list[asyncpg.Record]:
-        """Return a part of the caller's list, newest first."""
+        """Return a part of the caller's list, or of what is kept out of it; newest first."""
         async with self._database.tenant(context.tenant_id) as connection:
-            return await repository.list_conversations(connection, context, before, limit)
+            return await repository.list_conversations(
+                connection, context, before, limit, is_listed
+            )
 
     async def change(
         self, context: TenantContext, conversation_id: UUID, changes: dict[str, object]

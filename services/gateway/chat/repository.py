@@ -46,6 +46,7 @@ class Reservation:
     document_ids: tuple[UUID, ...] | None
     hidden_versions: tuple[UUID, ...]
     generation: int
+    corpus_version: int
 
 
 async def reserve(connection: Connection, context: TenantContext, intent: Intent) -> Reservation:
@@ -58,7 +59,9 @@ async def reserve(connection: Connection, context: TenantContext, intent: Intent
         QuotaExceeded: It names the quota.
     """
     row = await connection.fetchrow(
-        "SELECT * FROM reserve_answer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        # of the statement's beginning, and so not newer than what the function finds out
+        "SELECT r.*, corpus_version_of($1) AS corpus_version FROM "
+        "reserve_answer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) r",
         context.tenant_id,
         context.user_id,
         intent.answer_id,
@@ -90,6 +93,7 @@ async def reserve(connection: Connection, context: TenantContext, intent: Intent
         document_ids=None if scope is None else tuple(scope),
         hidden_versions=tuple(row["hidden_versions"]),
         generation=row["live_generation"],
+        corpus_version=row["corpus_version"],
     )
 
 
@@ -194,16 +198,21 @@ async def find_conversation(
 
 
 async def list_conversations(
-    connection: Connection, context: TenantContext, before: UUID | None, limit: int
+    connection: Connection,
+    context: TenantContext,
+    before: UUID | None,
+    limit: int,
+    is_listed: bool,
 ) -> list[asyncpg.Record]:
-    """Return the caller's conversations, newest first."""
+    """Return the caller's conversations, newest first: those of people, or those of programs."""
     return await connection.fetch(
         "SELECT * FROM conversations WHERE tenant_id = $1 AND user_id = $2 AND deleted_at IS NULL "
-        "AND ($3::uuid IS NULL OR id < $3) ORDER BY id DESC LIMIT $4",
+        "AND is_listed = $5 AND ($3::uuid IS NULL OR id < $3) ORDER BY id DESC LIMIT $4",
         context.tenant_id,
         context.user_id,
         before,
         limit,
+        is_listed,
     )
 
 
@@ -223,6 +232,15 @@ async def change_conversation(
                 conversation_id,
                 changes[column],
             )
+
+
+async def unlist(connection: Connection, context: TenantContext, conversation_id: UUID) -> None:
+    """Keep a conversation out of its user's list: its client keeps the conversation itself."""
+    await connection.execute(
+        "UPDATE conversations SET is_listed = false WHERE tenant_id = $1 AND id = $2",
+        context.tenant_id,
+        conversation_id,
+    )
 
 
 async def tombstone_conversation(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from planes.shared.domain import ChatMode, FinishReason
-from planes.shared.wire import CitationOut
+from planes.shared.wire import CitationOut, TextSpan
 from services.gateway.billing.schemas import Usage
 from services.gateway.schemas import NOT_BLANK, InputModel, Name, Text
 
@@ -70,6 +70,34 @@ class ChatRequest(Question):
     conversation_id: UUID | None = None
 
 
+class QueryRequest(InputModel):
+    """A single question, without a conversation."""
+
+    query: Message
+    top_k: int = Field(default=5, ge=1, le=50, description="Passages to answer from.")
+
+    @field_validator("query")
+    @classmethod
+    def _not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("the query is blank")
+        return value
+
+
+class QueryAnswer(BaseModel):
+    """An answer from the tenant's documents, and what it cites."""
+
+    answer: str
+    sources: list[CitationOut]
+    message_id: UUID = Field(description="What `POST /feedback` takes.")
+
+    @classmethod
+    def of(cls, answer: "ChatAnswer") -> Self:
+        """Return what is shown of an answer."""
+        message = answer.message
+        return cls(answer=message.content or "", sources=answer.citations, message_id=message.id)
+
+
 class AnswerMessage(BaseModel):
     """The stored answer; a stream has sent its content already."""
 
@@ -87,6 +115,9 @@ class ChatAnswer(BaseModel):
     message: AnswerMessage
     citations: list[CitationOut]
     grounded: bool
+    unsupported: list[TextSpan] = Field(
+        default=[], description="Sentences of the content that no checked citation supports."
+    )
     finish_reason: FinishReason
     model: str = Field(examples=["extractive"])
     mode: ChatMode
@@ -104,6 +135,7 @@ class StoredMessage(BaseModel):
     role: Literal["user", "assistant"]
     content: str
     citations: list[dict[str, Any]]
+    unsupported: list[TextSpan] = []
     usage: Usage | None
     model: str | None
     finish_reason: FinishReason | None

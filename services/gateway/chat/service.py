@@ -8,7 +8,7 @@ from planes.shared.clients.serving import ServingClient
 from planes.shared.domain import ChatMode, TenantContext, new_id
 from planes.shared.errors import PlatformError, Unavailable
 from planes.shared.stores.postgres import Database
-from planes.shared.wire import AnswerRequest, Scope
+from planes.shared.wire import AnswerRequest, ChatTurn, Scope
 from services.gateway.admin.health import ServingMonitor
 from services.gateway.admin.metrics import GatewayMetrics
 from services.gateway.auth.models import Account
@@ -60,12 +60,18 @@ class Asked:
         conversation_id: Where; None starts a conversation.
         title: Of the new conversation; made of the question if None.
         effect: Told where the answer will be, so that a repeat of the request finds it.
+        history: What was said before; None is what the conversation holds.
+        wishes: What the caller's application asks of the answer.
+        is_listed: Whether a new conversation stands in its user's list.
     """
 
     question: Question
     conversation_id: UUID | None = None
     title: str | None = None
     effect: Effect = field(default_factory=Effect)
+    history: tuple[ChatTurn, ...] | None = None
+    wishes: str = ""
+    is_listed: bool = True
 
 
 class ChatService:
@@ -101,10 +107,10 @@ class ChatService:
             self._parts.monitor.require_language_model()
         context = account.context
         intent = self._intent(asked)
-        reservation = await self._reserve(context, intent, asked.effect)
+        reservation = await self._reserve(context, intent, asked)
         ledger = AnswerLedger(self._parts.database, context, intent.answer_id)
         try:
-            request = await self._request(context, asked.question, intent, reservation)
+            request = await self._request(context, asked, intent, reservation)
         except BaseException:
             await asyncio.shield(ledger.release(undo=True))
             raise
@@ -115,9 +121,9 @@ class ChatService:
         self._parts.guard.watch(answer, account)
         return answer
 
-    async def _reserve(self, context: TenantContext, intent: Intent, effect: Effect) -> Reservation:
-        """Reserve in one statement, or in one transaction with the place of a keyed answer."""
-        if not effect.is_keyed:
+    async def _reserve(self, context: TenantContext, intent: Intent, asked: Asked) -> Reservation:
+        """Reserve in one statement, or in one transaction with what else is to be noted."""
+        if asked.is_listed and not asked.effect.is_keyed:
             async with self._parts.database.platform() as connection:
                 return await repository.reserve(connection, context, intent)
         async with self._parts.database.tenant(context.tenant_id) as connection:
@@ -128,7 +134,9 @@ class ChatService:
                 intent.message_id,
                 reservation.question_seq + 1,
             )
-            await effect.record_answer(connection, place)
+            if not asked.is_listed:
+                await repository.unlist(connection, context, intent.conversation_id)
+            await asked.effect.record_answer(connection, place)
             return reservation
 
     async def whole(self, account: Account, asked: Asked) -> ChatAnswer:
@@ -194,16 +202,17 @@ class ChatService:
     async def _request(
         self,
         context: TenantContext,
-        question: Question,
+        asked: Asked,
         intent: Intent,
         reservation: Reservation,
     ) -> AnswerRequest:
-        history = await self._parts.history.turns_before(
-            context,
-            intent.conversation_id,
-            seq=reservation.question_seq,
-            limit=self._limits.history_messages,
-        )
+        question, limit = asked.question, self._limits.history_messages
+        if asked.history is None:
+            history = await self._parts.history.turns_before(
+                context, intent.conversation_id, seq=reservation.question_seq, limit=limit
+            )
+        else:
+            history = asked.history[-limit:] if limit else ()
         return AnswerRequest(
             answer_id=intent.answer_id,
             message_id=intent.message_id,
@@ -215,10 +224,12 @@ class ChatService:
                 generation=reservation.generation,
                 hidden_versions=reservation.hidden_versions,
                 document_ids=reservation.document_ids,
+                corpus_version=reservation.corpus_version,
             ),
             top_k=question.top_k,
             max_prompt_tokens=intent.max_prompt_tokens,
             max_tokens=intent.max_tokens,
+            wishes=asked.wishes,
         )
 
     def _keep(self, answer: Answer, task: asyncio.Task[None]) -> None:

@@ -63,3 +63,10 @@ def test_a_fitted_prompt_is_within_its_limit_and_keeps_the_newest_and_the_best(l
 def test_a_question_that_cannot_fit_is_refused() -> None:
     with pytest.raises(InvalidInput, match="too long"):
         fit(prompt(max_prompt_tokens=5), words)
+
+
+def test_what_an_application_wishes_stands_below_the_rules() -> None:
+    prompt = Prompt("Why?", "Why?", ChatMode.RAG, [], [], 100, 100, wishes="Rhyme.")
+    system = chat_messages(prompt, passages=[], history=[])[0]["content"]
+    assert system.startswith("You answer questions")
+    assert system.endswith("\nRhyme.")

@@ -56,6 +56,8 @@ _CONFIG = {
         _may_also_refuse("GET /tenant/audit", "422"),
         # metadata without NUL, however deep
         _may_also_refuse("POST /search", "422"),
+        # messages that end with a question
+        _may_also_refuse("POST /v1/chat/completions", "400"),
         # a token from a letter, good for one act
         _may_also_refuse("POST /auth/password/reset", "400"),
         _may_also_refuse("POST /auth/verify", "400"),
