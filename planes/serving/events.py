@@ -6,8 +6,9 @@ from contextlib import aclosing
 import structlog
 from pydantic import BaseModel
 
-from planes.serving.agent.graph import Agent
 from planes.serving.agent.state import Answer, Cited, Progress, StepTaken, TextAdded, TokensSpent
+from planes.serving.caches.answers import CachedAgent
+from planes.serving.caches.lookups import begin_lookups, lookups_so_far
 from planes.shared.domain import SearchScope, TenantContext
 from planes.shared.errors import PlatformError
 from planes.shared.wire import AnswerRequest, Done, Meta, Problem, Scope, encode_event
@@ -16,10 +17,11 @@ _log = structlog.get_logger(__name__)
 
 
 async def answer_events(
-    agent: Agent, request: AnswerRequest, context: TenantContext
+    agent: CachedAgent, request: AnswerRequest, context: TenantContext
 ) -> AsyncGenerator[bytes, None]:
     """Yield the frames of one answer, ids rising from 1; closing the iterator stops the work."""
     event_id = 1
+    begin_lookups()
     meta = Meta(
         id=request.answer_id,
         conversation_id=request.conversation_id,
@@ -50,6 +52,7 @@ def search_scope(scope: Scope, context: TenantContext) -> SearchScope:
         generation=scope.generation,
         hidden_versions=scope.hidden_versions,
         document_ids=scope.document_ids,
+        corpus_version=scope.corpus_version,
     )
 
 
@@ -76,4 +79,5 @@ def _event(told: Progress, model: str) -> tuple[str, BaseModel | dict[str, objec
                 finish_reason=told.finish_reason,
                 model=model,
                 usage=told.usage,
+                caches=lookups_so_far(),
             )

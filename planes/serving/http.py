@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from planes.serving.caches.lookups import begin_lookups, lookups_so_far
 from planes.serving.events import answer_events, problem_of, search_scope
 from planes.serving.plane import Plane
 from planes.shared.domain import Passage
@@ -94,9 +95,11 @@ async def post_answer(body: AnswerRequest, claims: ClaimsDep, plane: PlaneDep) -
 @router.post("/v1/search")
 async def post_search(body: SearchRequest, claims: ClaimsDep, plane: PlaneDep) -> SearchResponse:
     """Return the best passages without an answer."""
+    begin_lookups()
     scope = search_scope(body.scope, claims.context)
     found = await plane.retriever.retrieve(body.query, scope=scope, k=body.top_k)
-    return SearchResponse(passages=tuple(_shown(passage) for passage in found.passages))
+    passages = tuple(_shown(passage) for passage in found.passages)
+    return SearchResponse(passages=passages, caches=lookups_so_far())
 
 
 @router.post("/v1/embed")

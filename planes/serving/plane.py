@@ -4,11 +4,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
+from uuid import UUID
 
 import httpx
 
 from planes.serving.agent.graph import Agent, build_graph
 from planes.serving.agent.state import AgentTools
+from planes.serving.caches.answers import AnswerCache, CachedAgent
+from planes.serving.caches.citations import CitationCheck
+from planes.serving.caches.embeddings import EmbeddingCache
+from planes.serving.caches.keys import CacheKeys, recipe_of
+from planes.serving.caches.passages import CachedRetriever
+from planes.serving.caches.shared import SharedCache
 from planes.serving.embedding import TextEmbedding
 from planes.serving.generation.choose import Choice, choose
 from planes.serving.generation.extractive import NO_LANGUAGE_MODEL, ExtractiveGenerator
@@ -24,6 +31,7 @@ from planes.shared.errors import NoLanguageModel, PlatformError
 from planes.shared.ports import Generator
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
+from planes.shared.stores.redis_caches import RedisCaches, cache_client
 from planes.shared.wire import WIRE_VERSION, AnswerRequest, ServingHealth, ServingTokens
 
 _PROBE_S = 2.0
@@ -38,8 +46,9 @@ class Plane:
     client: httpx.AsyncClient
     embed: Embed
     texts: TextEmbedding
-    retriever: HybridRetriever
-    agent: Agent
+    retriever: CachedRetriever
+    agent: CachedAgent
+    cache: SharedCache
     choice: Choice
     ask_generator: Callable[[], Awaitable[None]] | None
     """None where answers are written without a model, which needs the embedder alone."""
@@ -57,6 +66,7 @@ class Plane:
     async def close(self) -> None:
         """Close all connections."""
         await self.client.aclose()
+        await self.cache.close()
         await self.database.close()
 
     def check(self, request: AnswerRequest) -> None:
@@ -137,7 +147,18 @@ def build_plane(
         service="polyplane-serving",
         max_connections=settings.database_connections,
     )
-    retriever = HybridRetriever(PostgresChunks(database), DocumentRegistry(database), embed)
+    cache, keys = (
+        _shared_cache(settings),
+        CacheKeys(settings.token_secret.get_secret_value(), recipe_of(settings)),
+    )
+    registry = DocumentRegistry(database)
+    embeddings = EmbeddingCache(embed, keys, max_bytes=settings.cache_embeddings_bytes)
+
+    def retriever_of(tenant_id: UUID) -> HybridRetriever:
+        return HybridRetriever(PostgresChunks(database), registry, embeddings.of(tenant_id))
+
+    retriever = CachedRetriever(retriever_of, registry, cache, keys)
+    answers = AnswerCache(cache, keys, CitationCheck(database), settings.cached_modes)
     client = _model_client(settings)
     generator = language_model or _generator(choice, embed, client)
     return Plane(
@@ -147,10 +168,17 @@ def build_plane(
         embed=embed,
         texts=TextEmbedding(embed, load_tokenizer()),
         retriever=retriever,
-        agent=Agent(build_graph(), AgentTools(retriever, generator)),
+        agent=CachedAgent(Agent(build_graph(), AgentTools(retriever, generator)), answers),
+        cache=cache,
         choice=choice,
         ask_generator=_generator_check(choice, client, language_model),
     )
+
+
+def _shared_cache(settings: ServingSettings) -> SharedCache:
+    url = settings.redis_url
+    redis = RedisCaches(cache_client(url.get_secret_value())) if url else None
+    return SharedCache(redis, ttl_s=settings.cache_ttl_s, max_bytes=settings.cache_redis_bytes)
 
 
 def _generator_check(

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from planes.shared.domain import ChatMode
 from planes.shared.settings import AbsolutePath, EmbeddingPrecision, LogLevel, SharedSettings
 
 
@@ -29,10 +30,22 @@ class ServingSettings(SharedSettings):
     qwen_model: str = "Qwen/Qwen3-1.7B"
     models_dir: AbsolutePath | None = None
 
+    redis_url: SecretStr | None = None
+    cache_answers: Literal["off", "rag", "all"] = "rag"
+    cache_ttl_s: int = Field(default=3600, ge=1, le=7 * 24 * 3600)
+    cache_redis_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
+    cache_embeddings_bytes: int = Field(default=32 * 1024 * 1024, ge=0)
+
     ray_dir: AbsolutePath | None = None
     object_store_bytes: int = Field(default=80 * 1024 * 1024, ge=76 * 1024 * 1024)
     haproxy_stats_port: int = 8404
     haproxy_metrics_port: int = 9101
+
+    @property
+    def cached_modes(self) -> frozenset[ChatMode]:
+        """The modes whose answers are told again."""
+        modes = {"off": (), "rag": (ChatMode.RAG,), "all": tuple(ChatMode)}
+        return frozenset(modes[self.cache_answers])
 
     @model_validator(mode="after")
     def _check(self) -> Self:

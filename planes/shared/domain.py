@@ -108,6 +108,7 @@ class SearchScope:
     generation: int
     hidden_versions: tuple[UUID, ...] = ()
     document_ids: tuple[UUID, ...] | None = None
+    corpus_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

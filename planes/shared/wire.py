@@ -44,10 +44,15 @@ class Scope(WireModel):
     generation: int = Field(ge=1)
     hidden_versions: tuple[UUID, ...] = ()
     document_ids: tuple[UUID, ...] | None = None
+    corpus_version: int | None = Field(default=None, ge=0)
+    """Of the tenant's documents, read before all else here; without it nothing is cached."""
 
 
 class AnswerRequest(WireModel):
-    """One question with all that the stateless plane needs to answer it."""
+    """One question with all that the stateless plane needs to answer it.
+
+    A `fresh` answer is not told from a cache.
+    """
 
     answer_id: UUID
     message_id: UUID
@@ -61,6 +66,7 @@ class AnswerRequest(WireModel):
     max_tokens: int = Field(ge=1)
     wishes: str = ""
     """What the caller's application asks of the answer, below the platform's own rules."""
+    fresh: bool = False
 
 
 class SearchRequest(WireModel):
@@ -102,10 +108,18 @@ class PassageOut(WireModel):
     score: float
 
 
+class CacheLookup(WireModel):
+    """A cache of the plane that a request has asked: `answer`, `retrieval` or `embedding`."""
+
+    cache: str
+    is_hit: bool
+
+
 class SearchResponse(WireModel):
-    """The best passages, best first."""
+    """The best passages, best first; `caches` is for the gateway's metrics."""
 
     passages: tuple[PassageOut, ...]
+    caches: tuple[CacheLookup, ...] = ()
 
 
 class CitationOut(WireModel):
@@ -139,7 +153,10 @@ class Meta(WireModel):
 
 
 class Done(WireModel):
-    """The last event of a whole answer; the gateway keeps `content` and does not pass it on."""
+    """The last event of a whole answer; the gateway keeps `content` and does not pass it on.
+
+    `caches` is for the gateway's metrics.
+    """
 
     content: str
     citations: tuple[CitationOut, ...]
@@ -147,6 +164,7 @@ class Done(WireModel):
     finish_reason: FinishReason
     model: str
     usage: Usage
+    caches: tuple[CacheLookup, ...] = ()
 
 
 class Problem(WireModel):

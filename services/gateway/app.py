@@ -210,7 +210,7 @@ def _provide_documents(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> li
     app.state.versions = versions
     app.state.receiver = Receiver(uploads, objects, registrar, versions, fetcher)
     app.state.documents = DocumentService(database, objects, ingestion)
-    app.state.search = SearchService(parts.database, parts.serving)
+    app.state.search = SearchService(parts.database, parts.serving, parts.metrics)
     return [ingestion.run(), every(20, "expired uploads", uploads.sweep)]
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TypeAlias, TypedDict
 
-from planes.serving.retrieval.hybrid import HybridRetriever
+from planes.serving.caches.passages import CachedRetriever
 from planes.shared.domain import ChatMode, FinishReason, Passage, SearchScope
 from planes.shared.ports import Generator
 from planes.shared.wire import ChatTurn, CitationOut, Usage
@@ -13,7 +13,7 @@ from planes.shared.wire import ChatTurn, CitationOut, Usage
 class AgentTools:
     """What the nodes work with; one instance serves all requests."""
 
-    retriever: HybridRetriever
+    retriever: CachedRetriever
     generator: Generator
 
 

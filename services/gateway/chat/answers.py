@@ -174,6 +174,7 @@ class Answer:
         tokens = (done.usage.prompt_tokens, done.usage.completion_tokens)
         cost = await self._ledger.settle(Settlement(done.model, *tokens, payload))
         self._metrics.count_answer(done.finish_reason, done.model, tokens)
+        self._metrics.count_lookups(done.caches)
         self.whole = ChatAnswer(
             id=self.request.answer_id,
             conversation_id=self.request.conversation_id,

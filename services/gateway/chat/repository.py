@@ -46,6 +46,7 @@ class Reservation:
     document_ids: tuple[UUID, ...] | None
     hidden_versions: tuple[UUID, ...]
     generation: int
+    corpus_version: int
 
 
 async def reserve(connection: Connection, context: TenantContext, intent: Intent) -> Reservation:
@@ -58,7 +59,9 @@ async def reserve(connection: Connection, context: TenantContext, intent: Intent
         QuotaExceeded: It names the quota.
     """
     row = await connection.fetchrow(
-        "SELECT * FROM reserve_answer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        # of the statement's beginning, and so not newer than what the function finds out
+        "SELECT r.*, corpus_version_of($1) AS corpus_version FROM "
+        "reserve_answer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) r",
         context.tenant_id,
         context.user_id,
         intent.answer_id,
@@ -90,6 +93,7 @@ async def reserve(connection: Connection, context: TenantContext, intent: Intent
         document_ids=None if scope is None else tuple(scope),
         hidden_versions=tuple(row["hidden_versions"]),
         generation=row["live_generation"],
+        corpus_version=row["corpus_version"],
     )
 
 

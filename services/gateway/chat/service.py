@@ -224,6 +224,7 @@ class ChatService:
                 generation=reservation.generation,
                 hidden_versions=reservation.hidden_versions,
                 document_ids=reservation.document_ids,
+                corpus_version=reservation.corpus_version,
             ),
             top_k=question.top_k,
             max_prompt_tokens=intent.max_prompt_tokens,

@@ -191,13 +191,16 @@ async def erase(connection: Connection, tenant_id: UUID, rows: int) -> int:
     return erased
 
 
-async def add_removed(connection: Connection, tenant_id: UUID, *, files: int, keys: int) -> None:
-    """Count files and Redis keys that were removed."""
+async def add_removed(
+    connection: Connection, tenant_id: UUID, *, files: int, cache_entries: int, keys: int
+) -> None:
+    """Count files, entries of caches and other Redis keys that were removed."""
     await connection.execute(
-        "UPDATE tenant_deletions SET files = files + $2, redis_keys = redis_keys + $3"
-        " WHERE tenant_id = $1",
+        "UPDATE tenant_deletions SET files = files + $2, cache_entries = cache_entries + $3,"
+        " redis_keys = redis_keys + $4 WHERE tenant_id = $1",
         tenant_id,
         files,
+        cache_entries,
         keys,
     )
 

@@ -15,6 +15,7 @@ from planes.shared.domain import FinishReason
 from planes.shared.wire import (
     WIRE_VERSION,
     AnswerRequest,
+    CacheLookup,
     CitationOut,
     Done,
     EmbedRequest,
@@ -46,6 +47,7 @@ class FakePlane:
     longest_text: int = 256
     ends_with: str = "done"
     hold: asyncio.Event | None = None
+    caches: tuple[CacheLookup, ...] = ()
     asked: list[AnswerRequest] = field(default_factory=list)
     searched: list[SearchRequest] = field(default_factory=list)
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
@@ -76,7 +78,7 @@ class FakePlane:
     async def _search(self, request: Request) -> Response:
         self._claims(request)
         self.searched.append(SearchRequest.model_validate_json(await request.body()))
-        return JSONResponse(SearchResponse(passages=()).model_dump(mode="json"))
+        return JSONResponse(SearchResponse(passages=(), caches=self.caches).model_dump(mode="json"))
 
     async def _embed(self, request: Request) -> Response:
         """Embed in one dimension: a text's number of words, which are its tokens too."""
@@ -149,5 +151,6 @@ class FakePlane:
             finish_reason=FinishReason.STOP,
             model=self.model,
             usage=Usage(prompt_tokens=self.prompt_tokens, completion_tokens=len(self.words)),
+            caches=self.caches,
         )
         return encode_event("done", done, event_id=number)

@@ -235,12 +235,12 @@ async def test_health_names_each_part(client: httpx.AsyncClient) -> None:
 
 
 async def test_health_tells_which_part_is_down_and_answers_say_unavailable(
-    client: httpx.AsyncClient, app: FastAPI
+    client: httpx.AsyncClient, embedder: MiniLMEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_: object) -> None:
+    def broken(_: object) -> None:
         raise Unavailable("The embedder does not answer.")
 
-    app.state.plane.embed = app.state.plane.retriever._embed = broken
+    monkeypatch.setattr(embedder, "embed", broken)
     response = await client.get("/v1/health")
     assert response.status_code == 503
     parts = response.json()["parts"]

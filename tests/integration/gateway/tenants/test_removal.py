@@ -124,7 +124,8 @@ async def test_a_removal_that_dies_between_any_two_steps_goes_on_and_ends(
         await connection.execute("DELETE FROM tenant_deletions WHERE tenant_id = $1", bystander)
         untouched = await left_over(connection, bystander)
     await objects.put(document_prefix(tenant_id, uuid4()) + "original", b"left over")
-    await redis.set(f"cache:{tenant_id}:x", "1", ex=60)
+    await redis.set(f"cache:{tenant_id}:answer:x", "1", ex=60)
+    await redis.zadd(f"cache:{tenant_id}:index", {f"cache:{tenant_id}:answer:x": 1})
 
     failures = 0
     while True:
@@ -143,10 +144,11 @@ async def test_a_removal_that_dies_between_any_two_steps_goes_on_and_ends(
         )
         assert row["completed_at"] is not None
         assert (row["files"], row["redis_keys"], row["chat_messages"]) == (1, 1, 1)
+        assert row["cache_entries"] == 1
         assert await left_over(connection, tenant_id) == RETAINED
         assert await left_over(connection, bystander) == untouched
     assert user_id in sessions.told
-    assert not await redis.exists(f"cache:{tenant_id}:x")
+    assert not await redis.keys(f"cache:{tenant_id}:*")
     await redis.aclose()
 
 
