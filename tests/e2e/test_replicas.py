@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 import httpx
 import psutil
@@ -72,7 +72,7 @@ def resources() -> Iterator[ExitStack]:
 @contextmanager
 def visitor(platform: RunningPlatform) -> Iterator[Person]:
     person = Person(platform.base_url)
-    with person.http:
+    with closing(person.http):
         yield person
 
 
