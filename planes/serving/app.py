@@ -17,6 +17,7 @@ import structlog
 from planes.serving import ray_environment, reaper
 from planes.serving.generation.choose import Choice, RefusedConfiguration, choose
 from planes.serving.generation.qwen import QwenOptions
+from planes.serving.retrieval.choose_reranker import check_reranker
 from planes.serving.settings import ServingSettings
 from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database, SchemaMismatch
@@ -97,6 +98,7 @@ def main() -> None:
     configure_logging("serving", settings.log_level)
     try:
         choice = choose(settings)
+        check_reranker(settings)
         asyncio.run(check_database(settings))
         folder = ray_environment.prepare_folder(settings)
     except (RefusedConfiguration, SchemaMismatch, Unavailable, PermissionError) as error:

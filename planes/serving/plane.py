@@ -26,6 +26,7 @@ from planes.serving.generation.model_server import ModelServerProbe
 from planes.serving.generation.openai import Deadlines, OpenAIGenerator
 from planes.serving.generation.providers import FallbackChain, Provider
 from planes.serving.generation.tokens import TokenCounter
+from planes.serving.retrieval.choose_reranker import build_reranker
 from planes.serving.retrieval.hybrid import Embed, HybridRetriever
 from planes.serving.retrieval.registry import DocumentRegistry
 from planes.serving.settings import FallbackProvider, ServingSettings
@@ -162,8 +163,11 @@ def build_plane(
     registry = DocumentRegistry(database)
     embeddings = EmbeddingCache(embed, keys, max_bytes=settings.cache_embeddings_bytes)
 
+    reranker = build_reranker(settings, embed)
+
     def retriever_of(tenant_id: UUID) -> HybridRetriever:
-        return HybridRetriever(PostgresChunks(database), registry, embeddings.of(tenant_id))
+        embed_once = embeddings.of(tenant_id)
+        return HybridRetriever(PostgresChunks(database), registry, embed_once, reranker)
 
     retriever = CachedRetriever(retriever_of, registry, cache, keys)
     answers = AnswerCache(cache, keys, CitationCheck(database), settings.cached_modes)

@@ -42,6 +42,8 @@ class ServingSettings(SharedSettings):
     embedder_threads: int = Field(default=1, ge=1)
     embedding_precision: EmbeddingPrecision = Field("auto", validation_alias="EMBEDDING_PRECISION")
 
+    reranker: str = Field(default="sentences", min_length=1)
+
     generator: Literal["auto", "qwen", "openai", "extractive"] = "auto"
     openai_base_url: str | None = None
     openai_api_key: SecretStr | None = None

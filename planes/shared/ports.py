@@ -3,11 +3,15 @@
 import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
 
 from planes.shared.domain import ChatMode, FinishReason, Passage, Ranked
 from planes.shared.wire import ChatTurn
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def _boundary() -> str:
@@ -116,11 +120,14 @@ class Generator(Protocol):
 class Reranker(Protocol):
     """Reads the best of a ranking together with the question, and orders them anew."""
 
-    async def rerank(self, question: str, ranked: Sequence[Ranked]) -> list[Ranked]:
+    async def rerank(
+        self, question: str, vector: "NDArray[np.float32]", ranked: Sequence[Ranked]
+    ) -> list[Ranked]:
         """Return the same candidates, best first.
 
         Args:
             question: As it was searched for.
+            vector: Of the question.
             ranked: The whole pool, best first; only its beginning is read.
 
         Raises:

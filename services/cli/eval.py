@@ -6,7 +6,6 @@ from typing import Annotated
 
 import httpx
 import typer
-from rich.table import Table
 
 from planes.data.evaluation.dataset import Dataset, read_dataset
 from planes.data.evaluation.scores import Measured, Scores, score
@@ -55,23 +54,19 @@ def _found(judged: Dataset, *, chunker: str, url: str | None, cache: Path | None
 
 
 def _print(judged: Dataset, found: Run, scores: dict[str, Scores]) -> None:
-    table = Table(
-        title=f"{judged.name}: {len(judged.corpus)} documents, {len(judged.questions)} questions, "
-        f"{found.chunks}; means with 95 % intervals",
-        title_justify="left",
+    console.print(
+        f"{judged.name}: {len(judged.corpus)} documents, {len(judged.questions)} questions, "
+        f"{found.chunks}; means with 95 % intervals"
     )
     measures = list(next(iter(scores.values())))
-    for heading in ("search by", *measures, "NDCG@10 against the sum", "ms"):
-        table.add_column(heading, justify="left" if heading == "search by" else "right")
+    headings = "".join(f"{measure:<21}" for measure in measures)
+    console.print(f"{'search by':<15}{headings}{'NDCG gain':<17}ms")
     for way, measured in scores.items():
+        cells = "".join(f"{_cell(measured[measure]):<21}" for measure in measures)
         gain = measured[measures[0]].gain
-        table.add_row(
-            way,
-            *(_cell(measured[measure]) for measure in measures),
-            "" if gain is None else f"{gain[0]:+.3f} to {gain[1]:+.3f}",
-            f"{found.ms[way]:.0f}" if way in found.ms else "",
-        )
-    console.print(table)
+        against = "" if gain is None else f"{gain[0]:+.3f} to {gain[1]:+.3f}"
+        ms = f"{found.ms[way]:.0f}" if way in found.ms else ""
+        console.print(f"{way:<15}{cells}{against:<17}{ms}".rstrip(), markup=False)
 
 
 def _cell(measured: Measured) -> str:

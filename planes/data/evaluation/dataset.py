@@ -65,6 +65,8 @@ def read_dataset(folder: Path) -> Dataset:
     corpus = tuple(_rows(folder / "corpus.jsonl", Entry))
     queries = {row.id: row.text for row in _rows(folder / "queries.jsonl", _Query)}
     grades = _judgements(folder / "qrels" / "test.tsv")
+    if unknown := grades.keys() - queries.keys():
+        raise InvalidInput(f"{folder} has judgements of question {min(unknown)}, which it lacks.")
     questions = tuple(JudgedQuestion(queries[q], found) for q, found in grades.items())
     if not corpus or not questions:
         raise InvalidInput(f"{folder} holds no corpus, or no question that it answers.")

@@ -10,7 +10,7 @@ from statistics import fmean, pstdev
 from planes.shared.domain import Candidate, Ranked
 
 _ARM_WEIGHT = 0.5
-_SENTENCE_WEIGHT = 0.25
+_SENTENCE_WEIGHT = 0.375
 
 
 def fuse(candidates: Sequence[Candidate]) -> list[Ranked]:

@@ -57,7 +57,7 @@ class HybridRetriever:
         arms = await self._chunks.search(question, vector, scope=scope, depth=_DEPTH)
         ranked = [item for item in fuse(arms.candidates) if _is_inside(item.candidate.chunk, scope)]
         if self._reranker is not None and ranked:
-            ranked = await self._reranker.rerank(question, ranked)
+            ranked = await self._reranker.rerank(question, vector, ranked)
         passages = await self._passages(ranked, scope, k)
         return Retrieved(passages, _closeness(passages, arms))
 
