@@ -6,6 +6,7 @@ from contextlib import aclosing
 import structlog
 from pydantic import BaseModel
 
+from planes.serving.admission import Admission
 from planes.serving.agent.state import Answer, Cited, Progress, StepTaken, TextAdded, TokensSpent
 from planes.serving.caches.answers import CachedAgent
 from planes.serving.caches.lookups import begin_lookups, lookups_so_far
@@ -17,7 +18,11 @@ _log = structlog.get_logger(__name__)
 
 
 async def answer_events(
-    agent: CachedAgent, request: AnswerRequest, context: TenantContext
+    agent: CachedAgent,
+    request: AnswerRequest,
+    context: TenantContext,
+    *,
+    admission: Admission | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """Yield the frames of one answer, ids rising from 1; closing the iterator stops the work."""
     event_id = 1
@@ -31,7 +36,9 @@ async def answer_events(
     yield encode_event("meta", meta, event_id=event_id)
     try:
         scope = search_scope(request.scope, context)
-        async with aclosing(agent.answer(request, scope)) as progress:
+        answer = agent.answer(request, scope)
+        counted = answer if admission is None else admission.admitted(answer)
+        async with aclosing(counted) as progress:
             async for told in progress:
                 event_id += 1
                 name, data = _event(told, agent.model)
@@ -52,6 +59,7 @@ def search_scope(scope: Scope, context: TenantContext) -> SearchScope:
         generation=scope.generation,
         hidden_versions=scope.hidden_versions,
         document_ids=scope.document_ids,
+        documents=scope.documents,
         corpus_version=scope.corpus_version,
     )
 
@@ -79,5 +87,7 @@ def _event(told: Progress, model: str) -> tuple[str, BaseModel | dict[str, objec
                 finish_reason=told.finish_reason,
                 model=model,
                 usage=told.usage,
+                unsupported=told.unsupported,
+                summary=told.summary,
                 caches=lookups_so_far(),
             )

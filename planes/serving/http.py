@@ -87,7 +87,7 @@ ClaimsDep = Annotated[ServingClaims, Depends(_claims)]
 async def post_answer(body: AnswerRequest, claims: ClaimsDep, plane: PlaneDep) -> StreamingResponse:
     """Answer with server-sent events; headers and `meta` go out before any work."""
     plane.check(body)
-    events = answer_events(plane.agent, body, claims.context)
+    events = answer_events(plane.agent, body, claims.context, admission=plane.admission)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 

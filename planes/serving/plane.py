@@ -8,8 +8,11 @@ from uuid import UUID
 
 import httpx
 
+from planes.serving.admission import Admission
+from planes.serving.agent.catalog import DocumentCatalog
 from planes.serving.agent.graph import Agent, build_graph
 from planes.serving.agent.state import AgentTools
+from planes.serving.agent.tools import Toolbox
 from planes.serving.caches.answers import AnswerCache, CachedAgent
 from planes.serving.caches.citations import CitationCheck
 from planes.serving.caches.embeddings import EmbeddingCache
@@ -20,11 +23,13 @@ from planes.serving.embedding import TextEmbedding
 from planes.serving.generation.choose import Choice, choose
 from planes.serving.generation.extractive import NO_LANGUAGE_MODEL, ExtractiveGenerator
 from planes.serving.generation.model_server import ModelServerProbe
-from planes.serving.generation.openai import OpenAIGenerator
+from planes.serving.generation.openai import Deadlines, OpenAIGenerator
+from planes.serving.generation.providers import FallbackChain, Provider
 from planes.serving.generation.tokens import TokenCounter
+from planes.serving.retrieval.choose_reranker import build_reranker
 from planes.serving.retrieval.hybrid import Embed, HybridRetriever
 from planes.serving.retrieval.registry import DocumentRegistry
-from planes.serving.settings import ServingSettings
+from planes.serving.settings import FallbackProvider, ServingSettings
 from planes.shared.domain import ChatMode
 from planes.shared.embedding import load_tokenizer
 from planes.shared.errors import NoLanguageModel, PlatformError
@@ -43,13 +48,14 @@ class Plane:
 
     tokens: ServingTokens
     database: Database
-    client: httpx.AsyncClient
+    providers: tuple[Provider, ...]
     embed: Embed
     texts: TextEmbedding
     retriever: CachedRetriever
     agent: CachedAgent
     cache: SharedCache
     choice: Choice
+    admission: Admission
     ask_generator: Callable[[], Awaitable[None]] | None
     """None where answers are written without a model, which needs the embedder alone."""
 
@@ -65,7 +71,8 @@ class Plane:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self.client.aclose()
+        for provider in self.providers:
+            await provider.client.aclose()
         await self.cache.close()
         await self.database.close()
 
@@ -74,7 +81,9 @@ class Plane:
 
         Raises:
             NoLanguageModel: Open chat without a language model.
+            Unavailable: Too many answers are under way, or the replica stops.
         """
+        self.admission.check()
         if request.mode is ChatMode.OPEN and self.choice.status.kind == "extractive":
             raise NoLanguageModel(NO_LANGUAGE_MODEL)
 
@@ -154,25 +163,43 @@ def build_plane(
     registry = DocumentRegistry(database)
     embeddings = EmbeddingCache(embed, keys, max_bytes=settings.cache_embeddings_bytes)
 
+    reranker = build_reranker(settings, embed)
+
     def retriever_of(tenant_id: UUID) -> HybridRetriever:
-        return HybridRetriever(PostgresChunks(database), registry, embeddings.of(tenant_id))
+        embed_once = embeddings.of(tenant_id)
+        return HybridRetriever(PostgresChunks(database), registry, embed_once, reranker)
 
     retriever = CachedRetriever(retriever_of, registry, cache, keys)
     answers = AnswerCache(cache, keys, CitationCheck(database), settings.cached_modes)
-    client = _model_client(settings)
-    generator = language_model or _generator(choice, embed, client)
+    providers = _providers(settings)
+    generator = language_model or _generator(settings, choice, embed, providers)
+    tools = _agent_tools(settings, choice, database, retriever, generator)
     return Plane(
         tokens=ServingTokens(settings.token_secret.get_secret_value()),
         database=database,
-        client=client,
+        providers=providers,
         embed=embed,
         texts=TextEmbedding(embed, load_tokenizer()),
         retriever=retriever,
-        agent=CachedAgent(Agent(build_graph(), AgentTools(retriever, generator)), answers),
+        agent=CachedAgent(Agent(build_graph(), tools), answers),
         cache=cache,
         choice=choice,
-        ask_generator=_generator_check(choice, client, language_model),
+        admission=Admission(settings.max_answers),
+        ask_generator=_generator_check(choice, providers, language_model),
     )
+
+
+def _agent_tools(
+    settings: ServingSettings,
+    choice: Choice,
+    database: Database,
+    retriever: CachedRetriever,
+    generator: Generator,
+) -> AgentTools:
+    is_language_model = choice.status.kind != "extractive"
+    has_tools = is_language_model and settings.agent_tools
+    toolbox = Toolbox(retriever, DocumentCatalog(database)) if has_tools else None
+    return AgentTools(retriever, generator, toolbox, is_language_model)
 
 
 def _shared_cache(settings: ServingSettings) -> SharedCache:
@@ -182,21 +209,45 @@ def _shared_cache(settings: ServingSettings) -> SharedCache:
 
 
 def _generator_check(
-    choice: Choice, client: httpx.AsyncClient, language_model: RemoteModel | None
+    choice: Choice, providers: tuple[Provider, ...], language_model: RemoteModel | None
 ) -> Callable[[], Awaitable[None]] | None:
     if language_model is not None:
         return language_model.check
-    return ModelServerProbe(client).check if choice.status.kind == "openai" else None
+    if choice.status.kind == "openai":
+        return ModelServerProbe([provider.client for provider in providers]).check
+    return None
 
 
-def _generator(choice: Choice, embed: Embed, client: httpx.AsyncClient) -> Generator:
+def _generator(
+    settings: ServingSettings, choice: Choice, embed: Embed, providers: tuple[Provider, ...]
+) -> Generator:
     tokens = TokenCounter(load_tokenizer())
     if choice.status.kind == "openai":
-        return OpenAIGenerator(client, choice.status.model, tokens)
+        deadlines = Deadlines(
+            first_token_s=settings.openai_first_token_s,
+            between_tokens_s=settings.openai_between_tokens_s,
+        )
+        return OpenAIGenerator(FallbackChain(providers), tokens, deadlines=deadlines)
     return ExtractiveGenerator(embed, tokens)
 
 
-def _model_client(settings: ServingSettings) -> httpx.AsyncClient:
-    key = settings.openai_api_key
+def _providers(settings: ServingSettings) -> tuple[Provider, ...]:
+    """Return the configured one and its fallbacks; none where no address is set."""
+    if not settings.openai_base_url:
+        return ()
+    first = FallbackProvider(
+        base_url=settings.openai_base_url,
+        model=settings.openai_model or "",
+        api_key=settings.openai_api_key,
+        extra_body=settings.openai_extra_body,
+    )
+    return tuple(
+        Provider(_model_client(each), each.model, each.extra_body)
+        for each in (first, *settings.openai_fallbacks)
+    )
+
+
+def _model_client(provider: FallbackProvider) -> httpx.AsyncClient:
+    key = provider.api_key
     headers = {"authorization": f"Bearer {key.get_secret_value()}"} if key else {}
-    return httpx.AsyncClient(base_url=settings.openai_base_url or "", headers=headers)
+    return httpx.AsyncClient(base_url=provider.base_url, headers=headers)

@@ -8,14 +8,14 @@ Every request carries `x-polyplane-wire: 1` and a token that the gateway signed 
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, Self
 from uuid import UUID
 
 import jwt
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from planes.shared.domain import ChatMode, FinishReason, TenantContext
+from planes.shared.domain import ChatMode, DocumentFilter, FinishReason, TenantContext
 from planes.shared.errors import Unauthenticated
 
 WIRE_VERSION = "1"
@@ -44,6 +44,7 @@ class Scope(WireModel):
     generation: int = Field(ge=1)
     hidden_versions: tuple[UUID, ...] = ()
     document_ids: tuple[UUID, ...] | None = None
+    documents: DocumentFilter | None = None
     corpus_version: int | None = Field(default=None, ge=0)
     """Of the tenant's documents, read before all else here; without it nothing is cached."""
 
@@ -64,6 +65,9 @@ class AnswerRequest(WireModel):
     top_k: int = Field(default=5, ge=1, le=50)
     max_prompt_tokens: int = Field(ge=1)
     max_tokens: int = Field(ge=1)
+    summary: str = Field(default="", max_length=8000)
+    """What turns before `history` were about, as the last answer's `done` told it."""
+    thinking: bool = False
     wishes: str = ""
     """What the caller's application asks of the answer, below the platform's own rules."""
     fresh: bool = False
@@ -136,11 +140,25 @@ class CitationOut(WireModel):
     score: float
 
 
+class TextSpan(WireModel):
+    """A half-open span of an answer's content, in Unicode code points."""
+
+    start: int = Field(ge=0)
+    end: int = Field(ge=0)
+
+
 class Usage(WireModel):
     """Tokens by the generator's own tokenizer."""
 
     prompt_tokens: int = Field(ge=0, lt=2**31)
     completion_tokens: int = Field(ge=0, lt=2**31)
+
+    def plus(self, prompt_tokens: int, completion_tokens: int) -> Self:
+        """Return these tokens with those of a further call."""
+        return type(self)(
+            prompt_tokens=self.prompt_tokens + prompt_tokens,
+            completion_tokens=self.completion_tokens + completion_tokens,
+        )
 
 
 class Meta(WireModel):
@@ -164,6 +182,10 @@ class Done(WireModel):
     finish_reason: FinishReason
     model: str
     usage: Usage
+    unsupported: tuple[TextSpan, ...] = ()
+    """Sentences of an answer from documents that no checked citation supports."""
+    summary: str | None = None
+    """What turns before the next request's history were about, if that has changed."""
     caches: tuple[CacheLookup, ...] = ()
 
 

@@ -141,6 +141,8 @@ class _Recorder:
                     self._is_repeatable = False
             case Answer():
                 pass
+            case _:  # of a kind that is not recorded yet
+                self._is_repeatable = False
 
     def recorded(self, answer: Answer) -> _Recorded | None:
         """Return the whole answer, None where it may not be told again."""

@@ -81,6 +81,7 @@ def payload_of(message: ChatMessage) -> dict[str, object]:
         "mode": message.mode,
         "finish_reason": message.finish_reason,
         "grounded": message.grounded,
+        "unsupported": message.unsupported,
     }
 
 
@@ -101,4 +102,5 @@ def message_of(row: asyncpg.Record) -> ChatMessage:
         mode=payload.get("mode"),
         finish_reason=payload.get("finish_reason"),
         grounded=payload.get("grounded"),
+        unsupported=payload.get("unsupported") or [],
     )

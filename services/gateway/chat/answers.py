@@ -170,6 +170,7 @@ class Answer:
             citations=[citation.model_dump(mode="json") for citation in done.citations],
             grounded=done.grounded,
             finish_reason=done.finish_reason,
+            unsupported=done.unsupported,
         )
         tokens = (done.usage.prompt_tokens, done.usage.completion_tokens)
         cost = await self._ledger.settle(Settlement(done.model, *tokens, payload))
@@ -185,6 +186,7 @@ class Answer:
             ),
             citations=list(done.citations),
             grounded=done.grounded,
+            unsupported=list(done.unsupported),
             finish_reason=done.finish_reason,
             model=done.model,
             mode=self.request.mode,

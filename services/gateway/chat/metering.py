@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -13,7 +14,7 @@ from planes.shared.clients.serving import Frame
 from planes.shared.domain import FinishReason, TenantContext
 from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres import Database
-from planes.shared.wire import Usage
+from planes.shared.wire import TextSpan, Usage
 from services.gateway.chat import repository
 from services.gateway.chat.repository import Produced, Settlement
 
@@ -68,13 +69,19 @@ class Meter:
 
 
 def stored_answer(
-    *, content: str, citations: list[Any], grounded: bool, finish_reason: FinishReason
+    *,
+    content: str,
+    citations: list[Any],
+    grounded: bool,
+    finish_reason: FinishReason,
+    unsupported: Sequence[TextSpan] = (),
 ) -> dict[str, Any]:
     """Return an answer as the chat log keeps it; model, mode and usage are added on settlement."""
     return {
         "content": storable(content),
         "citations": citations,
         "grounded": grounded,
+        "unsupported": [span.model_dump() for span in unsupported],
         "finish_reason": finish_reason,
         "created_at": datetime.now(UTC).isoformat(),
     }

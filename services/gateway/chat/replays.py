@@ -6,7 +6,7 @@ import asyncpg
 
 from planes.shared.domain import ChatMessage, ChatMode, FinishReason
 from planes.shared.errors import NotFound
-from planes.shared.wire import CitationOut, Meta, encode_event
+from planes.shared.wire import CitationOut, Meta, TextSpan, encode_event
 from services.gateway.billing.prices import usage_of
 from services.gateway.chat.schemas import AnswerMessage, ChatAnswer
 from services.gateway.idempotency.models import AnswerPlace
@@ -36,6 +36,7 @@ def settled_answer(
         ),
         citations=[CitationOut.model_validate(citation) for citation in message.citations],
         grounded=bool(message.grounded),
+        unsupported=[TextSpan.model_validate(span) for span in message.unsupported],
         finish_reason=FinishReason(message.finish_reason or FinishReason.CANCELLED),
         model=bill["model"],
         mode=ChatMode(bill["mode"]),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from planes.shared.domain import ChatMode, FinishReason
-from planes.shared.wire import CitationOut
+from planes.shared.wire import CitationOut, TextSpan
 from services.gateway.billing.schemas import Usage
 from services.gateway.schemas import NOT_BLANK, InputModel, Name, Text
 
@@ -115,6 +115,9 @@ class ChatAnswer(BaseModel):
     message: AnswerMessage
     citations: list[CitationOut]
     grounded: bool
+    unsupported: list[TextSpan] = Field(
+        default=[], description="Sentences of the content that no checked citation supports."
+    )
     finish_reason: FinishReason
     model: str = Field(examples=["extractive"])
     mode: ChatMode
@@ -132,6 +135,7 @@ class StoredMessage(BaseModel):
     role: Literal["user", "assistant"]
     content: str
     citations: list[dict[str, Any]]
+    unsupported: list[TextSpan] = []
     usage: Usage | None
     model: str | None
     finish_reason: FinishReason | None

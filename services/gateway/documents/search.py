@@ -7,7 +7,6 @@ from planes.shared.domain import TenantContext
 from planes.shared.stores.postgres import Database
 from planes.shared.wire import PassageOut, Scope, SearchRequest
 from services.gateway.admin.metrics import GatewayMetrics
-from services.gateway.documents import repository
 from services.gateway.documents.schemas import SearchInput
 from services.gateway.tracing import current_trace_id
 
@@ -32,16 +31,12 @@ class SearchService:
                 "SELECT s.*, corpus_version_of($1) AS corpus_version FROM search_scope($1) s",
                 context.tenant_id,
             )
-            documents = wanted.document_ids
-            if wanted.tags is not None or wanted.filter is not None:
-                documents = await repository.matching_documents(
-                    connection, context, wanted.document_ids, wanted.tags, wanted.filter
-                )
         assert row is not None  # noqa: S101 (the function returns one row)
         scope = Scope(
             generation=row["live_generation"],
             hidden_versions=tuple(row["hidden_versions"]),
-            document_ids=None if documents is None else tuple(documents),
+            document_ids=None if wanted.document_ids is None else tuple(wanted.document_ids),
+            documents=wanted.documents(),
             corpus_version=row["corpus_version"],
         )
         request = SearchRequest(query=wanted.query, scope=scope, top_k=wanted.top_k)

@@ -27,6 +27,7 @@ from planes.shared.wire import (
     SearchResponse,
     ServingHealth,
     ServingTokens,
+    TextSpan,
     Usage,
     encode_event,
 )
@@ -40,6 +41,7 @@ class FakePlane:
 
     words: list[str] = field(default_factory=lambda: ["Two", " years", " [1]."])
     citations: list[CitationOut] = field(default_factory=list)
+    unsupported: list[TextSpan] = field(default_factory=list)
     kind: str = "openai"
     model: str = "test-model"
     prompt_tokens: int = 40
@@ -148,6 +150,7 @@ class FakePlane:
             content="".join(self.words),
             citations=tuple(self.citations),
             grounded=bool(self.citations),
+            unsupported=tuple(self.unsupported),
             finish_reason=FinishReason.STOP,
             model=self.model,
             usage=Usage(prompt_tokens=self.prompt_tokens, completion_tokens=len(self.words)),
