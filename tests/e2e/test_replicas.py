@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import signal
 import threading
 import time
@@ -110,7 +111,8 @@ def seconds_until_answered(person: Person) -> float:
 
     def is_answered() -> bool:
         try:
-            answer = person.http.post("/chat", json={"message": "What is a quay?"}, timeout=15)
+            unheard_of = {"message": f"What is a quay {secrets.token_hex(4)}?"}
+            answer = person.http.post("/chat", json=unheard_of, timeout=15)
         except httpx.TransportError:
             return False
         return answer.status_code == 200

@@ -26,6 +26,7 @@ from planes.serving.generation.extractive import ExtractiveGenerator
 from planes.serving.generation.tokens import TokenCounter
 from planes.serving.retrieval.hybrid import HybridRetriever
 from planes.serving.retrieval.registry import DocumentRegistry
+from planes.serving.retrieval.sentence_evidence import SentenceEvidence
 from planes.shared.domain import FinishReason, Passage, SearchScope
 from planes.shared.embedding import MiniLMEmbedder, load_tokenizer
 from planes.shared.ports import Prompt
@@ -37,7 +38,7 @@ from tests.evaluation.articles import Article, publish, read_articles
 from tests.evaluation.own_database import own_database
 from tests.fakes_serving import embedding_in_process
 
-THRESHOLDS = (0.0, 0.5, 0.6, 0.65, 0.7, 0.74, 0.78, 0.82, 0.86, 0.9, 0.95, 1.0, 1.1, 1.2, 1.3)
+THRESHOLDS = (0.0, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0, 1.1, 1.2, 1.3)
 _EVERYWHERE, _ELSEWHERE = "everywhere", "elsewhere"
 
 
@@ -93,7 +94,9 @@ async def _ask(
     names = {document: articles[name] for name, document in documents.items()}
     database = Database(urls["serving"], service="evaluation")
     await database.open()
-    retriever = HybridRetriever(PostgresChunks(database), DocumentRegistry(database), embed)
+    retriever = HybridRetriever(
+        PostgresChunks(database), DocumentRegistry(database), embed, SentenceEvidence(embed)
+    )
     generator = RecordingGenerator(embed, TokenCounter(load_tokenizer()), min_support=0.0)
     agent = Agent(build_graph(), AgentTools(retriever, generator))
     found = {}

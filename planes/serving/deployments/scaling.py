@@ -18,7 +18,7 @@ def scaling(max_replicas: int, *, target: int, most: int, queued: int) -> dict[s
     options: dict[str, Any] = {
         "max_ongoing_requests": most,
         "max_queued_requests": queued,
-        "health_check_period_s": 5,
+        "health_check_period_s": 2,
         "health_check_timeout_s": 10,
     }
     if max_replicas == 1:

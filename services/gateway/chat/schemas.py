@@ -47,6 +47,10 @@ class Question(InputModel):
     )
     top_k: int = Field(default=5, ge=1, le=50, description="Passages to answer from.")
     max_tokens: int | None = Field(default=None, ge=1, le=8192)
+    thinking: bool = Field(
+        default=False,
+        description="Tell the model's reasoning in `step` events named `think`, and bill it.",
+    )
     stream: bool = False
 
     @field_validator("message")

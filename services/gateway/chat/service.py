@@ -229,6 +229,7 @@ class ChatService:
             top_k=question.top_k,
             max_prompt_tokens=intent.max_prompt_tokens,
             max_tokens=intent.max_tokens,
+            thinking=question.thinking,
             wishes=asked.wishes,
         )
 

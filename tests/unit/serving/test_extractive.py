@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from planes.serving.agent.citations import CitationTracker
+from planes.serving.agent.inert import InertText
 from planes.serving.agent.prompts import DECLINED
 from planes.serving.generation.extractive import ExtractiveGenerator
 from planes.serving.generation.fitting import PromptRead
@@ -131,6 +132,23 @@ async def test_open_chat_needs_a_language_model(generator: ExtractiveGenerator) 
         await answer(generator, prompt("Hello?", mode=ChatMode.OPEN))
     assert (refusal.value.status, refusal.value.code) == (503, "no-language-model")
     assert "polyplane models pull" in refusal.value.detail
+
+
+async def test_links_and_images_of_a_document_are_quoted_as_data_and_shown_as_words(
+    generator: ExtractiveGenerator,
+) -> None:
+    page = (
+        "The old harbour of Leith [opened](https://evil.example/login) in 1901 "
+        "![so](https://evil.example/?q=1)."
+    )
+    text, _ = await answer(
+        generator, prompt("When was the old harbour of Leith opened?", [passage(page)])
+    )
+    shown = InertText([page])
+    content = shown.feed(text) + shown.finish()
+    assert content == "The old harbour of Leith opened in 1901 so. [1]"
+    (citation,) = CitationTracker([passage(page)]).feed(content)
+    assert citation.quote == page
 
 
 async def test_headings_and_labels_are_no_answers(generator: ExtractiveGenerator) -> None:
