@@ -110,7 +110,7 @@ def _data(value: object) -> bytes:
 
 
 def _id(answer_id: UUID) -> str:
-    return f"chatcmpl-{answer_id.hex}"
+    return f"chatcmpl-{answer_id}"
 
 
 def _finish_reason(reason: FinishReason) -> Literal["stop", "length"]:

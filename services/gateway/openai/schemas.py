@@ -209,7 +209,7 @@ class Choice(BaseModel):
 class Completion(BaseModel):
     """A whole answer."""
 
-    id: str = Field(examples=["chatcmpl-01a1fd2612677285bf8461d8d204dc7a"])
+    id: str = Field(examples=["chatcmpl-01a1fd26-1267-7285-bf84-61d8d204dc7a"])
     object: Literal["chat.completion"] = "chat.completion"
     created: int = Field(description="Seconds since 1970.")
     model: str = Field(examples=["extractive"])

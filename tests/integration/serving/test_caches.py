@@ -319,13 +319,13 @@ async def test_a_question_is_embedded_once_for_its_tenant(library: Library, tena
     async with Plane(library).running() as plane:
         for _ in range(3):
             await plane.search(tenant, OPENED)
-        assert plane.embedded == [OPENED]
+        assert plane.embedded.count(OPENED) == 1
         await plane.search(globex, OPENED)
-        assert plane.embedded == [OPENED, OPENED]
+        assert plane.embedded.count(OPENED) == 2
     async with Plane(library).running(cache_embeddings_bytes=0) as plane:
         await plane.search(tenant, OPENED)
         await plane.search(tenant, OPENED)
-        assert plane.embedded == [OPENED, OPENED]
+        assert plane.embedded.count(OPENED) == 2
 
 
 async def test_a_replica_keeps_no_more_than_its_share(

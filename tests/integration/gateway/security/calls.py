@@ -14,6 +14,7 @@ from tests.integration.gateway.security.rights import ALIASES, KINDS, NAMES, PAG
 _PARAMETER = re.compile(r"{([^}]+)}")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+(?:Z|[+]00:00)")
+_CREATED = re.compile(r'"created":\d+')
 _TRACE = re.compile(r'"trace_id":"[0-9a-f]+"')
 _UNSTABLE_HEADERS = {"date", "x-request-id", "ratelimit", "ratelimit-policy", "content-length"}
 
@@ -69,7 +70,8 @@ def error_type(answer: httpx.Response) -> str:
 
 def seen(answer: httpx.Response) -> tuple[int, str, dict[str, str]]:
     """Return all that a caller can tell of an answer, ids and times blanked."""
-    text = _TRACE.sub("", _TIME.sub("<time>", _UUID.sub("<id>", answer.text)))
+    text = _CREATED.sub("<time>", _TIME.sub("<time>", _UUID.sub("<id>", answer.text)))
+    text = _TRACE.sub("", text)
     headers = {k: v for k, v in answer.headers.items() if k not in _UNSTABLE_HEADERS}
     return answer.status_code, text, headers
 
