@@ -49,6 +49,10 @@ from services.gateway.chat.guard import StreamGuard
 from services.gateway.chat.history import ChatHistory
 from services.gateway.chat.routes import router as chat_router
 from services.gateway.chat.service import ChatLimits, ChatParts, ChatService
+from services.gateway.chat.stops import StopChannel
+from services.gateway.chat.stream_buffer import StreamBuffer
+from services.gateway.chat.stream_routes import router as streams_router
+from services.gateway.chat.streams import StreamOptions, StreamService, StreamStores
 from services.gateway.docs_pages import install as install_docs_pages
 from services.gateway.documents.fetching import UrlFetcher
 from services.gateway.documents.ingestion import IngestionRequests
@@ -224,21 +228,33 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
     identity: Identity = app.state.identity
     guard = StreamGuard(RevocationFeed(parts.redis), identity.standings)
     app.state.guard = guard
+    buffer = StreamBuffer(parts.redis)
     chat = ChatService(
-        ChatParts(database, parts.serving, monitor, history, prices, parts.metrics, guard),
+        ChatParts(database, parts.serving, monitor, history, prices, parts.metrics, guard, buffer),
         ChatLimits(
             settings.max_prompt_tokens,
             settings.default_max_tokens,
             settings.history_messages,
             settings.max_answers,
+            settings.chat_resume_grace_s,
         ),
     )
     stack.push_async_callback(chat.close)
     app.state.chat = chat
-    app.state.conversations = ConversationService(database, history)
+    conversations = ConversationService(database, history)
+    app.state.conversations = conversations
+    streams = StreamService(
+        StreamStores(database, buffer, StopChannel(parts.redis), conversations),
+        chat,
+        guard,
+        StreamOptions(
+            settings.chat_resume_grace_s, settings.stream_heartbeat_s, settings.max_answers
+        ),
+    )
+    app.state.streams = streams
     app.state.feedback = FeedbackService(database, history)
     app.state.embeddings = EmbeddingService(database, parts.serving, monitor, parts.metrics)
-    app.state.openai = OpenAIApi(chat, app.state.conversations, monitor)
+    app.state.openai = OpenAIApi(chat, conversations, monitor)
     app.state.idempotency = IdempotencyService(database)
     billing = assemble_billing(database, identity.gate, settings)
     stack.push_async_callback(billing.provider.close)
@@ -265,6 +281,7 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
         every(0.5, "revocations", identity.gate.send_unsent),
         every(1, "revocations heard", guard.listen),
         every(1, "open answers", guard.look),
+        every(1, "stopped answers", streams.listen),
         every(5, "deleted conversations", drain.purge),
         every(3, "serving plane", monitor.look),
         every(3600, "refresh tokens", app.state.identity.sessions.forget_expired),
@@ -368,6 +385,7 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
                 "ratelimit",
                 "ratelimit-policy",
                 "idempotency-replayed",
+                "x-resumable",
             ],
         )
     if settings.trusted_proxies:
@@ -395,6 +413,7 @@ def _add_routes(app: FastAPI) -> None:
         webhooks_router,
         chat_router,
         feedback_router,
+        streams_router,
         billing_router,
     )
     for router in routers:

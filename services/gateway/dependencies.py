@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 from services.gateway.billing.service import BillingService
 from services.gateway.chat.conversations import ConversationService
 from services.gateway.chat.service import ChatService
+from services.gateway.chat.streams import StreamService
 from services.gateway.documents.receiving import Receiver
 from services.gateway.documents.search import SearchService
 from services.gateway.documents.service import DocumentService
@@ -35,6 +36,11 @@ async def _search(request: Request) -> SearchService:
 
 async def _chat(request: Request) -> ChatService:
     service: ChatService = request.app.state.chat
+    return service
+
+
+async def _streams(request: Request) -> StreamService:
+    service: StreamService = request.app.state.streams
     return service
 
 
@@ -110,6 +116,7 @@ VersionsDep = Annotated[Versions, Depends(_versions)]
 DocumentServiceDep = Annotated[DocumentService, Depends(_documents)]
 SearchServiceDep = Annotated[SearchService, Depends(_search)]
 ChatServiceDep = Annotated[ChatService, Depends(_chat)]
+StreamServiceDep = Annotated[StreamService, Depends(_streams)]
 ConversationServiceDep = Annotated[ConversationService, Depends(_conversations)]
 EmbeddingServiceDep = Annotated[EmbeddingService, Depends(_embeddings)]
 FeedbackServiceDep = Annotated[FeedbackService, Depends(_feedback)]

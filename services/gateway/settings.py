@@ -56,6 +56,8 @@ class GatewaySettings(OidcSettings):
     answer_header_s: float = Field(default=1.0, gt=0)
     answer_first_token_s: float = Field(default=60.0, gt=0)
     answer_idle_s: float = Field(default=60.0, gt=0)
+    chat_resume_grace_s: float = Field(default=10.0, ge=0, le=300)
+    stream_heartbeat_s: float = Field(default=15.0, gt=0, le=300)
 
     public_url: str | None = Field(default=None, pattern=r"^https?://[^/\s]")
     stripe_secret_key: SecretStr | None = None

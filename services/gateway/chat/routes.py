@@ -15,10 +15,10 @@ from services.gateway.chat.schemas import (
     Conversation,
     ConversationChange,
     ConversationInput,
+    FollowUp,
     NewConversation,
     QueryAnswer,
     QueryRequest,
-    Question,
     StoredMessage,
 )
 from services.gateway.chat.service import Asked
@@ -78,9 +78,13 @@ async def post_query(
     responses=_ANSWER_RESPONSES,
 )
 async def post_message(
-    conversation_id: UUID, request: Question, account: Asker, asking: Asking
+    conversation_id: UUID, request: FollowUp, account: Asker, asking: Asking
 ) -> Response | ChatAnswer:
-    """Answer a question with the conversation's earlier messages in mind."""
+    """Answer a question with the conversation's earlier messages in mind.
+
+    With `regenerate: true` the last question is answered again. The new answer takes the place of
+    the old one, for reading and for what is asked next; both are billed.
+    """
     return await asking.answer(account, request, conversation_id)
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 import asyncpg
-from pydantic import BaseModel, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from planes.shared.domain import ChatMode, FinishReason
@@ -23,8 +23,17 @@ def _mode_name(value: object) -> object:
 
 Mode = Annotated[ChatMode, BeforeValidator(_mode_name)]
 DocumentIds = Annotated[list[UUID], Field(max_length=1000)]
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("the message is blank")
+    return value
+
+
 Message = Annotated[
     Text,
+    AfterValidator(_not_blank),
     Field(
         min_length=1,
         max_length=MAX_MESSAGE_CHARS,
@@ -34,10 +43,9 @@ Message = Annotated[
 ]
 
 
-class Question(InputModel):
-    """A message in a conversation that is named elsewhere."""
+class AnswerOptions(InputModel):
+    """How a question is to be answered."""
 
-    message: Message
     mode: Mode | None = Field(
         default=None, description="`rag` unless the conversation says otherwise."
     )
@@ -53,19 +61,42 @@ class Question(InputModel):
     )
     stream: bool = False
 
-    @field_validator("message")
-    @classmethod
-    def _not_blank(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("the message is blank")
-        return value
-
     @property
     def wanted_mode(self) -> ChatMode | None:
         """The mode that was asked for by either name."""
         if self.use_rag is False:
             return ChatMode.OPEN
         return self.mode or (ChatMode.RAG if self.use_rag else None)
+
+
+class Question(AnswerOptions):
+    """A message in a conversation that is named elsewhere."""
+
+    message: Message
+
+
+class FollowUp(AnswerOptions):
+    """A further message of a conversation, or the wish for another answer to the last one."""
+
+    message: Message | SkipJsonSchema[None] = Field(
+        default=None, description="May be left out, or is the last one, with `regenerate`."
+    )
+    regenerate: bool = Field(
+        default=False,
+        description="Answer the last message again; the new answer takes the old one's place.",
+    )
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if self.message is None and not self.regenerate:
+            raise ValueError("send a `message`, or `regenerate: true`")
+        return self
+
+    def question(self, message: str, mode: ChatMode | None = None) -> Question:
+        """Return it as a question: with this message, in this mode where none is asked for."""
+        options = self.model_dump(exclude={"message", "regenerate"})
+        options["mode"] = self.wanted_mode or mode
+        return Question.model_construct(**options, message=message)
 
 
 class ChatRequest(Question):
@@ -79,13 +110,6 @@ class QueryRequest(InputModel):
 
     query: Message
     top_k: int = Field(default=5, ge=1, le=50, description="Passages to answer from.")
-
-    @field_validator("query")
-    @classmethod
-    def _not_blank(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("the query is blank")
-        return value
 
 
 class QueryAnswer(BaseModel):

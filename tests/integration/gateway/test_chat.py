@@ -15,10 +15,16 @@ from tests.integration.gateway.conftest import Person, until
 from tests.integration.gateway.plane import FakePlane
 
 
+@pytest.fixture
+def overrides() -> dict[str, object]:
+    """A short grace for clients that hang up and do not come back."""
+    return {"chat_resume_grace_s": 0.3}
+
+
 async def events_of(response: httpx.Response) -> AsyncIterator[tuple[int, str, dict[str, Any]]]:
     fields: dict[str, str] = {}
     async for line in response.aiter_lines():
-        if line:
+        if line and not line.startswith(":"):
             name, _, value = line.partition(": ")
             fields[name] = value
         elif fields:

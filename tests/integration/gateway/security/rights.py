@@ -36,6 +36,7 @@ class Expected:
 
 SECRET = "0123456789abcdef0123456789abcdef"
 KINDS = {
+    "answer_id": "stream",
     "conversation_id": "conversation",
     "document_id": "document",
     "invitation_id": "invitation",
@@ -52,7 +53,7 @@ KINDS = {
 NAMES = {"model": "polyplane"}
 """Path parameters that name what belongs to nobody, and a value of each."""
 
-PERSONAL = frozenset({"api_key", "conversation", "message", "session"})
+PERSONAL = frozenset({"api_key", "conversation", "message", "session", "stream"})
 """Kinds that another member of the same tenant must not find either."""
 
 ALIASES = {
@@ -152,6 +153,8 @@ TABLE: dict[str, Expected] = {
     "POST /chat": Expected(
         VIEWER, ApiScope.CHAT, body={"message": "Hello?", "conversation_id": "$conversation"}
     ),
+    "GET /chat/streams/{answer_id}": Expected(VIEWER, ApiScope.CHAT),
+    "DELETE /chat/streams/{answer_id}": Expected(VIEWER, ApiScope.CHAT),
     "POST /conversations": Expected(
         VIEWER, ApiScope.CHAT, body={"message": "Hello?", "document_ids": ["$document"]}
     ),

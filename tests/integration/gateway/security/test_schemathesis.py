@@ -69,6 +69,8 @@ _CONFIG = {
         _may_also_refuse("POST /webhooks", "422"),
         # the tenant's own name
         _may_also_refuse("DELETE /tenant", "422"),
+        # a message, or `regenerate`
+        _may_also_refuse("POST /conversations/{conversation_id}/messages", "422"),
         # a plan of the table of plans
         _may_also_refuse("POST /billing/subscription", "422"),
     ],
