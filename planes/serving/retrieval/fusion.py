@@ -1,7 +1,7 @@
 """Scores of a pool into one order: a weighted sum of standard scores.
 
-Half of each arm (the dense and the lexical one), and where they are known a quarter of the closest
-sentences' cosines, on the dense arm's scale. docs/evaluation.md says what each is worth.
+Half of each arm (the dense and the lexical one), and where they are known three eighths of the
+closest sentences' cosines, on the dense arm's scale. docs/evaluation.md says what each is worth.
 """
 
 from collections.abc import Sequence

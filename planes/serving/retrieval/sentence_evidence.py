@@ -18,7 +18,7 @@ from planes.serving.retrieval.hybrid import Embed
 from planes.serving.sentences import sentence_spans
 from planes.shared.domain import Ranked
 
-_DEPTH = 10  # passages
+_DEPTH = 5  # passages
 _MOST_SENTENCES = 96  # of all of them, so that tables do not cost more than prose
 _CACHE_BYTES = 16 << 20  # some 17,000 sentences
 _ENTRY_BYTES = 200  # key and bookkeeping, beside the vector's own

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from planes.shared.domain import DocumentFilter, SearchScope
 from planes.shared.stores.postgres_chunk_rows import quoted, table_of, vector_literal
 
-_RAREST_TERMS = 6
+_RAREST_TERMS = 3
 
 _SEARCH = """
 WITH weights AS MATERIALIZED (
