@@ -115,7 +115,11 @@ def database_urls(postgres: Postgres) -> Iterator[dict[str, str]]:
 def redis_server(server_folder: Path) -> Iterator[Redis]:
     """A running Redis."""
     server = Redis(
-        server_folder / "redis", port=free_port(), password=_PASSWORD, serving_password=_PASSWORD
+        server_folder / "redis",
+        port=free_port(),
+        password=_PASSWORD,
+        serving_password=_PASSWORD,
+        data_password=_PASSWORD,
     )
     server.prepare()
     with (server_folder / "redis.log").open("wb") as log:

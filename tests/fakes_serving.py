@@ -35,6 +35,7 @@ def chunk(
     ordinal: int = 0,
     start: int = 0,
     page: int | None = None,
+    heading: str = "",
 ) -> Chunk:
     """A chunk of English text that starts at `start` of its document."""
     version = version_id or new_id()
@@ -47,7 +48,7 @@ def chunk(
         start=start,
         end=start + len(text),
         page=page,
-        heading="",
+        heading=heading,
         text=text,
         language="en",
     )
@@ -130,9 +131,14 @@ class Library:
                 )
             )
             start += len(text) + 2
-        await self._register(tenant_id, document, version, name)
-        await self._publish(version, chunks)
+        await self.add_chunks(name, chunks)
         return document, version
+
+    async def add_chunks(self, name: str, chunks: Sequence[Chunk]) -> None:
+        """Publish a document that consists of `chunks`."""
+        first = chunks[0]
+        await self._register(first.tenant_id, first.document_id, first.version_id, name)
+        await self._publish(first.version_id, chunks)
 
     async def tombstone(self, document_id: UUID) -> None:
         """Delete a document as the gateway does, before its chunks are gone."""
@@ -204,8 +210,11 @@ class ModelServer:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         request = Request(scope, receive)
-        self.bodies.append(await request.json())
-        reply = self.replies.pop(0)
+        if request.method == "GET":  # somebody asks whether it is there
+            reply = Reply(["{}"])
+        else:
+            self.bodies.append(await request.json())
+            reply = self.replies.pop(0)
         headers = [(b"content-type", b"text/event-stream")]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         for event in reply.events:

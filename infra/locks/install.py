@@ -38,7 +38,9 @@ def main() -> None:
     """Install what the arguments ask for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dev", action="store_true", help="the tools of developers too")
-    parser.add_argument("--extras", default="", help="ocr: scanned pages; qwen: local language models (PyTorch)")
+    parser.add_argument(
+        "--extras", default="", help="ocr: scanned pages; qwen: local language models (PyTorch)"
+    )
     arguments = parser.parse_args()
     names = ["embedded", "weights", *(["dev"] if arguments.dev else [])]
     for extra in arguments.extras.replace(",", " ").split():

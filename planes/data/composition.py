@@ -9,11 +9,12 @@ from planes.data.pipeline.lease import LeaseKeeper
 from planes.data.pipeline.model import BackgroundModel
 from planes.data.pipeline.parse import Parser
 from planes.data.pipeline.registry import Registry
-from planes.data.pipeline.remove import Remover
+from planes.data.pipeline.remove import DocumentStores, Remover
 from planes.data.settings import DataSettings
 from planes.shared.stores.objects import FolderObjects
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
+from planes.shared.stores.redis_caches import RedisCaches, cache_client
 
 
 @asynccontextmanager
@@ -34,6 +35,7 @@ async def open_ingestion(
     registry = Registry(database, worker=run_id)
     files = BatchFiles(objects, run_id)
     async with AsyncExitStack() as stack:
+        stores = DocumentStores(database, store, objects, _caches(settings, stack))
         await database.open()
         stack.push_async_callback(database.close)
         stack.push_async_callback(files.remove)
@@ -42,10 +44,18 @@ async def open_ingestion(
             store=store,
             objects=objects,
             keeper=await stack.enter_async_context(LeaseKeeper(registry)),
-            remover=Remover(database, store, objects, worker=run_id),
+            remover=Remover(stores, worker=run_id),
             parser=parser,
             model=BackgroundModel(
                 threads=settings.embedding_threads, precision=settings.embedding_precision
             ),
         )
         yield Ingestion(tools, files)
+
+
+def _caches(settings: DataSettings, stack: AsyncExitStack) -> RedisCaches | None:
+    if settings.redis_url is None:
+        return None
+    caches = RedisCaches(cache_client(settings.redis_url.get_secret_value(), max_connections=2))
+    stack.push_async_callback(caches.close)
+    return caches

@@ -41,6 +41,7 @@ class DataSettings(ScheduleSettings):
     """Everything that an operator may set; the documentation lists each with its default."""
 
     database_url: SecretStr = Field(validation_alias="DATABASE_URL")
+    redis_url: SecretStr | None = None
     objects_dir: AbsolutePath = Field(validation_alias="OBJECTS_DIR")
     log_level: LogLevel = "INFO"
     database_connections: int = Field(default=4, ge=2)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from planes.serving import ray_environment, reaper
-from planes.serving.generation.choose import RefusedConfiguration, choose
+from planes.serving.generation.choose import Choice, RefusedConfiguration, choose
+from planes.serving.generation.qwen import QwenOptions
+from planes.serving.retrieval.choose_reranker import check_reranker
 from planes.serving.settings import ServingSettings
 from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database, SchemaMismatch
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
 _CHECK_S = 1.0
+_BESIDE = 64  # searches, embeddings and questions after health, besides the answers
+_GPU_ANSWERS = 64
 _log = structlog.get_logger(__name__)
 
 
@@ -36,23 +40,56 @@ def build(settings: ServingSettings) -> "Application":
     """
     # Ray reads its environment when it is imported, and `main` writes it first.
     from planes.serving.deployments.embedder import Embedder
-    from planes.serving.deployments.generator import LanguageModel
     from planes.serving.deployments.ingress import Ingress
+    from planes.serving.deployments.scaling import scaling
 
-    choice = choose(settings)
-    embedder = _bind(
-        Embedder, threads=settings.embedder_threads, precision=settings.embedding_precision
+    # To the type checker Serve's decorator leaves a deployment an ordinary class.
+    ingress_class: Any = Ingress
+    embedder_class: Any = Embedder
+    choice, most = choose(settings), settings.max_answers
+    ingress = ingress_class.options(
+        **scaling(settings.ingress_replicas, target=most // 4, most=most + _BESIDE, queued=most)
     )
+    embedder = embedder_class.options(
+        **scaling(settings.embedder_replicas, target=32, most=256, queued=2 * most)
+    ).bind(threads=settings.embedder_threads, precision=settings.embedding_precision)
     if choice.weights is None:
-        return _bind(Ingress, settings, embedder)
-    model = _bind(LanguageModel, choice.weights, model=choice.status.model)
-    return _bind(Ingress, settings, embedder, model)
-
-
-def _bind(deployment: Any, *arguments: object, **named: object) -> "Application":
-    """Bind a deployment; to the type checker Serve's decorator leaves it an ordinary class."""
-    application: Application = deployment.bind(*arguments, **named)
+        application: Application = ingress.bind(settings, embedder)
+    else:
+        application = ingress.bind(settings, embedder, _language_model(settings, choice))
     return application
+
+
+def _language_model(settings: ServingSettings, choice: Choice) -> "Application":
+    from planes.serving.deployments.generator import LanguageModel
+    from planes.serving.deployments.scaling import scaling
+
+    size = settings.qwen_batch_size if settings.qwen_gpus == 0 else _GPU_ANSWERS
+    model_class: Any = LanguageModel
+    model: Application = model_class.options(
+        **scaling(settings.qwen_replicas, target=size, most=4 * size, queued=4 * size),
+        ray_actor_options={"num_cpus": 0, "num_gpus": settings.qwen_gpus},
+    ).bind(
+        choice.weights,
+        model=choice.status.model,
+        options=QwenOptions(
+            precision=settings.qwen_precision,
+            batch_size=settings.qwen_batch_size,
+            threads=settings.qwen_threads,
+            on_gpu=settings.qwen_gpus > 0,
+        ),
+    )
+    return model
+
+
+def build_from_environment(arguments: dict[str, str]) -> "Application":
+    """Bind the deployments for a cluster that is there: what `infra/serve/serve.yaml` names.
+
+    Args:
+        arguments: None are known; settings come from the environment.
+    """
+    del arguments
+    return build(ServingSettings.read())
 
 
 def main() -> None:
@@ -61,6 +98,7 @@ def main() -> None:
     configure_logging("serving", settings.log_level)
     try:
         choice = choose(settings)
+        check_reranker(settings)
         asyncio.run(check_database(settings))
         folder = ray_environment.prepare_folder(settings)
     except (RefusedConfiguration, SchemaMismatch, Unavailable, PermissionError) as error:
@@ -102,7 +140,9 @@ def serve_until_stopped(settings: ServingSettings, folder: Path) -> list[str]:
 
     stopping = threading.Event()
     cluster = LocalCluster(
-        ray_environment.ray_folder(folder), object_store_bytes=settings.object_store_bytes
+        ray_environment.ray_folder(folder),
+        object_store_bytes=settings.object_store_bytes,
+        gpus=settings.qwen_gpus * settings.qwen_replicas,
     )
     try:
         # Importing Serve takes as long as starting the node, which is waiting for the most part.
@@ -118,6 +158,7 @@ def serve_until_stopped(settings: ServingSettings, folder: Path) -> list[str]:
         while not stopping.wait(_CHECK_S):
             if dead := cluster.dead_processes():
                 return dead
+        cluster.drain(settings.drain_s)
     finally:
         cluster.stop()
     return []

@@ -6,8 +6,10 @@ from contextlib import aclosing
 import structlog
 from pydantic import BaseModel
 
-from planes.serving.agent.graph import Agent
+from planes.serving.admission import Admission
 from planes.serving.agent.state import Answer, Cited, Progress, StepTaken, TextAdded, TokensSpent
+from planes.serving.caches.answers import CachedAgent
+from planes.serving.caches.lookups import begin_lookups, lookups_so_far
 from planes.shared.domain import SearchScope, TenantContext
 from planes.shared.errors import PlatformError
 from planes.shared.wire import AnswerRequest, Done, Meta, Problem, Scope, encode_event
@@ -16,10 +18,15 @@ _log = structlog.get_logger(__name__)
 
 
 async def answer_events(
-    agent: Agent, request: AnswerRequest, context: TenantContext
+    agent: CachedAgent,
+    request: AnswerRequest,
+    context: TenantContext,
+    *,
+    admission: Admission | None = None,
 ) -> AsyncGenerator[bytes, None]:
     """Yield the frames of one answer, ids rising from 1; closing the iterator stops the work."""
     event_id = 1
+    begin_lookups()
     meta = Meta(
         id=request.answer_id,
         conversation_id=request.conversation_id,
@@ -29,7 +36,9 @@ async def answer_events(
     yield encode_event("meta", meta, event_id=event_id)
     try:
         scope = search_scope(request.scope, context)
-        async with aclosing(agent.answer(request, scope)) as progress:
+        answer = agent.answer(request, scope)
+        counted = answer if admission is None else admission.admitted(answer)
+        async with aclosing(counted) as progress:
             async for told in progress:
                 event_id += 1
                 name, data = _event(told, agent.model)
@@ -50,6 +59,8 @@ def search_scope(scope: Scope, context: TenantContext) -> SearchScope:
         generation=scope.generation,
         hidden_versions=scope.hidden_versions,
         document_ids=scope.document_ids,
+        documents=scope.documents,
+        corpus_version=scope.corpus_version,
     )
 
 
@@ -76,4 +87,7 @@ def _event(told: Progress, model: str) -> tuple[str, BaseModel | dict[str, objec
                 finish_reason=told.finish_reason,
                 model=model,
                 usage=told.usage,
+                unsupported=told.unsupported,
+                summary=told.summary,
+                caches=lookups_so_far(),
             )

@@ -1,4 +1,4 @@
-"""The plane's three calls over HTTP, as `planes.shared.wire` describes them."""
+"""The plane's calls over HTTP, as `planes.shared.wire` describes them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 
+from planes.serving.caches.lookups import begin_lookups, lookups_so_far
 from planes.serving.events import answer_events, problem_of, search_scope
 from planes.serving.plane import Plane
 from planes.shared.domain import Passage
@@ -18,6 +19,8 @@ from planes.shared.wire import (
     WIRE_HEADER,
     WIRE_VERSION,
     AnswerRequest,
+    EmbedRequest,
+    EmbedResponse,
     PassageOut,
     SearchRequest,
     SearchResponse,
@@ -84,7 +87,7 @@ ClaimsDep = Annotated[ServingClaims, Depends(_claims)]
 async def post_answer(body: AnswerRequest, claims: ClaimsDep, plane: PlaneDep) -> StreamingResponse:
     """Answer with server-sent events; headers and `meta` go out before any work."""
     plane.check(body)
-    events = answer_events(plane.agent, body, claims.context)
+    events = answer_events(plane.agent, body, claims.context, admission=plane.admission)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
@@ -92,9 +95,17 @@ async def post_answer(body: AnswerRequest, claims: ClaimsDep, plane: PlaneDep) -
 @router.post("/v1/search")
 async def post_search(body: SearchRequest, claims: ClaimsDep, plane: PlaneDep) -> SearchResponse:
     """Return the best passages without an answer."""
+    begin_lookups()
     scope = search_scope(body.scope, claims.context)
     found = await plane.retriever.retrieve(body.query, scope=scope, k=body.top_k)
-    return SearchResponse(passages=tuple(_shown(passage) for passage in found.passages))
+    passages = tuple(_shown(passage) for passage in found.passages)
+    return SearchResponse(passages=passages, caches=lookups_so_far())
+
+
+@router.post("/v1/embed")
+async def post_embed(body: EmbedRequest, _: ClaimsDep, plane: PlaneDep) -> EmbedResponse:
+    """Return the vectors of texts."""
+    return await plane.texts.embed(body)
 
 
 @router.get("/v1/health")

@@ -4,25 +4,39 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
+from uuid import UUID
 
 import httpx
 
+from planes.serving.admission import Admission
+from planes.serving.agent.catalog import DocumentCatalog
 from planes.serving.agent.graph import Agent, build_graph
 from planes.serving.agent.state import AgentTools
+from planes.serving.agent.tools import Toolbox
+from planes.serving.caches.answers import AnswerCache, CachedAgent
+from planes.serving.caches.citations import CitationCheck
+from planes.serving.caches.embeddings import EmbeddingCache
+from planes.serving.caches.keys import CacheKeys, recipe_of
+from planes.serving.caches.passages import CachedRetriever
+from planes.serving.caches.shared import SharedCache
+from planes.serving.embedding import TextEmbedding
 from planes.serving.generation.choose import Choice, choose
 from planes.serving.generation.extractive import NO_LANGUAGE_MODEL, ExtractiveGenerator
 from planes.serving.generation.model_server import ModelServerProbe
-from planes.serving.generation.openai import OpenAIGenerator
+from planes.serving.generation.openai import Deadlines, OpenAIGenerator
+from planes.serving.generation.providers import FallbackChain, Provider
 from planes.serving.generation.tokens import TokenCounter
+from planes.serving.retrieval.choose_reranker import build_reranker
 from planes.serving.retrieval.hybrid import Embed, HybridRetriever
 from planes.serving.retrieval.registry import DocumentRegistry
-from planes.serving.settings import ServingSettings
+from planes.serving.settings import FallbackProvider, ServingSettings
 from planes.shared.domain import ChatMode
 from planes.shared.embedding import load_tokenizer
 from planes.shared.errors import NoLanguageModel, PlatformError
 from planes.shared.ports import Generator
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
+from planes.shared.stores.redis_caches import RedisCaches, cache_client
 from planes.shared.wire import WIRE_VERSION, AnswerRequest, ServingHealth, ServingTokens
 
 _PROBE_S = 2.0
@@ -34,11 +48,14 @@ class Plane:
 
     tokens: ServingTokens
     database: Database
-    client: httpx.AsyncClient
+    providers: tuple[Provider, ...]
     embed: Embed
-    retriever: HybridRetriever
-    agent: Agent
+    texts: TextEmbedding
+    retriever: CachedRetriever
+    agent: CachedAgent
+    cache: SharedCache
     choice: Choice
+    admission: Admission
     ask_generator: Callable[[], Awaitable[None]] | None
     """None where answers are written without a model, which needs the embedder alone."""
 
@@ -54,7 +71,9 @@ class Plane:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self.client.aclose()
+        for provider in self.providers:
+            await provider.client.aclose()
+        await self.cache.close()
         await self.database.close()
 
     def check(self, request: AnswerRequest) -> None:
@@ -62,7 +81,9 @@ class Plane:
 
         Raises:
             NoLanguageModel: Open chat without a language model.
+            Unavailable: Too many answers are under way, or the replica stops.
         """
+        self.admission.check()
         if request.mode is ChatMode.OPEN and self.choice.status.kind == "extractive":
             raise NoLanguageModel(NO_LANGUAGE_MODEL)
 
@@ -83,6 +104,7 @@ class Plane:
             wire=WIRE_VERSION,
             status=with_search if is_searching else "unavailable",
             generator=self.choice.status,
+            embedding_model=self.texts.model,
             parts={"database": database, "embedder": embedder, "generator": generator},
         )
 
@@ -134,37 +156,98 @@ def build_plane(
         service="polyplane-serving",
         max_connections=settings.database_connections,
     )
-    retriever = HybridRetriever(PostgresChunks(database), DocumentRegistry(database), embed)
-    client = _model_client(settings)
-    generator = language_model or _generator(choice, embed, client)
+    cache, keys = (
+        _shared_cache(settings),
+        CacheKeys(settings.token_secret.get_secret_value(), recipe_of(settings)),
+    )
+    registry = DocumentRegistry(database)
+    embeddings = EmbeddingCache(embed, keys, max_bytes=settings.cache_embeddings_bytes)
+
+    reranker = build_reranker(settings, embed)
+
+    def retriever_of(tenant_id: UUID) -> HybridRetriever:
+        embed_once = embeddings.of(tenant_id)
+        return HybridRetriever(PostgresChunks(database), registry, embed_once, reranker)
+
+    retriever = CachedRetriever(retriever_of, registry, cache, keys)
+    answers = AnswerCache(cache, keys, CitationCheck(database), settings.cached_modes)
+    providers = _providers(settings)
+    generator = language_model or _generator(settings, choice, embed, providers)
+    tools = _agent_tools(settings, choice, database, retriever, generator)
     return Plane(
         tokens=ServingTokens(settings.token_secret.get_secret_value()),
         database=database,
-        client=client,
+        providers=providers,
         embed=embed,
+        texts=TextEmbedding(embed, load_tokenizer()),
         retriever=retriever,
-        agent=Agent(build_graph(), AgentTools(retriever, generator)),
+        agent=CachedAgent(Agent(build_graph(), tools), answers),
+        cache=cache,
         choice=choice,
-        ask_generator=_generator_check(choice, client, language_model),
+        admission=Admission(settings.max_answers),
+        ask_generator=_generator_check(choice, providers, language_model),
     )
 
 
+def _agent_tools(
+    settings: ServingSettings,
+    choice: Choice,
+    database: Database,
+    retriever: CachedRetriever,
+    generator: Generator,
+) -> AgentTools:
+    is_language_model = choice.status.kind != "extractive"
+    has_tools = is_language_model and settings.agent_tools
+    toolbox = Toolbox(retriever, DocumentCatalog(database)) if has_tools else None
+    return AgentTools(retriever, generator, toolbox, is_language_model)
+
+
+def _shared_cache(settings: ServingSettings) -> SharedCache:
+    url = settings.redis_url
+    redis = RedisCaches(cache_client(url.get_secret_value())) if url else None
+    return SharedCache(redis, ttl_s=settings.cache_ttl_s, max_bytes=settings.cache_redis_bytes)
+
+
 def _generator_check(
-    choice: Choice, client: httpx.AsyncClient, language_model: RemoteModel | None
+    choice: Choice, providers: tuple[Provider, ...], language_model: RemoteModel | None
 ) -> Callable[[], Awaitable[None]] | None:
     if language_model is not None:
         return language_model.check
-    return ModelServerProbe(client).check if choice.status.kind == "openai" else None
+    if choice.status.kind == "openai":
+        return ModelServerProbe([provider.client for provider in providers]).check
+    return None
 
 
-def _generator(choice: Choice, embed: Embed, client: httpx.AsyncClient) -> Generator:
+def _generator(
+    settings: ServingSettings, choice: Choice, embed: Embed, providers: tuple[Provider, ...]
+) -> Generator:
     tokens = TokenCounter(load_tokenizer())
     if choice.status.kind == "openai":
-        return OpenAIGenerator(client, choice.status.model, tokens)
+        deadlines = Deadlines(
+            first_token_s=settings.openai_first_token_s,
+            between_tokens_s=settings.openai_between_tokens_s,
+        )
+        return OpenAIGenerator(FallbackChain(providers), tokens, deadlines=deadlines)
     return ExtractiveGenerator(embed, tokens)
 
 
-def _model_client(settings: ServingSettings) -> httpx.AsyncClient:
-    key = settings.openai_api_key
+def _providers(settings: ServingSettings) -> tuple[Provider, ...]:
+    """Return the configured one and its fallbacks; none where no address is set."""
+    if not settings.openai_base_url:
+        return ()
+    first = FallbackProvider(
+        base_url=settings.openai_base_url,
+        model=settings.openai_model or "",
+        api_key=settings.openai_api_key,
+        extra_body=settings.openai_extra_body,
+    )
+    return tuple(
+        Provider(_model_client(each), each.model, each.extra_body)
+        for each in (first, *settings.openai_fallbacks)
+    )
+
+
+def _model_client(provider: FallbackProvider) -> httpx.AsyncClient:
+    key = provider.api_key
     headers = {"authorization": f"Bearer {key.get_secret_value()}"} if key else {}
-    return httpx.AsyncClient(base_url=settings.openai_base_url or "", headers=headers)
+    return httpx.AsyncClient(base_url=provider.base_url, headers=headers)

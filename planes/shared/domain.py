@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from uuid_utils.compat import uuid7
@@ -81,11 +82,23 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A chunk found by at least one arm; a score that the store cannot fill is None."""
+    """A chunk found by at least one arm; a score that the store cannot fill is None.
+
+    `sentence` is the cosine of the chunk's closest sentence, where it was asked for.
+    """
 
     chunk: Chunk
     dense: float | None
     lexical: float | None
+    sentence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A candidate with its place's score; 0 is the pool's average, higher is better."""
+
+    candidate: Candidate
+    score: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +113,46 @@ class Arms:
         return not self.candidates
 
 
+class Comparison(StrEnum):
+    """How a member of a document's metadata is compared with a wanted value.
+
+    `in`: it is one of several values. `gte`, `lte`: it is a number or a text like the wanted one,
+    and at least, or at most, that; texts compare by code points, as dates of ISO 8601 do.
+    """
+
+    IN = "in"
+    AT_LEAST = "gte"
+    AT_MOST = "lte"
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataCondition:
+    """What must hold of one member of a document's metadata; `value` is plain JSON."""
+
+    key: str
+    comparison: Comparison
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentFilter:
+    """Which documents are meant; all that is given must hold.
+
+    Attributes:
+        tags: Documents have one of these; None does not ask.
+        uploaded_from: They came at this time or later.
+        uploaded_to: They came before this time.
+        metadata: Their metadata contain this JSON object.
+        conditions: What else must hold of their metadata.
+    """
+
+    tags: tuple[str, ...] | None = None
+    uploaded_from: datetime | None = None
+    uploaded_to: datetime | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    conditions: tuple[MetadataCondition, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class SearchScope:
     """Which chunks a search may see. The store applies all of it inside its query."""
@@ -108,6 +161,8 @@ class SearchScope:
     generation: int
     hidden_versions: tuple[UUID, ...] = ()
     document_ids: tuple[UUID, ...] | None = None
+    documents: DocumentFilter | None = None
+    corpus_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +179,8 @@ class Passage:
 class ChatMessage:
     """One message of a conversation as the chat log keeps it.
 
-    `seq` orders the messages of a conversation from 1; `citations` and `usage` hold the JSON shapes
-    of the public API.
+    `seq` orders the messages of a conversation from 1; `citations`, `usage` and `unsupported` hold
+    the JSON shapes of the public API.
     """
 
     id: UUID
@@ -141,6 +196,7 @@ class ChatMessage:
     mode: str | None = None
     finish_reason: str | None = None
     grounded: bool | None = None
+    unsupported: list[dict[str, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

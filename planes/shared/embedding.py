@@ -7,6 +7,7 @@ https://arxiv.org/abs/1908.10084).
 
 import hashlib
 import importlib.util
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,8 @@ class MiniLMEmbedder:
         chosen = chosen_precision(precision)
         weights = _checked_weights(folder / "model.safetensors")
         model = _build_encoder(weights, is_quantised=chosen == "int8")
-        self._encoder = ov.Core().compile_model(model, "CPU", _options(threads, chosen))
-        self._queue = ov.AsyncInferQueue(self._encoder, threads)
+        encoder = ov.Core().compile_model(model, "CPU", _options(threads, chosen))
+        self._requests = [encoder.create_infer_request() for _ in range(threads)]
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Return one unit vector a text, shape (len(texts), 384), in the order given.
@@ -109,20 +110,24 @@ class MiniLMEmbedder:
         vectors = np.empty((len(texts), DIMENSION), dtype=np.float32)
         batches = [order[first : first + _BATCH] for first in range(0, len(order), _BATCH)]
         inputs = (_inputs([encodings[row] for row in rows]) for rows in batches)
-        if len(batches) == 1:  # without the way through the queue
-            tensors = next(inputs)
-            vectors[batches[0]] = _sentence_vectors(self._encoder(tensors)[0], tensors["mask"])
-            return vectors
-
-        def keep(request: Any, batch: tuple[list[int], Vectors]) -> None:
-            rows, mask = batch
-            vectors[rows] = _sentence_vectors(request.get_output_tensor().data, mask)
-
-        self._queue.set_callback(keep)
+        running: deque[tuple[Any, list[int], Vectors]] = deque()
         for rows, tensors in zip(batches, inputs, strict=True):
-            self._queue.start_async(tensors, (rows, tensors["mask"]))
-        self._queue.wait_all()
+            # Requests are waited for here: callbacks from the runtime's own threads have crashed.
+            request = _collect(running, vectors) if len(running) == len(self._requests) else None
+            request = request or self._requests[len(running)]
+            request.start_async(tensors)
+            running.append((request, rows, tensors["mask"]))
+        while running:
+            _collect(running, vectors)
         return vectors
+
+
+def _collect(running: "deque[tuple[Any, list[int], Vectors]]", vectors: Vectors) -> Any:
+    """Wait for the oldest inference under way, keep its vectors, and return its request."""
+    request, rows, mask = running.popleft()
+    request.wait()
+    vectors[rows] = _sentence_vectors(request.get_output_tensor().data, mask)
+    return request
 
 
 def chosen_precision(wanted: EmbeddingPrecision) -> EmbeddingPrecision:

@@ -9,6 +9,7 @@
     ├── NotFound                404  absent, or another tenant's: the same answer
     ├── RequestTimeout          408  a request that does not arrive
     ├── Conflict                409
+    ├── Gone                    410  it was there, and is kept no longer
     ├── ContentTooLarge         413
     ├── UnsupportedMediaType    415
     ├── TooManyRequests         429
@@ -97,6 +98,12 @@ class Conflict(PlatformError):
     """The request contradicts the present state."""
 
     status, code, title = 409, "conflict", "Conflict"
+
+
+class Gone(PlatformError):
+    """It was there, and is kept no longer."""
+
+    status, code, title = 410, "gone", "Gone"
 
 
 class ContentTooLarge(PlatformError):

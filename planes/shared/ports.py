@@ -1,11 +1,58 @@
 """Every seam with two or more adapters, on one page."""
 
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+import secrets
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
 
-from planes.shared.domain import ChatMode, FinishReason, Passage
+from planes.shared.domain import ChatMode, FinishReason, Passage, Ranked
 from planes.shared.wire import ChatTurn
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def _boundary() -> str:
+    return secrets.token_hex(6)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """What a language model may call; `parameters` is the JSON Schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, object]
+
+    @property
+    def definition(self) -> dict[str, object]:
+        """The tool as OpenAI's API and chat templates take it."""
+        function = {
+            "name": self.name,
+            "description": self.description,
+            "parameters": dict(self.parameters),
+        }
+        return {"type": "function", "function": function}
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A model's wish; `arguments` is the JSON that it wrote, unchecked."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolExchange:
+    """One round of calls with a result for each, in order; `text` is what the model said first."""
+
+    text: str
+    calls: tuple[ToolCall, ...]
+    results: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +60,12 @@ class Prompt:
     """What a generator answers: the question, its passages best first, the history.
 
     `question` is the user's message; `standalone` is the same, understandable without the history.
+    `instructions` stand in place of the mode's own, `summary` tells of turns that the history no
+    longer holds. `tools` may be called now; `exchanges` are the rounds that were. `boundary` marks
+    quoted data in the messages; who wrote the data cannot know it.
+    Answers of one `conversation_id` go to one replica of a model, whose cache knows it. `thinking`
+    asks for the model's reasoning, which is then charged like the answer.
+    `wishes` are what the caller's application adds; the platform's own rules come first.
     """
 
     question: str
@@ -22,19 +75,31 @@ class Prompt:
     history: Sequence[ChatTurn]
     max_prompt_tokens: int
     max_tokens: int
+    instructions: str | None = None
+    summary: str = ""
+    tools: Sequence[Tool] = ()
+    exchanges: Sequence[ToolExchange] = ()
+    boundary: str = field(default_factory=_boundary, compare=False)
+    conversation_id: UUID | None = None
+    thinking: bool = False
+    wishes: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
     """A piece of an answer with the token counts so far; the last one has a finish reason.
 
-    `text` may hold markers like `[1]`, which name passages by their place, from 1.
+    `text` may hold markers like `[1]`, which name passages by their place, from 1. The last piece
+    may hold calls of the prompt's tools; then the model waits for their results.
     """
 
     text: str
     prompt_tokens: int
     completion_tokens: int
     finish_reason: FinishReason | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    thinking: str = ""
+    """Reasoning before the answer, only where the prompt asks for it; no part of the answer."""
 
 
 class Generator(Protocol):
@@ -48,5 +113,24 @@ class Generator(Protocol):
         Raises:
             NoLanguageModel: The mode needs a language model and this is none.
             Unavailable: The model's server does not answer.
+        """
+        ...
+
+
+class Reranker(Protocol):
+    """Reads the best of a ranking together with the question, and orders them anew."""
+
+    async def rerank(
+        self, question: str, vector: "NDArray[np.float32]", ranked: Sequence[Ranked]
+    ) -> list[Ranked]:
+        """Return the same candidates, best first.
+
+        Args:
+            question: As it was searched for.
+            vector: Of the question.
+            ranked: The whole pool, best first; only its beginning is read.
+
+        Raises:
+            Unavailable: The model does not answer.
         """
         ...

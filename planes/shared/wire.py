@@ -1,20 +1,21 @@
 """What the gateway and the serving plane say to each other; fields are only ever added.
 
 `POST /v1/answer` answers with server-sent events whose bytes the gateway passes on, except `usage`,
-`done` and `error`, which it rebuilds because it knows prices. `POST /v1/search` answers with JSON.
+`done` and `error`, which it rebuilds because it knows prices. `POST /v1/search` and
+`POST /v1/embed` answer with JSON.
 Every request carries `x-polyplane-wire: 1` and a token that the gateway signed for 60 seconds.
 """
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, Self
 from uuid import UUID
 
 import jwt
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from planes.shared.domain import ChatMode, FinishReason, TenantContext
+from planes.shared.domain import ChatMode, DocumentFilter, FinishReason, TenantContext
 from planes.shared.errors import Unauthenticated
 
 WIRE_VERSION = "1"
@@ -43,10 +44,16 @@ class Scope(WireModel):
     generation: int = Field(ge=1)
     hidden_versions: tuple[UUID, ...] = ()
     document_ids: tuple[UUID, ...] | None = None
+    documents: DocumentFilter | None = None
+    corpus_version: int | None = Field(default=None, ge=0)
+    """Of the tenant's documents, read before all else here; without it nothing is cached."""
 
 
 class AnswerRequest(WireModel):
-    """One question with all that the stateless plane needs to answer it."""
+    """One question with all that the stateless plane needs to answer it.
+
+    A `fresh` answer is not told from a cache.
+    """
 
     answer_id: UUID
     message_id: UUID
@@ -58,6 +65,12 @@ class AnswerRequest(WireModel):
     top_k: int = Field(default=5, ge=1, le=50)
     max_prompt_tokens: int = Field(ge=1)
     max_tokens: int = Field(ge=1)
+    summary: str = Field(default="", max_length=8000)
+    """What turns before `history` were about, as the last answer's `done` told it."""
+    thinking: bool = False
+    wishes: str = ""
+    """What the caller's application asks of the answer, below the platform's own rules."""
+    fresh: bool = False
 
 
 class SearchRequest(WireModel):
@@ -66,6 +79,23 @@ class SearchRequest(WireModel):
     query: str
     scope: Scope
     top_k: int = Field(default=10, ge=1, le=50)
+
+
+class EmbedRequest(WireModel):
+    """Texts to be turned into vectors, each at most `max_tokens` long: so much is paid for."""
+
+    texts: tuple[str, ...]
+    max_tokens: int = Field(ge=1)
+    truncate: bool = False
+    """Read the beginnings of longer texts, instead of refusing them."""
+
+
+class EmbedResponse(WireModel):
+    """One vector a text, in order: base64 of its numbers as little-endian float32."""
+
+    model: str
+    tokens: int = Field(ge=0)
+    vectors: tuple[str, ...]
 
 
 class PassageOut(WireModel):
@@ -82,10 +112,18 @@ class PassageOut(WireModel):
     score: float
 
 
+class CacheLookup(WireModel):
+    """A cache of the plane that a request has asked: `answer`, `retrieval` or `embedding`."""
+
+    cache: str
+    is_hit: bool
+
+
 class SearchResponse(WireModel):
-    """The best passages, best first."""
+    """The best passages, best first; `caches` is for the gateway's metrics."""
 
     passages: tuple[PassageOut, ...]
+    caches: tuple[CacheLookup, ...] = ()
 
 
 class CitationOut(WireModel):
@@ -102,11 +140,25 @@ class CitationOut(WireModel):
     score: float
 
 
+class TextSpan(WireModel):
+    """A half-open span of an answer's content, in Unicode code points."""
+
+    start: int = Field(ge=0)
+    end: int = Field(ge=0)
+
+
 class Usage(WireModel):
     """Tokens by the generator's own tokenizer."""
 
     prompt_tokens: int = Field(ge=0, lt=2**31)
     completion_tokens: int = Field(ge=0, lt=2**31)
+
+    def plus(self, prompt_tokens: int, completion_tokens: int) -> Self:
+        """Return these tokens with those of a further call."""
+        return type(self)(
+            prompt_tokens=self.prompt_tokens + prompt_tokens,
+            completion_tokens=self.completion_tokens + completion_tokens,
+        )
 
 
 class Meta(WireModel):
@@ -119,7 +171,10 @@ class Meta(WireModel):
 
 
 class Done(WireModel):
-    """The last event of a whole answer; the gateway keeps `content` and does not pass it on."""
+    """The last event of a whole answer; the gateway keeps `content` and does not pass it on.
+
+    `caches` is for the gateway's metrics.
+    """
 
     content: str
     citations: tuple[CitationOut, ...]
@@ -127,6 +182,11 @@ class Done(WireModel):
     finish_reason: FinishReason
     model: str
     usage: Usage
+    unsupported: tuple[TextSpan, ...] = ()
+    """Sentences of an answer from documents that no checked citation supports."""
+    summary: str | None = None
+    """What turns before the next request's history were about, if that has changed."""
+    caches: tuple[CacheLookup, ...] = ()
 
 
 class Problem(WireModel):
@@ -152,6 +212,7 @@ class ServingHealth(WireModel):
     wire: str
     status: Literal["ok", "degraded", "unavailable"]
     generator: GeneratorStatus
+    embedding_model: str | None = None
     parts: dict[str, str]
 
 

@@ -9,6 +9,7 @@ import typer
 from pydantic import ValidationError
 
 from planes.shared.errors import PlatformError
+from services.cli.admin_feedback import export_feedback, list_feedback, review_feedback
 from services.cli.admin_generations import (
     build_generation,
     create_generation,
@@ -49,6 +50,9 @@ app.command("enable-user")(enable_user)
 app.command("list-users")(list_users)
 app.command("list-tenants")(list_tenants)
 app.command("set-plan")(set_plan)
+app.command("list-feedback")(list_feedback)
+app.command("review-feedback")(review_feedback)
+app.command("export-feedback")(export_feedback)
 app.command("list-plans")(list_plans)
 app.command("check-ledger")(check_ledger)
 app.command("list-generations")(list_generations)

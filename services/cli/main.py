@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from services.embedded.marks import HomeRefused
 
 _COMMANDS = (
-    "up", "down", "status", "logs", "doctor", "demo", "reset", "migrate", "models", "admin",
+    "up", "down", "status", "logs", "doctor", "demo", "reset", "migrate", "models", "eval", "admin",
 )  # fmt: skip
 
 

@@ -174,7 +174,10 @@ def _weights() -> Finding:
             remedy = "Correct this environment variable."
             return Finding("Embedding model", "bad", str(error), remedy)
         precision = chosen_precision(wanted.precision)
-        found = f"all-MiniLM-L6-v2, the published weights, computed in {precision}"
+        found = (
+            f"all-MiniLM-L6-v2, the published weights, computed in {precision}; it knows English: "
+            "other languages are found by their words"
+        )
         return Finding("Embedding model", "good", found)
     found = f"{path} is not the published file"
     return Finding("Embedding model", "bad", found, "Run `make clean setup`.")

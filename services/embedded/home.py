@@ -210,6 +210,7 @@ SECRETS = (
     "polyplane_dagster",
     "redis",
     "redis_serving",
+    "redis_data",
     "serving_token_secret",
     "gateway_refresh_secret",
 )

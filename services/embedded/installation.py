@@ -45,6 +45,7 @@ class Installation:
             port=self.ports["redis"],
             password=self.secrets["redis"],
             serving_password=self.secrets["redis_serving"],
+            data_password=self.secrets["redis_data"],
         )
 
     def database_url(self, role: str) -> str:

@@ -151,6 +151,8 @@ def _serving(installation: Installation) -> Part:
         "HF_HOME": installation.environment.get("HF_HOME", str(hub)),
         "HOME": str(home.serving),
     }
+    if "SERVING_REDIS_URL" not in installation.environment:
+        values["SERVING_REDIS_URL"] = installation.redis().serving_url()
     if "SERVING_MODELS_DIR" not in installation.environment:
         values["SERVING_MODELS_DIR"] = str(home.models)
     if "SERVING_RAY_DIR" not in installation.environment:
@@ -199,6 +201,8 @@ def _dagster(
     if name == "dagster-code":
         values["DATABASE_URL"] = installation.database_url("polyplane_data")
         values["OBJECTS_DIR"] = str(home.objects)
+        if "DATA_REDIS_URL" not in installation.environment:
+            values["DATA_REDIS_URL"] = installation.redis().data_url()
     return Part(
         name=name,
         command=command,

@@ -16,6 +16,8 @@ port {port}
 requirepass {password}
 user serving on #{serving_digest} resetkeys ~cache:* resetchannels +@all \
 -@admin -@dangerous -@scripting -scan -randomkey
+user data on #{data_digest} resetkeys ~cache:* resetchannels +@all \
+-@admin -@dangerous -@scripting -scan -randomkey
 appendonly yes
 appendfsync everysec
 auto-aof-rewrite-min-size 16mb
@@ -29,7 +31,9 @@ tcp-backlog 128
 class Redis:
     """One Redis server in one folder."""
 
-    def __init__(self, folder: Path, *, port: int, password: str, serving_password: str) -> None:
+    def __init__(
+        self, folder: Path, *, port: int, password: str, serving_password: str, data_password: str
+    ) -> None:
         """Store where and how; `prepare` writes, nothing starts.
 
         Args:
@@ -37,11 +41,13 @@ class Redis:
             port: On loopback.
             password: Of the default user, which the gateway is.
             serving_password: Of the user `serving`, which may touch `cache:*` alone.
+            data_password: Of the user `data`, which may do the same, to remove what was deleted.
         """
         self._folder = folder
         self._port = port
         self._password = password
         self._serving_password = serving_password
+        self._data_password = data_password
 
     @property
     def folder(self) -> Path:
@@ -58,7 +64,8 @@ class Redis:
                 folder=self._folder,
                 port=self._port,
                 password=self._password,
-                serving_digest=hashlib.sha256(self._serving_password.encode()).hexdigest(),
+                serving_digest=_digest(self._serving_password),
+                data_digest=_digest(self._data_password),
             ),
             "utf-8",
         )
@@ -83,6 +90,10 @@ class Redis:
         """Return the address for the serving plane, who may touch caches alone."""
         return f"redis://serving:{self._serving_password}@127.0.0.1:{self._port}/0"
 
+    def data_url(self) -> str:
+        """Return the address for the data plane, who may touch caches alone."""
+        return f"redis://data:{self._data_password}@127.0.0.1:{self._port}/0"
+
     async def is_ready(self) -> bool:
         """Tell whether it answers, with its data loaded."""
         try:
@@ -100,3 +111,7 @@ class Redis:
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+
+
+def _digest(password: str) -> str:
+    return hashlib.sha256(password.encode()).hexdigest()

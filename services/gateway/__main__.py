@@ -51,6 +51,11 @@ async def serve(settings: GatewaySettings) -> None:
     await watching
 
 
+def _end_answers(app: FastAPI) -> None:
+    app.state.streams.end_streams(Unavailable(RESTARTING))
+    app.state.chat.end_answers(Unavailable(RESTARTING))
+
+
 def _public_server(app: FastAPI, settings: GatewaySettings) -> PublicServer:
     config = uvicorn.Config(
         app,
@@ -66,7 +71,7 @@ def _public_server(app: FastAPI, settings: GatewaySettings) -> PublicServer:
         drain=app.state.drain,
         drain_s=settings.drain_s,
         shutdown_s=settings.shutdown_s,
-        end_answers=lambda: app.state.chat.end_answers(Unavailable(RESTARTING)),
+        end_answers=lambda: _end_answers(app),
     )
     most = most_connections(settings.max_connections)
     return PublicServer(config, ending, ConnectionLimits(most=most, head_s=settings.head_s))

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 from typing import TypeAlias
 
@@ -48,6 +49,10 @@ from services.gateway.chat.guard import StreamGuard
 from services.gateway.chat.history import ChatHistory
 from services.gateway.chat.routes import router as chat_router
 from services.gateway.chat.service import ChatLimits, ChatParts, ChatService
+from services.gateway.chat.stops import StopChannel
+from services.gateway.chat.stream_buffer import StreamBuffer
+from services.gateway.chat.stream_routes import router as streams_router
+from services.gateway.chat.streams import StreamOptions, StreamService, StreamStores
 from services.gateway.docs_pages import install as install_docs_pages
 from services.gateway.documents.fetching import UrlFetcher
 from services.gateway.documents.ingestion import IngestionRequests
@@ -59,6 +64,8 @@ from services.gateway.documents.service import DocumentService
 from services.gateway.documents.upload_routes import router as uploads_router
 from services.gateway.documents.uploads import FileLimits, Uploads
 from services.gateway.documents.versions import Versions
+from services.gateway.feedback.routes import router as feedback_router
+from services.gateway.feedback.service import FeedbackService
 from services.gateway.http_rules import HttpRulesMiddleware
 from services.gateway.idempotency.dependencies import install as install_replays
 from services.gateway.idempotency.service import IdempotencyService
@@ -68,7 +75,11 @@ from services.gateway.jobs.watching import LOOK_S, JobWatch
 from services.gateway.limits.feed import RevocationFeed
 from services.gateway.limits.headers import RateHeadersMiddleware
 from services.gateway.limits.scripts import redis_client
-from services.gateway.maintenance import ChatLogDrain, every, sweep_reservation
+from services.gateway.maintenance import ChatLogDrain, every, expire_unlisted, sweep_reservation
+from services.gateway.openai.embeddings import EmbeddingService
+from services.gateway.openai.errors import OpenAIErrorsMiddleware
+from services.gateway.openai.routes import router as openai_router
+from services.gateway.openai.service import OpenAIApi
 from services.gateway.openapi import DESCRIPTION, TAGS, describe, operation_id
 from services.gateway.outbound import outbound_client
 from services.gateway.plain_deadline import PlainDeadlineMiddleware
@@ -203,7 +214,7 @@ def _provide_documents(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> li
     app.state.versions = versions
     app.state.receiver = Receiver(uploads, objects, registrar, versions, fetcher)
     app.state.documents = DocumentService(database, objects, ingestion)
-    app.state.search = SearchService(parts.database, parts.serving)
+    app.state.search = SearchService(parts.database, parts.serving, parts.metrics)
     return [ingestion.run(), every(20, "expired uploads", uploads.sweep)]
 
 
@@ -217,18 +228,33 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
     identity: Identity = app.state.identity
     guard = StreamGuard(RevocationFeed(parts.redis), identity.standings)
     app.state.guard = guard
+    buffer = StreamBuffer(parts.redis)
     chat = ChatService(
-        ChatParts(database, parts.serving, monitor, history, prices, parts.metrics, guard),
+        ChatParts(database, parts.serving, monitor, history, prices, parts.metrics, guard, buffer),
         ChatLimits(
             settings.max_prompt_tokens,
             settings.default_max_tokens,
             settings.history_messages,
             settings.max_answers,
+            settings.chat_resume_grace_s,
         ),
     )
     stack.push_async_callback(chat.close)
     app.state.chat = chat
-    app.state.conversations = ConversationService(database, history)
+    conversations = ConversationService(database, history)
+    app.state.conversations = conversations
+    streams = StreamService(
+        StreamStores(database, buffer, StopChannel(parts.redis), conversations),
+        chat,
+        guard,
+        StreamOptions(
+            settings.chat_resume_grace_s, settings.stream_heartbeat_s, settings.max_answers
+        ),
+    )
+    app.state.streams = streams
+    app.state.feedback = FeedbackService(database, history)
+    app.state.embeddings = EmbeddingService(database, parts.serving, monitor, parts.metrics)
+    app.state.openai = OpenAIApi(chat, conversations, monitor)
     app.state.idempotency = IdempotencyService(database)
     billing = assemble_billing(database, identity.gate, settings)
     stack.push_async_callback(billing.provider.close)
@@ -236,6 +262,9 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
     app.state.billing = billing.usage
     app.state.health = HealthService(_probes(parts), monitor, app.version, app.state.drain)
     drain = ChatLogDrain(database, chat_log)
+
+    async def expire() -> None:
+        await expire_unlisted(database, timedelta(days=settings.unlisted_days))
 
     async def sweep() -> None:
         while await sweep_reservation(database):
@@ -246,10 +275,13 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
         every(3600, "subscriptions", billing.plan_changes.charge),
         every(600, "idempotency keys", app.state.idempotency.forget_expired),
         every(5, "reservations", sweep),
+        every(600, "questions of programs", expire),
+        every(5, "reservations of embeddings", app.state.embeddings.sweep),
         every(0.5, "chat log", drain.drain),
         every(0.5, "revocations", identity.gate.send_unsent),
         every(1, "revocations heard", guard.listen),
         every(1, "open answers", guard.look),
+        every(1, "stopped answers", streams.listen),
         every(5, "deleted conversations", drain.purge),
         every(3, "serving plane", monitor.look),
         every(3600, "refresh tokens", app.state.identity.sessions.forget_expired),
@@ -340,6 +372,7 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
     app.add_middleware(DrainMiddleware, drain=app.state.drain)
     app.add_middleware(HttpRulesMiddleware)
     app.add_middleware(TracingMiddleware, metrics=metrics, unexpected=problems.unexpected_response)
+    app.add_middleware(OpenAIErrorsMiddleware)
     if settings.cors_origins:  # outermost, so that browsers can read unexpected errors too
         app.add_middleware(
             CORSMiddleware,
@@ -352,6 +385,7 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
                 "ratelimit",
                 "ratelimit-policy",
                 "idempotency-replayed",
+                "x-resumable",
             ],
         )
     if settings.trusted_proxies:
@@ -378,12 +412,15 @@ def _add_routes(app: FastAPI) -> None:
         jobs_router,
         webhooks_router,
         chat_router,
+        feedback_router,
+        streams_router,
         billing_router,
     )
     for router in routers:
         app.include_router(router)
     app.include_router(well_known_router)
     app.include_router(health_router)
+    app.include_router(openai_router)
     versioned = APIRouter(prefix="/api/v1", include_in_schema=False)
     for router in routers:
         versioned.include_router(router)

@@ -37,6 +37,8 @@ class Action(StrEnum):
     TENANT_CHANGED = "tenant.changed"
     TENANT_EXPORTED = "tenant.exported"
     TENANT_DELETED = "tenant.deleted"
+    FEEDBACK_REVIEWED = "feedback.reviewed"
+    FEEDBACK_EXPORTED = "feedback.exported"
     DOCUMENT_DELETED = "document.deleted"
     WEBHOOK_MADE = "webhook.made"
     WEBHOOK_DELETED = "webhook.deleted"

@@ -7,10 +7,14 @@ from fastapi import Depends, Request
 from services.gateway.billing.service import BillingService
 from services.gateway.chat.conversations import ConversationService
 from services.gateway.chat.service import ChatService
+from services.gateway.chat.streams import StreamService
 from services.gateway.documents.receiving import Receiver
 from services.gateway.documents.search import SearchService
 from services.gateway.documents.service import DocumentService
 from services.gateway.documents.versions import Versions
+from services.gateway.feedback.service import FeedbackService
+from services.gateway.openai.embeddings import EmbeddingService
+from services.gateway.openai.service import OpenAIApi
 from services.gateway.tenants.assembly import TenantFeature
 from services.gateway.tenants.audit_list import AuditList
 from services.gateway.tenants.deletion import TenantDeletionService
@@ -35,8 +39,28 @@ async def _chat(request: Request) -> ChatService:
     return service
 
 
+async def _streams(request: Request) -> StreamService:
+    service: StreamService = request.app.state.streams
+    return service
+
+
 async def _conversations(request: Request) -> ConversationService:
     service: ConversationService = request.app.state.conversations
+    return service
+
+
+async def _openai(request: Request) -> OpenAIApi:
+    service: OpenAIApi = request.app.state.openai
+    return service
+
+
+async def _embeddings(request: Request) -> EmbeddingService:
+    service: EmbeddingService = request.app.state.embeddings
+    return service
+
+
+async def _feedback(request: Request) -> FeedbackService:
+    service: FeedbackService = request.app.state.feedback
     return service
 
 
@@ -92,7 +116,11 @@ VersionsDep = Annotated[Versions, Depends(_versions)]
 DocumentServiceDep = Annotated[DocumentService, Depends(_documents)]
 SearchServiceDep = Annotated[SearchService, Depends(_search)]
 ChatServiceDep = Annotated[ChatService, Depends(_chat)]
+StreamServiceDep = Annotated[StreamService, Depends(_streams)]
 ConversationServiceDep = Annotated[ConversationService, Depends(_conversations)]
+EmbeddingServiceDep = Annotated[EmbeddingService, Depends(_embeddings)]
+FeedbackServiceDep = Annotated[FeedbackService, Depends(_feedback)]
+OpenAIApiDep = Annotated[OpenAIApi, Depends(_openai)]
 BillingServiceDep = Annotated[BillingService, Depends(_billing)]
 TenantServiceDep = Annotated[TenantService, Depends(_tenant)]
 MemberServiceDep = Annotated[MemberService, Depends(_members)]

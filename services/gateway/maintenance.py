@@ -57,6 +57,17 @@ class ChatLogDrain:
         return len(rows)
 
 
+async def expire_unlisted(database: Database, age: timedelta) -> int:
+    """Delete what programs asked so long ago; returns how many conversations."""
+    removed = 0
+    while True:
+        async with database.platform() as connection:
+            count: int = await connection.fetchval("SELECT expire_unlisted($1, $2)", age, _BATCH)
+        removed += count
+        if count < _BATCH:
+            return removed
+
+
 async def sweep_reservation(database: Database) -> bool:
     """End the reservation of an answer that nobody carries on; False when there is none.
 

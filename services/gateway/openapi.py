@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from services.gateway.openai.errors import add_openai_errors
 from services.gateway.problems import add_problem_schema
 from services.gateway.rights import add_rights
 
@@ -16,14 +17,18 @@ sent, and every answer is metered to the token.
 Sign up with `POST /auth/register`, send the `access_token` as `Authorization: Bearer …`, upload
 with `POST /documents`, follow `GET /jobs/{id}` until all is ready, and ask with `POST /chat`.
 
-Errors are problem details (RFC 9457). Every path except `/health` and `/.well-known` also answers
-with the prefix `/api/v1`.
+Errors are problem details (RFC 9457). Every path except `/health`, `/.well-known` and `/v1` also
+answers with the prefix `/api/v1`. Clients of OpenAI's API find it below `/v1`.
 """
 TAGS = [
     {"name": "Identity", "description": "Accounts, sessions and keys."},
     {"name": "Tenant", "description": "Members, invitations, the audit log, export and deletion."},
     {"name": "Documents", "description": "Upload, follow, fetch, search and delete."},
     {"name": "Chat", "description": "Questions, answers and conversations."},
+    {
+        "name": "OpenAI",
+        "description": "The same for clients of OpenAI's API; errors have its shape.",
+    },
     {"name": "Billing", "description": "Usage, quotas and plans."},
     {"name": "Health", "description": "The state of the platform's parts."},
 ]
@@ -65,6 +70,7 @@ def describe(app: FastAPI) -> None:
             app.openapi_schema = add_problem_schema(document)
             _add_examples(document["components"]["schemas"])
             add_rights(document, app.routes)
+            add_openai_errors(document)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]

@@ -7,7 +7,7 @@ from planes.shared.deadlines import task_within
 _READS = frozenset({"GET", "HEAD"})
 # They wait for the serving plane, for a client's file or for somebody else's server in between;
 # exports and streams take as long as they take.
-_WAIT_FOR_OTHERS = ("/chat", "/conversations", "/search", "/auth/oidc")
+_WAIT_FOR_OTHERS = ("/chat", "/conversations", "/search", "/query", "/v1/", "/auth/oidc")
 _WRITES_WAIT_FOR_OTHERS = (
     "/documents",
     "/ingest",

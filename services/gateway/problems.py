@@ -27,6 +27,7 @@ _by_status = {
         errors.NotFound,
         errors.RequestTimeout,
         errors.Conflict,
+        errors.Gone,
         errors.ContentTooLarge,
         errors.UnsupportedMediaType,
         errors.InvalidInput,

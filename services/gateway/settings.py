@@ -51,10 +51,13 @@ class GatewaySettings(OidcSettings):
     registrations_per_minute: int = Field(default=30, ge=1)
     history_messages: int = Field(default=10, ge=0, le=100)
     max_answers: int = Field(default=500, ge=1)
+    unlisted_days: int = Field(default=30, ge=1, le=3650)
     max_job_streams: int = Field(default=500, ge=0)
     answer_header_s: float = Field(default=1.0, gt=0)
     answer_first_token_s: float = Field(default=60.0, gt=0)
     answer_idle_s: float = Field(default=60.0, gt=0)
+    chat_resume_grace_s: float = Field(default=10.0, ge=0, le=300)
+    stream_heartbeat_s: float = Field(default=15.0, gt=0, le=300)
 
     public_url: str | None = Field(default=None, pattern=r"^https?://[^/\s]")
     stripe_secret_key: SecretStr | None = None

@@ -26,6 +26,8 @@ def _strict(node: Any) -> Any:
         return node
     inner = {key: value if key in _NOT_SCHEMAS else _strict(value) for key, value in node.items()}
     kind = inner.get("type")
+    if isinstance(kind, dict):  # the fields of a model, one of which is called `type`
+        kind = None
     if kind in _STRICT:
         return {**inner, "strict": True}
     if kind in _NUMBERS:

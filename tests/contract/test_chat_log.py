@@ -66,3 +66,17 @@ async def test_a_removed_conversation_is_gone(chat_log: PostgresChatLog) -> None
     assert await chat_log.remove_conversation(ACME, gone) == 2
     assert await chat_log.page(ACME, gone, after_seq=0, limit=9) == []
     assert len(await chat_log.page(ACME, kept, after_seq=0, limit=9)) == 1
+
+
+async def test_of_several_answers_to_one_question_the_newest_is_read(
+    chat_log: PostgresChatLog,
+) -> None:
+    conversation_id = uuid4()
+    question, old, new = (message(seq, conversation_id) for seq in (1, 2, 2))
+    following = message(3, conversation_id)
+    await chat_log.append([new, following, question, old])
+    page = await chat_log.page(ACME, conversation_id, after_seq=0, limit=3)
+    assert page == [question, new, following]
+    for each in (old, new):
+        assert await chat_log.find(ACME, conversation_id, seq=2, message_id=each.id) == each
+        assert await chat_log.find(GLOBEX, conversation_id, seq=2, message_id=each.id) is None

@@ -2,14 +2,24 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from planes.shared.domain import Candidate, Chunk, SearchScope, chunk_id
+from planes.shared.domain import (
+    Candidate,
+    Chunk,
+    Comparison,
+    DocumentFilter,
+    MetadataCondition,
+    SearchScope,
+    chunk_id,
+)
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunk_rows import indexed_terms
 from planes.shared.stores.postgres_chunks import PostgresChunks
@@ -164,6 +174,82 @@ async def test_hidden_versions_and_other_documents_are_left_out_before_the_ranki
     assert texts_of(found.candidates) == {"plans in the open", "more plans"}
     nothing = await chunks.search("plans", direction(1), scope=scope(document_ids=()), depth=5)
     assert nothing.is_empty
+
+
+@pytest.fixture
+async def labelled(publish: Any, database_urls: dict[str, str]) -> None:
+    """Documents named by their one chunk's text, with tags, a day of upload, and metadata."""
+    admin = await asyncpg.connect(database_urls["admin"])
+    await admin.execute(
+        "INSERT INTO users (id, email, email_key, password_hash, display_name) "
+        "VALUES ($1, '', '', '', '')",
+        ACME,
+    )
+    for name, tags, day, metadata in (
+        ("old", ["legal", "paper"], 1, '{"year": 1999, "day": "1999-05-01", "by": {"team": "x"}}'),
+        ("new", ["legal"], 10, '{"year": 2026, "day": "2026-01-31", "by": {"team": "y", "n": 1}}'),
+        ("bare", [], 20, "{}"),
+        ("text", ["other"], 30, '{"year": "2020", "day": null}'),
+    ):
+        version_id, of_version = version_of(name)
+        await publish((version_id, of_version))
+        await admin.execute(
+            "INSERT INTO documents (id, tenant_id, owner_id, name, sha256, newest_version_id, "
+            "tags, created_at, metadata) VALUES ($1, $2, $2, $3, $4, $5, $6, $7, $8::jsonb)",
+            of_version[0].document_id,
+            ACME,
+            name,
+            name.encode(),
+            version_id,
+            tags,
+            datetime(2026, 5, day, tzinfo=UTC),
+            metadata,
+        )
+    await admin.close()
+
+
+def _where(key: str, comparison: Comparison, value: object) -> DocumentFilter:
+    return DocumentFilter(conditions=(MetadataCondition(key, comparison, value),))
+
+
+@pytest.mark.usefixtures("labelled")
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        (DocumentFilter(), {"old", "new", "bare", "text"}),
+        (DocumentFilter(tags=("paper", "other")), {"old", "text"}),
+        (DocumentFilter(tags=()), set()),
+        (DocumentFilter(uploaded_from=datetime(2026, 5, 10, tzinfo=UTC)), {"new", "bare", "text"}),
+        (DocumentFilter(uploaded_to=datetime(2026, 5, 10, tzinfo=UTC)), {"old"}),
+        (DocumentFilter(metadata={"by": {"team": "y"}}), {"new"}),
+        (DocumentFilter(metadata={"by": {"team": "x"}}, tags=("other",)), set()),
+        (_where("year", Comparison.AT_LEAST, 2000), {"new"}),
+        (_where("year", Comparison.AT_MOST, 2026), {"old", "new"}),
+        (_where("day", Comparison.AT_LEAST, "2000"), {"new"}),
+        (_where("year", Comparison.IN, [1999, "2020"]), {"old", "text"}),
+        (_where("day", Comparison.IN, [None]), {"text"}),
+        (_where("absent", Comparison.IN, [None]), set()),
+        (_where("year' OR true --", Comparison.AT_LEAST, 0), set()),
+    ],
+)
+async def test_labels_narrow_both_arms(
+    chunks: PostgresChunks, wanted: DocumentFilter, names: set[str]
+) -> None:
+    question = "old new bare text"
+    found = await chunks.search(question, direction(1), scope=scope(documents=wanted), depth=10)
+    assert texts_of(found.candidates) == names
+
+
+@pytest.mark.usefixtures("labelled")
+async def test_labels_of_a_deleted_document_find_nothing(
+    chunks: PostgresChunks, database_urls: dict[str, str]
+) -> None:
+    admin = await asyncpg.connect(database_urls["admin"])
+    await admin.execute("UPDATE documents SET deleted_at = now() WHERE name = 'old'")
+    await admin.close()
+    legal = scope(documents=DocumentFilter(tags=("legal",)))
+    found = await chunks.search("old new", direction(1), scope=legal, depth=10)
+    assert texts_of(found.candidates) == {"new"}
 
 
 async def test_writing_a_version_again_replaces_it(chunks: PostgresChunks, publish: Any) -> None:

@@ -8,6 +8,7 @@ from planes.shared.domain import document_prefix
 from planes.shared.stores.objects import FolderObjects
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
+from planes.shared.stores.redis_caches import CachesUnavailable, RedisCaches
 
 _LEASE = timedelta(seconds=60)
 _IN_WORK = """
@@ -15,6 +16,11 @@ SELECT EXISTS (SELECT FROM document_versions WHERE document_id = $1 AND lease_un
 """
 _NOTE = """
 UPDATE deletions SET chunks = greatest(chunks, $3), files = greatest(files, $4)
+WHERE id = $1 AND lease_owner = $2
+"""
+_CORPUS_VERSION = "SELECT corpus_version FROM tenants WHERE id = $1"
+_NOTE_CACHED = """
+UPDATE deletions SET cache_entries = greatest(cache_entries, $3)
 WHERE id = $1 AND lease_owner = $2
 """
 _COMPLETE = """
@@ -35,6 +41,7 @@ class Removed:
     versions: int = 0
     chunks: int = 0
     files: int = 0
+    cache_entries: int = 0
 
     def __add__(self, other: "Removed") -> "Removed":
         """Return both together."""
@@ -43,7 +50,18 @@ class Removed:
             self.versions + other.versions,
             self.chunks + other.chunks,
             self.files + other.files,
+            self.cache_entries + other.cache_entries,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentStores:
+    """Every store that holds something of documents; None for caches that are not configured."""
+
+    database: Database
+    chunks: PostgresChunks
+    objects: FolderObjects
+    caches: RedisCaches | None = None
 
 
 class Remover:
@@ -52,20 +70,20 @@ class Remover:
     Every method raises `Unavailable` where the database does not answer.
     """
 
-    def __init__(
-        self, database: Database, store: PostgresChunks, objects: FolderObjects, *, worker: str
-    ) -> None:
+    def __init__(self, stores: DocumentStores, *, worker: str) -> None:
         """Store the places from which it removes, and the name under which it holds leases."""
-        self._database = database
-        self._store = store
-        self._objects = objects
+        self._database = stores.database
+        self._store = stores.chunks
+        self._objects = stores.objects
+        self._caches = stores.caches
         self._worker = worker
 
     async def remove_deleted(self, *, documents: int) -> Removed:
-        """Remove chunks and files of up to `documents` tombstoned documents, with receipts.
+        """Remove what is left of up to `documents` tombstoned documents, with receipts.
 
         Raises:
-            ExceptionGroup: Files that could not be removed; those documents are tried again.
+            ExceptionGroup: Files or cached answers that could not be removed; those documents are
+                tried again.
         """
         async with self._database.platform() as connection:
             rows = await connection.fetch(
@@ -78,10 +96,10 @@ class Remover:
         for row in rows:
             try:
                 removed += await self._remove(row["id"], row["tenant_id"], row["document_id"])
-            except OSError as error:  # must not hold up the other deletions
+            except (OSError, CachesUnavailable) as error:  # must not hold up the other deletions
                 errors.append(error)
         if errors:
-            raise ExceptionGroup("deleted files are still there", errors)
+            raise ExceptionGroup("something of deleted documents is still there", errors)
         return removed
 
     async def remove_stale(self, *, versions: int) -> Removed:
@@ -124,6 +142,21 @@ class Remover:
         for version_id in ids:
             removed += Removed(versions=1, chunks=await self.retire(tenant_id, version_id))
         removed += Removed(files=await self._objects.remove_prefix(prefix))
+        removed += Removed(cache_entries=await self._forget_answers(deletion_id, tenant_id))
         async with self._database.tenant(tenant_id) as connection:
             await connection.execute(_COMPLETE, deletion_id, self._worker)
         return removed
+
+    async def _forget_answers(self, deletion_id: UUID, tenant_id: UUID) -> int:
+        """Remove what was cached of the tenant's documents before this one was deleted.
+
+        Any of it may quote the document. Answers under way that were begun before are not kept.
+        """
+        if self._caches is None:
+            return 0
+        async with self._database.tenant(tenant_id) as connection:
+            version = await connection.fetchval(_CORPUS_VERSION, tenant_id)
+        keys = await self._caches.seal(tenant_id, version)
+        async with self._database.tenant(tenant_id) as connection:
+            await connection.execute(_NOTE_CACHED, deletion_id, self._worker, len(keys))
+        return await self._caches.remove(tenant_id, keys)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from planes.serving.agent.inert import inert
 from planes.serving.sentences import Span, sentence_spans
 from planes.shared.analysis import terms
 from planes.shared.domain import Chunk, Passage
@@ -12,6 +13,7 @@ from planes.shared.wire import CitationOut
 
 _MARKER = re.compile(r"\[(\d{1,3})\]")
 _TRAILING_MARKERS = re.compile(r"(?:\s*\[\d{1,3}\])+\s*$")
+_WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _THOUSANDS = re.compile(r"(?<=\d)[.,\u00a0\u202f](?=\d{3}(?!\d))")
 _MIN_SHARED_TERMS = 2
@@ -21,12 +23,19 @@ _log = structlog.get_logger(__name__)
 class CitationTracker:
     """Reads a growing answer and cites each marker's passage when it is first cited so."""
 
-    def __init__(self, passages: Sequence[Passage]) -> None:
-        """Store the passages; marker [1] names the first."""
+    def __init__(self, passages: Sequence[Passage | None]) -> None:
+        """Store the passages; marker [1] names the first, None one that the model did not see."""
         self._passages = passages
         self._text = ""
         self._read = 0
         self.citations: list[CitationOut] = []
+        self.supported: list[Span] = []
+        """Where in the answer the claims stand, each up to its marker, that citations support."""
+
+    @property
+    def length(self) -> int:
+        """Characters read."""
+        return len(self._text)
 
     def feed(self, text: str) -> list[CitationOut]:
         """Add a piece of the answer and return the citations that it completes, in order."""
@@ -34,18 +43,40 @@ class CitationTracker:
         found: list[CitationOut] = []
         for marker in _MARKER.finditer(self._text, self._read):
             self._read = marker.end()
-            citation = self._citation(int(marker.group(1)), self._text[: marker.start()])
+            citation = self._citation(int(marker.group(1)), marker.start())
             if citation is not None and citation not in self.citations:
                 self.citations.append(citation)
                 found.append(citation)
         return found
 
-    def _citation(self, number: int, before: str) -> CitationOut | None:
-        if not 1 <= number <= len(self._passages):
+    def _citation(self, number: int, marker_start: int) -> CitationOut | None:
+        passage = self._passages[number - 1] if 1 <= number <= len(self._passages) else None
+        if passage is None:
             return None
-        passage = self._passages[number - 1]
-        span = best_quote(_claim(before), passage.chunk.text, passage.chunk.language)
-        return None if span is None else cite(number, passage, span)
+        claims = _claims(self._text[:marker_start])
+        for claim_start, claim_end in claims:
+            claim, text = self._text[claim_start:claim_end], passage.chunk.text
+            span = verbatim_quote(claim, text)
+            if span is None and (claim_start, claim_end) == claims[-1]:
+                span = best_quote(claim, text, passage.chunk.language)
+            if span is not None and (citation := cite(number, passage, span)) is not None:
+                self.supported.append((claim_start, marker_start))
+                return citation
+        return None
+
+
+def verbatim_quote(claim: str, text: str) -> Span | None:
+    """Return the span of the sentences of `text` that `claim` repeats word by word, else None."""
+    wanted, spans = _words(claim), sentence_spans(text)
+    for first, (start, _) in enumerate(spans):
+        found: list[str] = []
+        for left, right in spans[first:]:
+            found += _words(text[left:right])
+            if found == wanted:
+                return start, right
+            if found != wanted[: len(found)]:
+                break
+    return None
 
 
 def best_quote(claim: str, text: str, language: str) -> Span | None:
@@ -110,13 +141,20 @@ def _numbers(text: str) -> set[str]:
     return set(_NUMBER.findall(_THOUSANDS.sub("", text)))
 
 
-def _claim(before: str) -> str:
-    """Return the sentence that a marker at the end of `before` supports."""
-    supported = _TRAILING_MARKERS.sub("", before).rstrip()
-    after_marker = supported[_last_marker_end(supported) :]
-    spans = sentence_spans(after_marker)
-    return after_marker[slice(*spans[-1])] if spans else ""
+def _words(text: str) -> list[str]:
+    """Return words only: an answer drops line breaks, and brackets that look like its markers."""
+    return _WORD.findall(inert(_MARKER.sub("", text)))
 
 
-def _last_marker_end(text: str) -> int:
-    return max((marker.end() for marker in _MARKER.finditer(text)), default=0)
+def _claims(before: str) -> list[Span]:
+    """Return what a marker at the end of `before` may support.
+
+    That is all since the marker before it, where it is word by word in the passage, and else the
+    last sentence of that.
+    """
+    end = len(_TRAILING_MARKERS.sub("", before).rstrip())
+    start = max((marker.end() for marker in _MARKER.finditer(before, 0, end)), default=0)
+    spans = [(start + a, start + b) for a, b in sentence_spans(before[start:end])]
+    if not spans:
+        return []
+    return list(dict.fromkeys([(spans[0][0], spans[-1][1]), spans[-1]]))

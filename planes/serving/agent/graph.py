@@ -1,4 +1,14 @@
-"""The agent: route -> condense -> retrieve -> judge -> generate or decline -> verify."""
+"""The agent, from a question to a checked answer.
+
+| step | next |
+|---|---|
+| window | route: condense, generate (open chat, greetings) or compute (a sum) |
+| condense | retrieve |
+| retrieve | judge: generate, rewrite (once) or decline |
+| rewrite | retrieve |
+| generate | use_tools, as long as the model calls some, or verify |
+| compute, decline | verify |
+"""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -7,7 +17,7 @@ from typing import TypeAlias, cast
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from planes.serving.agent import nodes
+from planes.serving.agent import nodes, writing
 from planes.serving.agent.state import AgentState, AgentTools, Progress
 from planes.shared.domain import SearchScope
 from planes.shared.wire import AnswerRequest
@@ -18,15 +28,26 @@ Graph: TypeAlias = CompiledStateGraph[AgentState, AgentTools, AgentState, AgentS
 def build_graph() -> Graph:
     """Return the compiled graph. It keeps nothing between requests, so it has no checkpointer."""
     graph = StateGraph(AgentState, context_schema=AgentTools)
-    graph.add_node("condense", nodes.condense)
-    graph.add_node("retrieve", nodes.retrieve)
-    graph.add_node("decline", nodes.decline)
-    graph.add_node("generate", nodes.generate)
-    graph.add_node("verify", nodes.verify)
-    graph.add_conditional_edges(START, nodes.route, ["condense", "generate"])
+    for step in (
+        nodes.window,
+        nodes.compute,
+        nodes.condense,
+        nodes.retrieve,
+        nodes.rewrite,
+        nodes.decline,
+        writing.generate,
+        writing.use_tools,
+        nodes.verify,
+    ):
+        graph.add_node(step.__name__, step)
+    graph.add_edge(START, "window")
+    graph.add_conditional_edges("window", nodes.route, ["condense", "generate", "compute"])
     graph.add_edge("condense", "retrieve")
-    graph.add_conditional_edges("retrieve", nodes.judge, ["generate", "decline"])
-    graph.add_edge("generate", "verify")
+    graph.add_conditional_edges("retrieve", nodes.judge, ["generate", "rewrite", "decline"])
+    graph.add_edge("rewrite", "retrieve")
+    graph.add_conditional_edges("generate", writing.after_writing, ["use_tools", "verify"])
+    graph.add_edge("use_tools", "generate")
+    graph.add_edge("compute", "verify")
     graph.add_edge("decline", "verify")
     graph.add_edge("verify", END)
     return graph.compile()
@@ -61,6 +82,10 @@ class Agent:
             "top_k": request.top_k,
             "max_prompt_tokens": request.max_prompt_tokens,
             "max_tokens": request.max_tokens,
+            "earlier_summary": request.summary,
+            "conversation_id": request.conversation_id,
+            "thinking": request.thinking,
+            "wishes": request.wishes,
         }
         stream = self._graph.astream(state, context=self._tools, stream_mode="custom")
         async with aclosing(stream) as progress:  # type: ignore[type-var]  # it is a generator

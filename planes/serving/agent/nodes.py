@@ -1,64 +1,86 @@
 """The steps of an answer. Each reads the state, tells its progress and returns what it adds."""
 
 import re
-from contextlib import aclosing
 from typing import Literal
 
 from langgraph.runtime import Runtime
 
-from planes.serving.agent.citations import CitationTracker
+from planes.serving.agent.asides import rewritten_question, summary_of
+from planes.serving.agent.calculator import NotArithmetic, asked_for, calculate
+from planes.serving.agent.follow_ups import other_reading, standalone_question
+from planes.serving.agent.grounding import unsupported_spans
 from planes.serving.agent.prompts import DECLINED
 from planes.serving.agent.state import (
     AgentState,
     AgentTools,
     Answer,
-    Cited,
+    Draft,
     StepTaken,
     TextAdded,
     TokensSpent,
 )
-from planes.serving.generation.fitting import PromptRead
-from planes.shared.analysis import detect_language, terms
 from planes.shared.domain import ChatMode, FinishReason
-from planes.shared.errors import Unavailable
-from planes.shared.ports import Prompt
-from planes.shared.wire import ChatTurn, Usage
 
-_USAGE_EVERY_TOKENS = 16
 _MIN_CLOSENESS = 0.25
-_FEW_TERMS = 2
-_REFERS_BACK = re.compile(
-    r"\b(?:it|its|they|them|their|theirs|he|him|his|she|her|hers|this|that|these|those|there|then|"
-    r"one|ones|former|latter|same|else)\b|^(?:and|but|so|or|what about|how about)\b",
+_WINDOW_TURNS = 10
+_SMALL_TALK = re.compile(
+    r"\W*(?:hi|hello|hey|good (?:morning|afternoon|evening)|thanks|thank you|thank you very much|"
+    r"many thanks|bye|goodbye)(?: there| everyone)?\W*",
     re.IGNORECASE,
 )
 
 
-def route(state: AgentState) -> Literal["condense", "generate"]:
-    """Choose the path: open chat needs no documents."""
-    return "condense" if state["mode"] is ChatMode.RAG else "generate"
+async def window(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
+    """Keep the last ten messages in `history`; older ones go into `summary`.
+
+    The tokens of what is kept are bounded later, by the generator's own tokenizer.
+    """
+    dropped, kept = state["history"][:-_WINDOW_TURNS], state["history"][-_WINDOW_TURNS:]
+    summary, draft = state["earlier_summary"], Draft()
+    if dropped and runtime.context.is_language_model:
+        runtime.stream_writer(StepTaken("summarise", f"{len(dropped)} messages"))
+        summary = await summary_of(state | {"draft": draft}, dropped, runtime)
+    return {"history": kept, "summary": summary, "draft": draft}
 
 
-async def condense(state: AgentState) -> AgentState:
+def route(
+    state: AgentState, runtime: Runtime[AgentTools]
+) -> Literal["condense", "generate", "compute"]:
+    """Choose the path: sums need no documents, nor do open chat and greetings.
+
+    A language model does sums with its tools, and greets back; without one a greeting is a question
+    to the documents like any other.
+    """
+    is_written = runtime.context.is_language_model
+    if not is_written and asked_for(state["message"]):
+        return "compute"
+    is_chat = state["mode"] is ChatMode.OPEN
+    is_greeting = is_written and _SMALL_TALK.fullmatch(state["message"]) is not None
+    return "generate" if is_chat or is_greeting else "condense"
+
+
+async def compute(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
+    """Write the `answer` to a sum."""
+    expression = asked_for(state["message"]) or ""
+    runtime.stream_writer(StepTaken("tool", "calculator"))
+    try:
+        text = f"{expression} = {calculate(expression)}"
+    except NotArithmetic as error:
+        text = str(error)
+    runtime.stream_writer(TextAdded(text, completion_tokens=0))
+    state["draft"].content, state["draft"].finish_reason = text, FinishReason.STOP
+    return {}
+
+
+async def condense(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
     """Write `question`, which stands without the history.
 
     A follow-up is joined with the content words of the question before it.
     """
-    return {"question": standalone_question(state["message"], state["history"])}
-
-
-def standalone_question(message: str, history: tuple[ChatTurn, ...]) -> str:
-    """Return `message`, joined with the previous question's content words where it refers to it."""
-    earlier = [turn.content for turn in history if turn.role == "user"]
-    if not earlier:
-        return message
-    language = detect_language(f"{earlier[-1]}\n{message}")
-    own = set(terms(message, language))
-    if not (_REFERS_BACK.search(message) or len(own) <= _FEW_TERMS):
-        return message
-    words = re.findall(r"\w[\w'\u2019-]*", earlier[-1])
-    carried = [word for word in words if (term := terms(word, language)) and not own & set(term)]
-    return f"{message} ({' '.join(dict.fromkeys(carried))})" if carried else message
+    question = standalone_question(state["message"], state["history"])
+    if question != state["message"]:
+        runtime.stream_writer(StepTaken("condense"))
+    return {"question": question}
 
 
 async def retrieve(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
@@ -70,77 +92,61 @@ async def retrieve(state: AgentState, runtime: Runtime[AgentTools]) -> AgentStat
     return {"passages": found.passages, "is_useful": found.closeness >= _MIN_CLOSENESS}
 
 
-def judge(state: AgentState) -> Literal["generate", "decline"]:
-    """Decline where no passage is near the question, before any token is spent."""
-    return "generate" if state["passages"] and state["is_useful"] else "decline"
+def judge(
+    state: AgentState, runtime: Runtime[AgentTools]
+) -> Literal["generate", "rewrite", "decline"]:
+    """Go on with passages near the question; else ask once more in other words, or decline.
+
+    The measure is the highest cosine of a passage with the question, whatever the ranking's scale.
+    """
+    if state["passages"] and state["is_useful"]:
+        return "generate"
+    if state.get("is_rewritten"):
+        return "decline"
+    other = other_reading(state["message"], state["question"], state["history"])
+    can_rewrite = runtime.context.is_language_model or other != state["question"]
+    return "rewrite" if can_rewrite else "decline"
+
+
+async def rewrite(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
+    """Write another `question`: a language model's words, or the other reading of a follow-up."""
+    runtime.stream_writer(StepTaken("rewrite"))
+    if runtime.context.is_language_model:
+        question = await rewritten_question(state, runtime)
+    else:
+        question = other_reading(state["message"], state["question"], state["history"])
+    return {"question": question, "is_rewritten": True}
 
 
 async def decline(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
-    """Write the `answer` that nothing was found."""
-    del state
-    runtime.stream_writer(TextAdded(DECLINED, completion_tokens=0))
-    usage = Usage(prompt_tokens=0, completion_tokens=0)
-    return {"answer": Answer(DECLINED, (), FinishReason.DECLINED, usage)}
-
-
-async def generate(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
-    """Write `answer`, telling its text, its citations and its tokens while it grows."""
-    prompt = _prompt(state)
-    tracker = CitationTracker(prompt.passages)
-    pieces: list[str] = []
-    told, usage, finish_reason = 0, Usage(prompt_tokens=0, completion_tokens=0), None
-    async with aclosing(runtime.context.generator.generate(prompt)) as generated:
-        async for piece in generated:
-            if isinstance(piece, PromptRead):
-                tracker = CitationTracker(prompt.passages[: piece.passages])
-                # before any text, so that an answer broken off early is billed for its prompt
-                runtime.stream_writer(
-                    TokensSpent(Usage(prompt_tokens=piece.prompt_tokens, completion_tokens=0))
-                )
-            if piece.text:
-                pieces.append(piece.text)
-                runtime.stream_writer(TextAdded(piece.text, piece.completion_tokens))
-                for citation in tracker.feed(piece.text):
-                    runtime.stream_writer(Cited(citation))
-            usage = Usage(
-                prompt_tokens=piece.prompt_tokens, completion_tokens=piece.completion_tokens
-            )
-            is_last = piece.finish_reason is not None
-            if usage.completion_tokens - told >= _USAGE_EVERY_TOKENS and not is_last:
-                told = usage.completion_tokens
-                runtime.stream_writer(TokensSpent(usage))
-            finish_reason = piece.finish_reason or finish_reason
-    if finish_reason is None:
-        raise Unavailable("The language model ended its answer without saying why. Try again.")
-    content = "".join(pieces)
-    return {"answer": Answer(content, tuple(tracker.citations), finish_reason, usage)}
+    """Write the answer that nothing was found."""
+    runtime.stream_writer(StepTaken("decline"))
+    runtime.stream_writer(TextAdded(DECLINED, state["draft"].usage.completion_tokens))
+    state["draft"].content, state["draft"].finish_reason = DECLINED, FinishReason.DECLINED
+    return {}
 
 
 async def verify(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
-    """Finish `answer`: grounded only with a checked citation, declined where the model said so."""
-    answer = state["answer"]
-    has_declined = answer.finish_reason is FinishReason.DECLINED or (
-        not answer.citations and DECLINED.rstrip(".") in answer.content
-    )
-    checked = Answer(
-        answer.content,
-        answer.citations,
-        FinishReason.DECLINED if has_declined else answer.finish_reason,
-        answer.usage,
-        grounded=bool(answer.citations) and not has_declined,
-    )
-    runtime.stream_writer(TokensSpent(checked.usage))
-    runtime.stream_writer(checked)
-    return {"answer": checked}
+    """Finish `answer`: grounded only with a checked citation, declined where the model said so.
 
-
-def _prompt(state: AgentState) -> Prompt:
-    return Prompt(
-        question=state["message"],
-        standalone=state.get("question", state["message"]),
-        mode=state["mode"],
-        passages=state.get("passages", ()),
-        history=state["history"],
-        max_prompt_tokens=state["max_prompt_tokens"],
-        max_tokens=state["max_tokens"],
+    Sentences of an answer from documents that no checked citation supports are marked.
+    """
+    draft = state["draft"]
+    has_declined = draft.finish_reason is FinishReason.DECLINED or (
+        not draft.citations and DECLINED.rstrip(".") in draft.content
     )
+    sources = [*state.get("passages", ()), *state.get("looked_up", ())]
+    texts = [state["message"], *(passage.chunk.text for passage in sources)]
+    unsupported = unsupported_spans(draft.content, draft.supported, texts)
+    answer = Answer(
+        draft.content,
+        tuple(draft.citations),
+        FinishReason.DECLINED if has_declined else draft.finish_reason or FinishReason.STOP,
+        draft.usage,
+        grounded=bool(draft.citations) and not has_declined,
+        unsupported=unsupported if sources and not has_declined else (),
+        summary=state["summary"] if state["summary"] != state["earlier_summary"] else None,
+    )
+    runtime.stream_writer(TokensSpent(answer.usage))
+    runtime.stream_writer(answer)
+    return {"answer": answer}

@@ -1,20 +1,27 @@
 """What the agent knows while it answers, and what it tells while it does."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias, TypedDict
+from uuid import UUID
 
-from planes.serving.retrieval.hybrid import HybridRetriever
+from planes.serving.agent.tools import Toolbox
+from planes.serving.caches.passages import CachedRetriever
+from planes.serving.sentences import Span
 from planes.shared.domain import ChatMode, FinishReason, Passage, SearchScope
-from planes.shared.ports import Generator
-from planes.shared.wire import ChatTurn, CitationOut, Usage
+from planes.shared.ports import Generator, ToolCall, ToolExchange
+from planes.shared.wire import ChatTurn, CitationOut, TextSpan, Usage
 
 
 @dataclass(frozen=True, slots=True)
 class AgentTools:
     """What the nodes work with; one instance serves all requests."""
 
-    retriever: HybridRetriever
+    retriever: CachedRetriever
     generator: Generator
+    toolbox: Toolbox | None = None
+    """What the generator may call; None where it calls nothing."""
+    is_language_model: bool = False
+    """Whether the generator can also rewrite a question and sum up a conversation."""
 
 
 class AgentState(TypedDict, total=False):
@@ -27,11 +34,43 @@ class AgentState(TypedDict, total=False):
     top_k: int
     max_prompt_tokens: int
     max_tokens: int
+    earlier_summary: str
+    conversation_id: UUID
+    thinking: bool
+    wishes: str
 
     question: str
+    summary: str
+    is_rewritten: bool
     passages: tuple[Passage, ...]
     is_useful: bool
+    exchanges: tuple[ToolExchange, ...]
+    looked_up: tuple[Passage, ...]
+    draft: "Draft"
     answer: "Answer"
+    """A finished one; `draft` is one that still grows."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """An answer that grows over one or more calls of the generator, with all that they have cost.
+
+    Attributes:
+        content: What was shown.
+        supported: Where in it the claims stand that a checked citation supports.
+        citations: Checked, in the order of their markers.
+        usage: Of all calls, those that wrote nothing to show included.
+        last_prompt_tokens: Of the last call alone.
+        calls: What the generator wants to know before it goes on.
+    """
+
+    content: str = ""
+    supported: list[Span] = field(default_factory=list)
+    citations: list[CitationOut] = field(default_factory=list)
+    usage: Usage = field(default_factory=lambda: Usage(prompt_tokens=0, completion_tokens=0))
+    last_prompt_tokens: int = 0
+    finish_reason: FinishReason | None = None
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +82,8 @@ class Answer:
     finish_reason: FinishReason
     usage: Usage
     grounded: bool = False
+    unsupported: tuple[TextSpan, ...] = ()
+    summary: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """A Ray of one node inside this process: its processes die with it."""
 
+import asyncio
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -7,14 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import structlog
 from ray import serve
 from ray._private.node import Node
 from ray._private.parameter import RayParams
+from ray.exceptions import RayError
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+from ray.serve.exceptions import RayServeException
 
 _CPUS = 2
 _POLL_S = 0.02
+_APPLICATION = "serving"
+_DRAIN_MARGIN_S = 2.0
 _LOGGING = {"encoding": "JSON", "log_level": "WARNING", "enable_access_log": False}
+_log = structlog.get_logger(__name__)
 
 
 class LocalCluster:
@@ -25,10 +32,11 @@ class LocalCluster:
     it, of Ray's own parts; the version of Ray is pinned.
     """
 
-    def __init__(self, folder: Path, *, object_store_bytes: int) -> None:
-        """Store where Ray may write and what all may enter; `start` starts it."""
+    def __init__(self, folder: Path, *, object_store_bytes: int, gpus: int = 0) -> None:
+        """Store where Ray may write and what it may hand out; `start` starts it."""
         self._folder = folder
         self._object_store_bytes = object_store_bytes
+        self._gpus = gpus
         self._node: Any = None
 
     def start(self) -> None:
@@ -37,7 +45,7 @@ class LocalCluster:
         parameters = RayParams(
             node_ip_address="127.0.0.1",
             num_cpus=_CPUS,
-            num_gpus=0,
+            num_gpus=self._gpus,
             object_store_memory=self._object_store_bytes,
             temp_dir=str(self._folder),
             include_dashboard=False,
@@ -62,18 +70,31 @@ class LocalCluster:
             if starting.done():
                 starting.result()
             _log_through_root("ray.serve")
-            serve.run(application, name="serving", logging_config=_LOGGING)
+            serve.run(application, name=_APPLICATION, logging_config=_LOGGING)
             starting.result()
 
     def dead_processes(self) -> list[str]:
         """Return the names of Ray's processes that have ended by themselves."""
         return [str(name) for name, _ in self._node.dead_processes()]
 
+    def drain(self, within_s: float) -> None:
+        """Refuse further questions and let answers under way end, with an error at the latest."""
+        try:
+            asyncio.run(_drain(within_s))
+        except (RayError, RayServeException, TimeoutError) as error:
+            _log.warning("answers were cut off", error=repr(error))
+
     def stop(self) -> None:
         """Disconnect and end Ray's processes at once."""
         ray.shutdown()
         if self._node is not None:
             self._node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+
+
+async def _drain(within_s: float) -> None:
+    handle = serve.get_app_handle(_APPLICATION)
+    async with asyncio.timeout(within_s + _DRAIN_MARGIN_S):
+        await handle.broadcast("drain", within_s).results_async()
 
 
 def _start_serve(host: str, port: int) -> None:

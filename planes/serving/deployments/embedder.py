@@ -7,25 +7,30 @@ from typing import TYPE_CHECKING
 
 from ray import serve
 
-from planes.serving.deployments.loopback import listen_on_loopback
+from planes.serving.deployments.loopback import listen_on_loopback_where_alone
 from planes.shared.settings import EmbeddingPrecision
 
 if TYPE_CHECKING:
     from planes.shared.embedding import MiniLMEmbedder, Vectors
 
 
-@serve.deployment(max_ongoing_requests=256, ray_actor_options={"num_cpus": 0})
+@serve.deployment(ray_actor_options={"num_cpus": 0})
 class Embedder:
     """Texts to vectors, in a thread, so that the replica's event loop stays free."""
 
     def __init__(self, *, threads: int, precision: EmbeddingPrecision) -> None:
         """Load the model (under a second)."""
-        listen_on_loopback()
+        listen_on_loopback_where_alone()
         # The process that binds deployments imports this module and must not load OpenVINO.
         from planes.shared.embedding import MiniLMEmbedder
 
         self._embedder = MiniLMEmbedder(threads=threads, precision=precision)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")
+
+    async def check_health(self) -> None:
+        """Embed a word: a replica that cannot within Serve's deadline is replaced."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._thread, self._embedder.embed, ["health"])
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.0)
     async def embed(self, requests: list[Sequence[str]]) -> "list[Vectors]":

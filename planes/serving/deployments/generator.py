@@ -5,28 +5,45 @@ from typing import Any
 
 from ray import serve
 from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
+from ray.serve.config import RequestRouterConfig
+from ray.serve.exceptions import BackPressureError, RayServeException
 
-from planes.serving.deployments.loopback import listen_on_loopback
-from planes.serving.generation.qwen import QwenGenerator
+from planes.serving.deployments.loopback import listen_on_loopback_where_alone
+from planes.serving.generation.qwen import QwenGenerator, QwenOptions
 from planes.shared.errors import PlatformError, Unavailable
 from planes.shared.ports import Generated, Prompt
 
 _DOWN = "The language model does not answer. Try again."
+_BUSY = "The language model is busy. Try again in a moment."
+_ROUTER: Any = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
+_BY_CONVERSATION = RequestRouterConfig(request_router_class=_ROUTER)
 
 
-@serve.deployment(max_ongoing_requests=16, ray_actor_options={"num_cpus": 0})
+@serve.deployment(
+    ray_actor_options={"num_cpus": 0},
+    # the same conversation finds the replica whose cache knows its beginning
+    request_router_config=_BY_CONVERSATION,
+)
 class LanguageModel:
     """One model in one replica."""
 
-    def __init__(self, weights: str, *, model: str) -> None:
+    def __init__(self, weights: str, *, model: str, options: QwenOptions) -> None:
         """Load the weights."""
-        listen_on_loopback()
-        self._generator = QwenGenerator(weights, model=model)
+        listen_on_loopback_where_alone()
+        self._generator = QwenGenerator(weights, model=model, options=options)
         self._generator.load()
 
     async def check(self) -> None:
-        """Return: a replica that runs this has its weights loaded."""
+        """Return where answers can be written.
+
+        Raises:
+            Unavailable: The writing thread has ended.
+        """
+        self._generator.check()
+
+    async def check_health(self) -> None:
+        """Let Serve replace a replica that cannot write answers any more."""
+        self._generator.check()
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Generated, None]:
         """Yield an answer; the caller's hang-up closes it."""
@@ -59,14 +76,17 @@ class RemoteGenerator:
 
         Raises:
             PlatformError: As the deployment raised it.
-            Unavailable: The deployment broke off.
+            Unavailable: The deployment broke off, or has no room.
         """
-        answer = self._handle.generate.remote(prompt)
+        session = str(prompt.conversation_id or "")
+        answer = self._handle.options(session_id=session).generate.remote(prompt)
         try:
             async for piece in answer:
                 yield piece
         except PlatformError:
             raise
+        except BackPressureError as error:
+            raise Unavailable(_BUSY, retry_after_s=5) from error
         except (RayError, RayServeException) as error:
             raise Unavailable(_DOWN) from error
         finally:

@@ -12,7 +12,7 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
-from planes.serving.deployments.loopback import listen_on_loopback
+from planes.serving.deployments.loopback import listen_on_loopback_where_alone
 from planes.serving.ray_environment import LOG_VARIABLE
 from planes.shared.errors import Unavailable
 from planes.shared.telemetry import configure_logging
@@ -20,13 +20,14 @@ from planes.shared.telemetry import configure_logging
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from planes.serving.plane import Plane
     from planes.serving.retrieval.hybrid import Embed, Vectors
     from planes.serving.settings import ServingSettings
 
 _EMBED_S = 10.0
 
 
-@serve.deployment(max_ongoing_requests=512, ray_actor_options={"num_cpus": 0})
+@serve.deployment(ray_actor_options={"num_cpus": 0})
 @serve.ingress()
 class Ingress:
     """One replica of the plane's HTTP application."""
@@ -35,10 +36,16 @@ class Ingress:
         self, settings: "ServingSettings", embedder: Any, language_model: Any | None = None
     ) -> None:
         """Store the settings and the handles of the other deployments."""
-        listen_on_loopback()
+        listen_on_loopback_where_alone()
         self._settings = settings
         self._embedder = embedder
         self._language_model = language_model
+        self._plane: Plane | None = None
+
+    async def drain(self, within_s: float) -> None:
+        """Take no more questions; return once all answers have ended, at the latest after that."""
+        if self._plane is not None:
+            await self._plane.admission.drain(within_s)
 
     def __serve_build_asgi_app__(self) -> "FastAPI":
         """Return the application of this replica."""
@@ -48,13 +55,12 @@ class Ingress:
 
         _log_where_the_driver_logs()
         configure_logging("serving", self._settings.log_level)
-        return create_app(
-            build_plane(
-                self._settings,
-                embedding_by(self._embedder),
-                language_model=self._remote_generator(),
-            )
+        self._plane = build_plane(
+            self._settings,
+            embedding_by(self._embedder),
+            language_model=self._remote_generator(),
         )
+        return create_app(self._plane)
 
     def _remote_generator(self) -> Any:
         if self._language_model is None:

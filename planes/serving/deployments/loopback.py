@@ -3,10 +3,13 @@
 Serve binds it to all interfaces and has no setting for that; the version of Ray is pinned.
 """
 
+import os
 from typing import Any
 
 from ray._common.tls_utils import add_port_to_grpc_server
 from ray.serve._private import replica
+
+from planes.serving.ray_environment import RUN_VARIABLE
 
 _EVERYWHERE = "[::]:0"
 _NAME = "add_port_to_grpc_server"
@@ -27,6 +30,12 @@ def listen_on_loopback() -> None:
     if not is_known or getattr(replica, _NAME, None) is not add_port_to_grpc_server:
         raise RuntimeError("This version of Ray Serve cannot be kept on loopback.")
     setattr(replica, _NAME, _add_loopback_port)
+
+
+def listen_on_loopback_where_alone() -> None:
+    """Do that where the plane runs Ray itself; in a cluster, replicas must reach one another."""
+    if RUN_VARIABLE in os.environ:
+        listen_on_loopback()
 
 
 def _add_loopback_port(server: Any, address: str) -> int:

@@ -1,14 +1,15 @@
 """One streamed chat completion, read chunk by chunk."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import orjson
 import structlog
 
-from planes.serving.generation.thinking import ThinkingFilter
+from planes.serving.generation.tags import Parted, TagFilter
 from planes.serving.generation.tokens import TokenCounter
 from planes.shared.domain import FinishReason
-from planes.shared.ports import Generated, Prompt
+from planes.shared.ports import Generated, Prompt, ToolCall
 
 _log = structlog.get_logger(__name__)
 
@@ -21,17 +22,20 @@ class Completion:
     """Text, tokens and end of an answer; tokens never exceed what the prompt allows.
 
     Tokens are the server's where it tells them (`stream_options.include_usage`), else an estimate.
+    Reasoning that was not asked for is neither shown nor charged.
     """
 
     def __init__(self, prompt: Prompt, prompt_tokens: int, tokens: TokenCounter) -> None:
         """Start with the estimate of the prompt's tokens."""
         self._limits = (prompt.max_prompt_tokens, prompt.max_tokens)
+        self._is_thinking_asked = prompt.thinking
         self._tokens = tokens
-        self._thinking = ThinkingFilter()
+        self._thinking = TagFilter("think")
         self._prompt_tokens = prompt_tokens
-        self._completion_tokens = 0
+        self._answer_tokens = self._thinking_tokens = 0
+        self._told: _Told | None = None
+        self._calls: dict[int, list[str]] = {}
         self._finish_reason: FinishReason | None = None
-        self._is_counted_by_server = False
         self.has_started = False
 
     def read(self, data: str) -> Generated | None:
@@ -49,14 +53,16 @@ class Completion:
         if (reason := choice.get("finish_reason")) is not None:
             self._finish_reason = FinishReason.LENGTH if reason == "length" else FinishReason.STOP
         delta = choice.get("delta") or {}
-        hidden = delta.get("reasoning_content") or delta.get("reasoning") or ""
+        reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""
         text = delta.get("content") or ""
-        if not text and not hidden:
+        calls = delta.get("tool_calls") or ()
+        if not text and not reasoning and not calls:
             return None
         self.has_started = True
-        if not self._is_counted_by_server:
-            self._completion_tokens += self._tokens.count(f"{hidden}{text}")
-        return self._generated(self._thinking.feed(text))
+        for call in calls:
+            self._read_call(call)
+        parted = self._thinking.feed(text)
+        return self._generated(Parted(parted.text, f"{reasoning}{parted.inside}"))
 
     def finish(self) -> Generated:
         """Return the last piece, with the finish reason.
@@ -66,30 +72,65 @@ class Completion:
         """
         if self._finish_reason is None:
             raise BrokenAnswer("the stream ended without a finish reason")
-        source = "server" if self._is_counted_by_server else "estimate"
+        source = "estimate" if self._told is None else "server"
         _log.info("completion", tokens_by=source, finish_reason=self._finish_reason)
-        return self._generated(self._thinking.finish(), self._finish_reason)
+        last = self._generated(self._thinking.finish(), self._finish_reason)
+        return replace(last, tool_calls=tuple(ToolCall(*call) for call in self._calls.values()))
+
+    def _read_call(self, call: dict[str, Any]) -> None:
+        """Join a piece of a call: the first names the tool, the others bring its arguments."""
+        place, function = int(call.get("index") or 0), call.get("function") or {}
+        known = self._calls.setdefault(place, [f"call_{place}", "", ""])
+        known[0] = call.get("id") or known[0]
+        known[1] = function.get("name") or known[1]
+        known[2] += (written := function.get("arguments") or "")
+        if self._told is None:
+            self._answer_tokens += self._tokens.count(f"{function.get('name') or ''}{written}")
 
     def _read_usage(self, usage: dict[str, Any] | None) -> None:
         if usage:
             self._prompt_tokens = int(usage.get("prompt_tokens") or self._prompt_tokens)
-            self._completion_tokens = int(usage.get("completion_tokens") or 0)
-            self._is_counted_by_server = True
+            details = usage.get("completion_tokens_details") or {}
+            self._told = _Told(
+                int(usage.get("completion_tokens") or 0), details.get("reasoning_tokens")
+            )
 
-    def _generated(self, text: str, finish_reason: FinishReason | None = None) -> Generated:
+    def _generated(self, parted: Parted, finish_reason: FinishReason | None = None) -> Generated:
+        if self._told is None:
+            self._answer_tokens += self._tokens.count(parted.text)
+        self._thinking_tokens += self._tokens.count(parted.inside)
         most_prompt, most_completion = self._limits
-        if self._prompt_tokens > most_prompt or self._completion_tokens > most_completion:
+        completion_tokens = self._completion_tokens()
+        if self._prompt_tokens > most_prompt or completion_tokens > most_completion:
             _log.warning(
                 "tokens above the limits are not charged",
                 prompt_tokens=self._prompt_tokens,
-                completion_tokens=self._completion_tokens,
+                completion_tokens=completion_tokens,
             )
         return Generated(
-            text,
+            parted.text,
             min(self._prompt_tokens, most_prompt),
-            min(self._completion_tokens, most_completion),
+            min(completion_tokens, most_completion),
             finish_reason,
+            thinking=parted.inside if self._is_thinking_asked else "",
         )
+
+    def _completion_tokens(self) -> int:
+        """Return the tokens to charge so far."""
+        if self._told is None:
+            return self._answer_tokens + self._thinking_tokens * self._is_thinking_asked
+        if self._is_thinking_asked:
+            return self._told.completion_tokens
+        thinking = self._told.reasoning_tokens
+        unasked = self._thinking_tokens if thinking is None else int(thinking)
+        return max(0, self._told.completion_tokens - unasked)
+
+
+class _Told(NamedTuple):
+    """A server's own count; of reasoning only where it tells that apart."""
+
+    completion_tokens: int
+    reasoning_tokens: int | None
 
 
 def _chunk(data: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from planes.serving.agent.prompts import chat_messages
+from planes.serving.agent.prompts import Message, chat_messages
 from planes.shared.domain import ChatMode, Passage
 from planes.shared.errors import InvalidInput
 from planes.shared.ports import Generated, Prompt
@@ -14,7 +14,7 @@ from planes.shared.wire import ChatTurn
 class Fitted:
     """The messages that fit, how many tokens they are, and how many passages they hold."""
 
-    messages: list[dict[str, str]]
+    messages: list[Message]
     prompt_tokens: int
     passages: int
 
@@ -26,7 +26,7 @@ class PromptRead(Generated):
     passages: int = 0
 
 
-def fit(prompt: Prompt, count: Callable[[list[dict[str, str]]], int]) -> Fitted:
+def fit(prompt: Prompt, count: Callable[[list[Message]], int]) -> Fitted:
     """Return the messages of `prompt`, at most `max_prompt_tokens` long.
 
     The oldest turns of the history go first, then the worst passages; numbers of passages stay.

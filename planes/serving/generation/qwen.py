@@ -1,21 +1,25 @@
-"""Qwen3 in this process, by transformers. Needs the extra `qwen`, which is loaded only here.
-
-One answer is written at a time, in a thread of its own; further ones wait their turn.
-"""
+"""Qwen3 in this process, by transformers. Needs the extra `qwen`, which is loaded only here."""
 
 import asyncio
 import importlib.util
-import threading
-from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Protocol
 
+from planes.serving.agent.prompts import Message
+from planes.serving.generation.detokenizer import Detokenizer
 from planes.serving.generation.fitting import PromptRead, fit
+from planes.serving.generation.tags import TagFilter
+from planes.serving.generation.tool_calls import tool_calls
+from planes.serving.settings import QwenPrecision
 from planes.shared.domain import FinishReason
 from planes.shared.errors import Unavailable
 from planes.shared.ports import Generated, Prompt
 
-_MAX_WAITING = 8
+_MAX_WAITING = 16
+_CPU, _GPU = "cpu", "cuda"
+_DTYPES = {"auto": "auto", "f32": "float32", "bf16": "bfloat16", "int8": "bfloat16"}
 
 
 def is_installed() -> bool:
@@ -23,37 +27,106 @@ def is_installed() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers"))
 
 
+@dataclass(frozen=True, slots=True)
+class QwenOptions:
+    """How a model runs: on which device, in which precision, and how many answers at a time.
+
+    `batch_size` counts for the CPU alone; on a GPU its memory is the limit.
+    """
+
+    precision: QwenPrecision = "auto"
+    batch_size: int = 4
+    on_gpu: bool = False
+    threads: int | None = None
+
+
+class Batches(Protocol):
+    """Writes many answers at a time, token by token."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it can write."""
+
+    def tokens(self, prompt: Sequence[int], max_tokens: int) -> AsyncGenerator[int, None]:
+        """Yield an answer's tokens, the end token included; closing it stops the writing."""
+
+
 class QwenGenerator:
     """Writes answers with a chat model from a folder of weights."""
 
-    def __init__(self, weights: str, *, model: str) -> None:
+    def __init__(self, weights: str, *, model: str, options: QwenOptions | None = None) -> None:
         """Store where the weights are; `load` reads them.
 
         Args:
             weights: A folder in the format of `save_pretrained`.
             model: The name that answers and prices use.
+            options: The default ones if None.
         """
         self.model = model
         self._weights = weights
-        self._transformers: Any = None
+        self._options = options or QwenOptions()
         self._tokenizer: Any = None
-        self._network: Any = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="qwen")
+        self._batches: Batches | None = None
+        self._eos_ids: frozenset[int] = frozenset()
         self._waiting = 0
 
     def load(self) -> None:
-        """Read the weights (seconds; 2 bytes of memory a parameter)."""
+        """Read the weights (seconds; 1 to 4 bytes of memory a parameter) and start to work.
+
+        Raises:
+            RuntimeError: A GPU is wanted and PyTorch finds none.
+        """
+        import torch
         import transformers
 
-        self._transformers = transformers
+        options = self._options
+        if options.on_gpu and not torch.cuda.is_available():
+            raise RuntimeError("SERVING_QWEN_GPUS is set, but PyTorch finds no CUDA device.")
+        if options.threads is not None:
+            torch.set_num_threads(options.threads)
         self._tokenizer = transformers.AutoTokenizer.from_pretrained(self._weights)  # nosec B615 (a folder)
         network = transformers.AutoModelForCausalLM.from_pretrained(  # nosec B615 (a folder)
-            self._weights, dtype="auto"
+            self._weights, dtype=_DTYPES[options.precision]
         )
-        self._network = network.eval()
+        if options.precision == "int8":
+            from planes.serving.generation.int8 import quantize
+
+            network = quantize(network)
+        self._start(network.to(_GPU if options.on_gpu else _CPU).eval())
+
+    def _start(self, network: Any) -> None:
+        ends = network.generation_config.eos_token_id
+        ends = [ends] if isinstance(ends, int) else ends or []
+        self._eos_ids = frozenset([*ends, self._tokenizer.eos_token_id])
+        tokens: dict[str, Any] = {"eos_ids": self._eos_ids, "pad_id": self._tokenizer.pad_token_id}
+        if self._options.on_gpu:
+            from planes.serving.generation.paged_batches import PagedBatches
+
+            paged = PagedBatches(network, **tokens)
+            paged.start()
+            self._batches = paged
+        else:
+            from planes.serving.generation.static_batches import StaticBatches
+
+            static = StaticBatches(network, **tokens, batch_size=self._options.batch_size)
+            static.start()
+            self._batches = static
+
+    def check(self) -> None:
+        """Return where answers can be written.
+
+        Raises:
+            Unavailable: The weights are not loaded, or the writing thread has ended.
+        """
+        self._running_batches()
+
+    def _running_batches(self) -> Batches:
+        if self._batches is None or not self._batches.is_running:
+            raise Unavailable("The language model has stopped. Try again in a moment.")
+        return self._batches
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Generated, None]:
-        """Yield the answer as it is written; closing the iterator stops the writing thread.
+        """Yield the answer as it is written; closing the iterator stops the writing.
 
         Raises:
             InvalidInput: The question alone exceeds the prompt's limit.
@@ -61,93 +134,72 @@ class QwenGenerator:
         """
         if self._waiting >= _MAX_WAITING:
             raise Unavailable("The language model is busy. Try again in a moment.", retry_after_s=5)
-        fitted = fit(prompt, lambda messages: len(self._token_ids(messages)))
-        loop = asyncio.get_running_loop()
-        pieces: asyncio.Queue[tuple[str, int] | None] = asyncio.Queue()
-
-        def tell(piece: tuple[str, int] | None) -> None:
-            loop.call_soon_threadsafe(pieces.put_nowait, piece)
-
-        stop = threading.Event()
+        batches = self._running_batches()
         self._waiting += 1
-        writing = loop.run_in_executor(
-            self._thread, self._write, fitted.messages, prompt.max_tokens, tell, stop
-        )
         try:
-            count = 0
+            fitted = await asyncio.to_thread(
+                fit, prompt, lambda messages: len(self._token_ids(messages, prompt))
+            )
             yield PromptRead("", fitted.prompt_tokens, 0, passages=fitted.passages)
-            while (piece := await pieces.get()) is not None:
-                text, count = piece
-                yield Generated(text, fitted.prompt_tokens, count)
-            try:
-                finish_reason = await writing
-            except RuntimeError as error:  # torch: out of memory, a broken kernel
-                raise Unavailable("The language model failed. Try again in a moment.") from error
-            yield Generated("", fitted.prompt_tokens, count, finish_reason)
+            writing = _Writing(self._tokenizer, prompt, fitted.prompt_tokens)
+            ids, last = self._token_ids(fitted.messages, prompt), -1
+            async with aclosing(batches.tokens(ids, prompt.max_tokens)) as tokens:
+                async for last in tokens:
+                    if last not in self._eos_ids and (piece := writing.feed(last)) is not None:
+                        yield piece
+            is_whole = last in self._eos_ids
+            yield writing.finish(FinishReason.STOP if is_whole else FinishReason.LENGTH)
+        except RuntimeError as error:  # PyTorch: out of memory, a broken kernel
+            raise Unavailable("The language model failed. Try again in a moment.") from error
         finally:
-            stop.set()
             self._waiting -= 1
 
-    def _token_ids(self, messages: list[dict[str, str]]) -> list[int]:
+    def _token_ids(self, messages: list[Message], prompt: Prompt) -> list[int]:
         text = self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
+            messages,
+            tools=[tool.definition for tool in prompt.tools] or None,
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=prompt.thinking,
         )
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def _write(
-        self,
-        messages: list[dict[str, str]],
-        max_tokens: int,
-        tell: Callable[[tuple[str, int] | None], None],
-        stop: threading.Event,
-    ) -> FinishReason:
-        """Write one answer in this thread, telling (piece, tokens so far), at last None."""
-        try:
-            if stop.is_set():
-                return FinishReason.CANCELLED
-            streamer = self._streamer(tell)
-            self._run(messages, max_tokens, streamer, stop)
-            return FinishReason.LENGTH if streamer.count >= max_tokens else FinishReason.STOP
-        finally:
-            tell(None)
 
-    def _run(
-        self, messages: list[dict[str, str]], max_tokens: int, streamer: Any, stop: threading.Event
-    ) -> None:
-        import torch
+class _Writing:
+    """An answer under way: its tokens to pieces, with those to charge."""
 
-        def has_stopped(input_ids: Any, scores: Any, **_: Any) -> Any:
-            del scores
-            return torch.full((input_ids.shape[0],), stop.is_set(), device=input_ids.device)
+    def __init__(self, tokenizer: Any, prompt: Prompt, prompt_tokens: int) -> None:
+        self._text = Detokenizer(tokenizer)
+        self._thinking = TagFilter("think")
+        self._calls = TagFilter("tool_call") if prompt.tools else None
+        self._called = ""
+        self._is_thinking_asked = prompt.thinking
+        self._prompt_tokens = prompt_tokens
+        self._charged = 0
 
-        ids = torch.tensor([self._token_ids(messages)], device=self._network.device)
-        with torch.inference_mode():
-            self._network.generate(
-                input_ids=ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=max_tokens,
-                do_sample=False,
-                streamer=streamer,
-                stopping_criteria=self._transformers.StoppingCriteriaList([has_stopped]),
-            )
+    def feed(self, token: int) -> Generated | None:
+        """Return the piece that is certain now, or None."""
+        was_thinking = self._thinking.is_inside
+        parted = self._thinking.feed(self._text.feed(token))
+        is_thinking = was_thinking or self._thinking.is_inside
+        self._charged += self._is_thinking_asked or not is_thinking
+        text = self._without_calls(parted.text)
+        thinking = parted.inside if self._is_thinking_asked else ""
+        if not text and not thinking:
+            return None
+        return Generated(text, self._prompt_tokens, self._charged, thinking=thinking)
 
-    def _streamer(self, tell: Callable[[tuple[str, int] | None], None]) -> Any:
-        """Return a streamer that tells finished words; its `count` is the tokens written."""
+    def finish(self, reason: FinishReason) -> Generated:
+        """Return the last piece."""
+        rest = self._thinking.feed(self._text.finish()).text + self._thinking.finish().text
+        rest = self._without_calls(rest) + (self._calls.finish().text if self._calls else "")
+        calls = tool_calls(self._called)
+        return Generated(rest, self._prompt_tokens, self._charged, reason, tool_calls=calls)
 
-        class Streamer(self._transformers.TextStreamer):  # type: ignore[name-defined,misc]  # an extra
-            count = 0
-            is_prompt = True
-
-            def put(self, value: Any) -> None:
-                if self.is_prompt:
-                    self.is_prompt = False
-                else:
-                    self.count += value.numel()
-                super().put(value)
-
-            def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-                del stream_end
-                tell((text, self.count))
-
-        return Streamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
+    def _without_calls(self, text: str) -> str:
+        if self._calls is None:
+            return text
+        parted = self._calls.feed(text)
+        self._called += parted.inside
+        return parted.text

@@ -1,44 +1,47 @@
-"""Two scores of a pool into one order: the sum of standard scores, half of each arm."""
+"""Scores of a pool into one order: a weighted sum of standard scores.
+
+Half of each arm (the dense and the lexical one), and where they are known three eighths of the
+closest sentences' cosines, on the dense arm's scale. docs/evaluation.md says what each is worth.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean, pstdev
 
-from planes.shared.domain import Candidate
+from planes.shared.domain import Candidate, Ranked
 
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """A candidate with its fused score; 0 is the pool's average, higher is better."""
-
-    candidate: Candidate
-    score: float
+_ARM_WEIGHT = 0.5
+_SENTENCE_WEIGHT = 0.375
 
 
 def fuse(candidates: Sequence[Candidate]) -> list[Ranked]:
-    """Return the pool best first, by the mean of both arms' standard scores over the pool.
+    """Return the pool best first.
 
-    A missing score counts as its arm's minimum; an arm whose scores are all equal counts as 0.
-    Equal scores are ordered by chunk id, so that the order is reproducible.
+    A missing score counts as the lowest of its kind; scores that are all equal count as 0. Equal
+    sums are ordered by chunk id, so that the order is reproducible.
     """
-    dense = _standard_scores([candidate.dense for candidate in candidates])
-    lexical = _standard_scores([candidate.lexical for candidate in candidates])
+    dense = _filled([candidate.dense for candidate in candidates])
+    lexical = _filled([candidate.lexical for candidate in candidates])
+    sentence = _filled([candidate.sentence for candidate in candidates])
+    parts = (
+        [_ARM_WEIGHT * score for score in _standard_scores(dense, dense)],
+        [_ARM_WEIGHT * score for score in _standard_scores(lexical, lexical)],
+        [_SENTENCE_WEIGHT * score for score in _standard_scores(sentence, dense)],
+    )
     ranked = [
-        Ranked(candidate, 0.5 * meaning + 0.5 * words)
-        for candidate, meaning, words in zip(candidates, dense, lexical, strict=True)
+        Ranked(candidate, sum(scores))
+        for candidate, *scores in zip(candidates, *parts, strict=True)
     ]
     return sorted(ranked, key=lambda item: (-item.score, item.candidate.chunk.id))
 
 
-def _standard_scores(scores: Sequence[float | None]) -> list[float]:
-    known = [score for score in scores if score is not None]
-    if not known:
+def _filled(scores: Sequence[float | None]) -> list[float]:
+    lowest = min((score for score in scores if score is not None), default=0.0)
+    return [lowest if score is None else score for score in scores]
+
+
+def _standard_scores(scores: Sequence[float], scale: Sequence[float]) -> list[float]:
+    """Return how far each score is from the mean, in standard deviations of `scale`."""
+    if not scores or min(scores) == max(scores) or min(scale) == max(scale):
         return [0.0] * len(scores)
-    lowest, highest = min(known), max(known)
-    if lowest == highest and len(known) == len(scores):
-        return [0.0] * len(scores)
-    filled = [lowest if score is None else score for score in scores]
-    mean, deviation = fmean(filled), pstdev(filled)
-    if deviation == 0 or lowest == highest:
-        return [0.0] * len(scores)
-    return [(score - mean) / deviation for score in filled]
+    mean, deviation = fmean(scores), pstdev(scale)
+    return [(score - mean) / deviation for score in scores] if deviation else [0.0] * len(scores)

@@ -2,15 +2,18 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from planes.serving.retrieval.fusion import Ranked, fuse
-from planes.serving.retrieval.registry import DocumentRegistry
-from planes.shared.domain import Arms, Chunk, Passage, SearchScope
+from planes.serving.retrieval.duplicates import without_near_duplicates
+from planes.serving.retrieval.fusion import fuse
+from planes.serving.retrieval.registry import DocumentRegistry, NamedVersion
+from planes.shared.domain import Arms, Chunk, Passage, Ranked, SearchScope
+from planes.shared.ports import Reranker
 from planes.shared.stores.postgres_chunks import PostgresChunks
 
 Vectors: TypeAlias = NDArray[np.float32]
@@ -31,14 +34,21 @@ class Retrieved:
 class HybridRetriever:
     """Finds passages for questions."""
 
-    def __init__(self, chunks: PostgresChunks, registry: DocumentRegistry, embed: Embed) -> None:
-        """Store the parts."""
+    def __init__(
+        self,
+        chunks: PostgresChunks,
+        registry: DocumentRegistry,
+        embed: Embed,
+        reranker: Reranker | None = None,
+    ) -> None:
+        """Store the parts; without a reranker the order is that of the arms."""
         self._chunks = chunks
         self._registry = registry
         self._embed = embed
+        self._reranker = reranker
 
     async def retrieve(self, question: str, *, scope: SearchScope, k: int) -> Retrieved:
-        """Return at most `k` passages of living documents in `scope`.
+        """Return at most `k` passages of living documents in `scope`, none twice.
 
         Raises:
             Unavailable: The embedder or the database does not answer.
@@ -46,20 +56,28 @@ class HybridRetriever:
         vector = (await self._embed([question]))[0]
         arms = await self._chunks.search(question, vector, scope=scope, depth=_DEPTH)
         ranked = [item for item in fuse(arms.candidates) if _is_inside(item.candidate.chunk, scope)]
-        passages = await self._passages(ranked, scope)
-        return Retrieved(passages[:k], _closeness(passages[:k], arms))
+        if self._reranker is not None and ranked:
+            ranked = await self._reranker.rerank(question, vector, ranked)
+        passages = await self._passages(ranked, scope, k)
+        return Retrieved(passages, _closeness(passages, arms))
 
-    async def _passages(self, ranked: Sequence[Ranked], scope: SearchScope) -> tuple[Passage, ...]:
+    async def _passages(
+        self, ranked: Sequence[Ranked], scope: SearchScope, k: int
+    ) -> tuple[Passage, ...]:
         if not ranked:
             return ()
         versions = await self._registry.living_versions(
             scope.tenant_id, [item.candidate.chunk.version_id for item in ranked]
         )
+        living = (item for item in ranked if item.candidate.chunk.version_id in versions)
         return tuple(
-            Passage(item.candidate.chunk, named.document_name, named.number, item.score)
-            for item in ranked
-            if (named := versions.get(item.candidate.chunk.version_id))
+            _passage(item, versions[item.candidate.chunk.version_id])
+            for item in islice(without_near_duplicates(living), k)
         )
+
+
+def _passage(item: Ranked, named: NamedVersion) -> Passage:
+    return Passage(item.candidate.chunk, named.document_name, named.number, item.score)
 
 
 def _is_inside(chunk: Chunk, scope: SearchScope) -> bool:

@@ -21,6 +21,8 @@ from planes.shared.wire import (
     WIRE_HEADER,
     WIRE_VERSION,
     AnswerRequest,
+    EmbedRequest,
+    EmbedResponse,
     SearchRequest,
     SearchResponse,
     ServingHealth,
@@ -48,6 +50,7 @@ class Deadlines:
     first_token_s: float
     idle_s: float
     search_s: float = 10.0
+    embed_s: float = 50.0
     health_s: float = 2.0
 
 
@@ -104,14 +107,30 @@ class ServingClient:
             Unavailable: No answer in time.
             PlatformError: The plane refused the request.
         """
+        asked = self._request("/v1/search", request, context, trace_id)
+        body = await self._whole(asked, within_s=self._deadlines.search_s)
+        return SearchResponse.model_validate_json(body)
+
+    async def embed(
+        self, request: EmbedRequest, context: TenantContext, trace_id: str
+    ) -> EmbedResponse:
+        """Return the vectors of texts.
+
+        Raises:
+            Unavailable: No answer in time.
+            PlatformError: The plane refused the request: a text is too long.
+        """
+        asked = self._request("/v1/embed", request, context, trace_id)
+        body = await self._whole(asked, within_s=self._deadlines.embed_s)
+        return EmbedResponse.model_validate_json(body)
+
+    async def _whole(self, request: RequestBuilder, *, within_s: float) -> bytes:
         try:
-            async with asyncio.timeout(self._deadlines.search_s):
-                response = await (
-                    self._request("/v1/search", request, context, trace_id).build().send()
-                )
+            async with asyncio.timeout(within_s):
+                response = await request.build().send()
                 if response.status != 200:
                     raise await self._refusal(response)
-                return SearchResponse.model_validate_json(bytes(await response.bytes()))
+                return bytes(await response.bytes())
         except (PyreqwestError, TimeoutError) as error:
             raise Unavailable(_NO_ANSWER) from error
 

@@ -45,11 +45,15 @@ class PostgresChatLog:
     async def page(
         self, tenant_id: UUID, conversation_id: UUID, *, after_seq: int, limit: int
     ) -> list[ChatMessage]:
-        """Return up to `limit` messages with `seq > after_seq`, oldest first."""
+        """Return up to `limit` messages with `seq > after_seq`, oldest first.
+
+        Of several with the same `seq`, which are answers to one question, only the newest.
+        """
         async with self._database.tenant(tenant_id) as connection:
             rows = await connection.fetch(
-                "SELECT * FROM chat_messages WHERE tenant_id = $1 AND conversation_id = $2 "
-                "AND bucket >= $3 AND seq > $4 ORDER BY bucket, seq, id LIMIT $5",
+                "SELECT DISTINCT ON (bucket, seq) * FROM chat_messages "
+                "WHERE tenant_id = $1 AND conversation_id = $2 "
+                "AND bucket >= $3 AND seq > $4 ORDER BY bucket, seq, id DESC LIMIT $5",
                 tenant_id,
                 conversation_id,
                 after_seq // BUCKET_ROWS,
@@ -57,6 +61,22 @@ class PostgresChatLog:
                 limit,
             )
         return [message_of(row) for row in rows]
+
+    async def find(
+        self, tenant_id: UUID, conversation_id: UUID, *, seq: int, message_id: UUID
+    ) -> ChatMessage | None:
+        """Return one message by its whole key; None: there is none."""
+        async with self._database.tenant(tenant_id) as connection:
+            row = await connection.fetchrow(
+                "SELECT * FROM chat_messages WHERE tenant_id = $1 AND conversation_id = $2 "
+                "AND bucket = $3 AND seq = $4 AND id = $5",
+                tenant_id,
+                conversation_id,
+                seq // BUCKET_ROWS,
+                seq,
+                message_id,
+            )
+        return None if row is None else message_of(row)
 
     async def remove_conversation(self, tenant_id: UUID, conversation_id: UUID) -> int:
         """Remove every message of a conversation and return how many there were."""
@@ -81,6 +101,7 @@ def payload_of(message: ChatMessage) -> dict[str, object]:
         "mode": message.mode,
         "finish_reason": message.finish_reason,
         "grounded": message.grounded,
+        "unsupported": message.unsupported,
     }
 
 
@@ -101,4 +122,5 @@ def message_of(row: asyncpg.Record) -> ChatMessage:
         mode=payload.get("mode"),
         finish_reason=payload.get("finish_reason"),
         grounded=payload.get("grounded"),
+        unsupported=payload.get("unsupported") or [],
     )

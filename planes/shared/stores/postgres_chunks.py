@@ -17,33 +17,11 @@ from planes.shared.stores.postgres_chunk_rows import (
     candidate_of,
     columns_of,
     indexed_terms,
-    quoted,
     table_of,
-    vector_literal,
 )
+from planes.shared.stores.postgres_search import search_statement
 
-_RAREST_TERMS = 3
 _ROWS = 1000  # in a statement
-
-_SEARCH = """
-WITH weights AS MATERIALIZED (
-    SELECT term::tsquery AS term, idf FROM unnest($7::text[], $8::float8[]) AS w (term, idf)
-), scope AS MATERIALIZED (
-    SELECT id, terms, embedding FROM {table}
-    WHERE tenant_id = $1 AND NOT version_id = ANY ($2)
-      AND ($3::uuid[] IS NULL OR document_id = ANY ($3))
-), dense AS (
-    SELECT id FROM scope ORDER BY embedding <=> $4::vector, id LIMIT $5
-), lexical AS (
-    SELECT s.id FROM scope s WHERE s.terms @@ $6::tsquery
-    ORDER BY (SELECT sum(w.idf * ts_rank(s.terms, w.term, 1)) FROM weights w) DESC, s.id LIMIT $5
-)
-SELECT c.id, c.tenant_id, c.document_id, c.version_id, c.ordinal, c.char_start, c.char_end, c.page,
-       c.heading, c.body, c.language, 1 - (c.embedding <=> $4::vector) AS dense_score,
-       coalesce((SELECT sum(w.idf * ts_rank(c.terms, w.term, 1)) FROM weights w), 0)
-           AS lexical_score
-FROM {table} c WHERE c.id IN (SELECT id FROM dense UNION SELECT id FROM lexical)
-"""
 
 _COUNT_VERSIONS = """
 SELECT version_id, count(*) AS chunks FROM {table} WHERE version_id = ANY ($1) GROUP BY 1
@@ -126,18 +104,8 @@ class PostgresChunks:
         """
         async with self._database.tenant(scope.tenant_id) as connection:
             weights = await _term_weights(connection, question, scope)
-            rarest = sorted(weights, key=lambda term: (-weights[term], term))[:_RAREST_TERMS]
-            rows = await connection.fetch(
-                _SEARCH.format(table=table_of(scope.generation)),
-                scope.tenant_id,
-                list(scope.hidden_versions),
-                None if scope.document_ids is None else list(scope.document_ids),
-                vector_literal(vector),
-                depth,
-                " | ".join(map(quoted, rarest)),
-                [quoted(term) for term in weights],
-                list(weights.values()),
-            )
+            statement, arguments = search_statement(weights, vector, scope, depth)
+            rows = await connection.fetch(statement, *arguments)
         return Arms(tuple(candidate_of(row) for row in rows))
 
 

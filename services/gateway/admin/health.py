@@ -47,11 +47,17 @@ class ServingMonitor:
         """Store the client; nothing is known yet."""
         self._serving = serving
         self._generator: GeneratorStatus | None = None
+        self._embedding_model: str | None = None
 
     @property
     def model(self) -> str:
         """The generator's model, or "*" while it is unknown."""
         return self._generator.model if self._generator else "*"
+
+    @property
+    def embedding_model(self) -> str | None:
+        """The embedder's model; None while it is unknown."""
+        return self._embedding_model
 
     def require_language_model(self) -> None:
         """Refuse open chat where the plane is known to have no language model.
@@ -81,6 +87,7 @@ class ServingMonitor:
         if health.generator != self._generator:
             _log.info("generator", **health.generator.model_dump())
         self._generator = health.generator
+        self._embedding_model = health.embedding_model
         return {
             "serving": PartHealth(
                 status=health.status,

@@ -1,6 +1,10 @@
 """What the gateway counts about itself, in Prometheus' terms."""
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from planes.shared.wire import CacheLookup
 
 
 class GatewayMetrics:
@@ -33,6 +37,12 @@ class GatewayMetrics:
             ["kind", "model"],
             registry=self.registry,
         )
+        self._cache_lookups = Counter(
+            "polyplane_serving_cache_lookups_total",
+            "What the serving plane's caches said to the questions and searches of this gateway",
+            ["cache", "outcome"],
+            registry=self.registry,
+        )
         self.open_answers = Gauge(
             "polyplane_gateway_open_answers", "Answers under way", registry=self.registry
         )
@@ -46,6 +56,11 @@ class GatewayMetrics:
         """Count one answered request."""
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(elapsed_s)
+
+    def count_lookups(self, lookups: Iterable[CacheLookup]) -> None:
+        """Count what caches were asked; the hit rate is the share of `outcome="hit"`."""
+        for lookup in lookups:
+            self._cache_lookups.labels(lookup.cache, "hit" if lookup.is_hit else "miss").inc()
 
     def count_answer(self, finish_reason: str, model: str, tokens: tuple[int, int]) -> None:
         """Count one settled answer with its (prompt, completion) tokens."""

@@ -75,13 +75,16 @@ class AccountExport:
             yield block
 
     async def _own(self, context: TenantContext) -> AsyncGenerator[list[dict[str, Any]], None]:
-        last: UUID | None = None
-        while True:
-            rows = await self._conversations.page(context, last, _CONVERSATIONS_A_PAGE)
-            yield [dict(row) for row in rows]
-            if len(rows) < _CONVERSATIONS_A_PAGE:
-                return
-            last = rows[-1]["id"]
+        for is_listed in (True, False):
+            last: UUID | None = None
+            rows_of_page = _CONVERSATIONS_A_PAGE
+            while rows_of_page == _CONVERSATIONS_A_PAGE:
+                rows = await self._conversations.page(
+                    context, last, _CONVERSATIONS_A_PAGE, is_listed=is_listed
+                )
+                yield [dict(row) for row in rows]
+                rows_of_page = len(rows)
+                last = rows[-1]["id"] if rows else None
 
     async def _messages(
         self, context: TenantContext

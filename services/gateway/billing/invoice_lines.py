@@ -72,15 +72,15 @@ def total_of(amounts: Sequence[Decimal]) -> Decimal:
 def _lines(books: Books, period: date, entries: Sequence[Row]) -> list[InvoiceLine]:
     charges = [row for row in entries if row["kind"] == "subscription"]
     charges.sort(key=lambda row: books.charged(row)["monthly_price_usd"])  # as upgrades come
-    answers = [row for row in entries if row["kind"] == "answer"]
+    usage = [row for row in entries if row["kind"] in {"answer", "embedding"}]
     lines = [_line("plan", _plan_text(books.charged(row), row), row) for row in charges]
-    lines += [_line("usage", f"Usage of {row['model']}", row) for row in answers]
-    if answers:
+    lines += [_line("usage", f"Usage of {row['model']}", row) for row in usage]
+    if usage:
         if charges:
             terms = books.charged(charges[-1])
         else:
             terms = books.at_start(plan_at_end(books, period), period)
-        used = sum((row["amount_usd"] for row in answers), Decimal(0))
+        used = sum((row["amount_usd"] for row in usage), Decimal(0))
         limit = terms["included_usage_usd"]
         included = used if limit is None else min(used, limit)
         text = f"Included in plan {terms['title']}"

@@ -16,7 +16,7 @@ async def entries(
     The `model` of a subscription is its plan, charged by the terms of `terms_id`.
     """
     return await connection.fetch(
-        "SELECT period, kind, model, count(*) AS messages, "
+        "SELECT period, kind, model, count(*) FILTER (WHERE kind <> 'embedding') AS messages, "
         "sum(prompt_tokens)::bigint AS prompt_tokens, "
         "sum(completion_tokens)::bigint AS completion_tokens, sum(cost_usd) AS amount_usd, "
         "max(terms_id) AS terms_id "

@@ -10,12 +10,13 @@ from planes.shared.stores.postgres import Connection
 from services.gateway.billing.schemas import GroupBy
 
 _SUMS = (
-    "count(*) AS messages, coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens, "
+    "count(*) FILTER (WHERE kind = 'answer') AS messages, "
+    "coalesce(sum(prompt_tokens), 0)::bigint AS prompt_tokens, "
     "coalesce(sum(completion_tokens), 0)::bigint AS completion_tokens, "
     "coalesce(sum(cost_usd), 0) AS cost_usd"
 )
 _WHERE = (
-    "FROM ledger WHERE tenant_id = $1 AND kind = 'answer' "
+    "FROM ledger WHERE tenant_id = $1 AND kind IN ('answer', 'embedding') "
     "AND created_at >= $2 AND created_at < $3 "
     "AND ($4::uuid IS NULL OR user_id = $4)"
 )

@@ -2,28 +2,43 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
+from typing import Any
 
 import structlog
 from pydantic import BaseModel
 
 from planes.shared.clients.serving import Frame, ServingClient, remote_problem
 from planes.shared.domain import FinishReason, TenantContext
-from planes.shared.errors import PlatformError, Unavailable
+from planes.shared.errors import PlatformError, RequestTimeout, Unavailable
 from planes.shared.wire import AnswerRequest, Done, Meta, Problem, Usage, encode_event
 from services.gateway.admin.metrics import GatewayMetrics
 from services.gateway.billing.prices import Prices, usage_of
-from services.gateway.chat.metering import AnswerLedger, Meter, stored_answer
+from services.gateway.chat.metering import AnswerLedger, Meter, storable_frame, stored_answer
+from services.gateway.chat.reading import Reader
 from services.gateway.chat.repository import Settlement
 from services.gateway.chat.schemas import AnswerMessage, ChatAnswer
+from services.gateway.chat.stream_buffer import SentEvent
+from services.gateway.chat.stream_writer import StreamWriter
 from services.gateway.problems import problem_document
 
 _CHECKPOINT_S = 2.0
-_READER_S = 30.0
 _TOLD_AFTER_S = 3.0
-_QUEUED_EVENTS = 256
 _BROKEN_OFF = "The serving plane broke off the answer. Try again in a moment."
+_NOT_STORED = "The answer ended before it could be stored. Look into the conversation in a minute."
+_NOT_READ = "Nothing was read for half a minute. GET /chat/streams/{id} goes on from here."
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """Where an answer is billed, what tokens cost until then, and where answers are counted."""
+
+    ledger: AnswerLedger
+    prices: Prices
+    metrics: GatewayMetrics
 
 
 class Answer:
@@ -36,9 +51,8 @@ class Answer:
     def __init__(
         self,
         request: AnswerRequest,
-        ledger: AnswerLedger,
-        prices: Prices,
-        metrics: GatewayMetrics,
+        accounting: Accounting,
+        writer: StreamWriter | None,
         *,
         is_stream: bool,
     ) -> None:
@@ -46,28 +60,26 @@ class Answer:
 
         Args:
             request: What the plane is asked.
-            ledger: Where the answer is billed.
-            prices: For the running figure.
-            metrics: Where answers are counted.
+            accounting: Where the answer is billed.
+            writer: Keeps its events for those who come back; None: it ends with its client.
             is_stream: The client sees events as they come, and so keeps the question of an answer
                 that fails after its first event.
         """
         self.request = request
         self.whole: ChatAnswer | None = None
         self.problem: PlatformError | None = None
-        self._ledger = ledger
-        self._prices = prices
-        self._metrics = metrics
+        self._accounting = accounting
+        self._writer = writer
         self._is_stream = is_stream
         self._meter = Meter()
+        self._reader = Reader()
         self._last_event_id = 0
         self._is_ending = False
         self._is_stopped = False
         self._reason: PlatformError | None = None
-        self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self._room = asyncio.Semaphore(_QUEUED_EVENTS)
         self._task: asyncio.Task[None] | None = None
         self._checkpoints: asyncio.Task[None] | None = None
+        self._return: asyncio.Task[None] | None = None
 
     def start(
         self, serving: ServingClient, context: TenantContext, trace_id: str
@@ -82,20 +94,29 @@ class Answer:
         Raises:
             PlatformError: There was none, and the question was taken back.
         """
-        event = await self._next_event()
+        event = await self._reader.next()
         if event is None:
             raise self.problem or Unavailable(_BROKEN_OFF)
         return event
 
-    async def events(self) -> AsyncIterator[bytes]:
-        """Yield the remaining events, `done` or `error` last."""
-        while (event := await self._next_event()) is not None:
-            yield event
+    def events(self, heartbeat_s: float | None = None) -> AsyncIterator[bytes]:
+        """Yield the remaining events, `done` or `error` last; comments in between if wanted."""
+        return self._reader.events(heartbeat_s)
 
-    async def _next_event(self) -> bytes | None:
-        event = await self._events.get()
-        self._room.release()
-        return event
+    async def is_resumable(self) -> bool:
+        """Tell whether the events are kept for a client that comes back."""
+        return self._writer is not None and await self._writer.has_begun()
+
+    def hang_up(self) -> None:
+        """The client has gone: end the answer, at once or when nobody came back in time."""
+        self._reader.leave()
+        if self._task is None or self._is_ending:
+            return
+        if self._writer is None:
+            self.stop()
+        elif self._return is None:
+            self._writer.is_read = False
+            self._return = asyncio.create_task(self._wait_for_return(self._writer))
 
     def stop(self) -> None:
         """End the answer now: hang up on the plane, bill and keep what was produced."""
@@ -117,6 +138,10 @@ class Answer:
             self._is_stopped = True
             self._task.cancel()
 
+    async def _wait_for_return(self, writer: StreamWriter) -> None:
+        await writer.abandoned()
+        self.stop()
+
     async def _run(self, serving: ServingClient, context: TenantContext, trace_id: str) -> None:
         self._checkpoints = asyncio.create_task(self._checkpoint())
         try:
@@ -133,8 +158,10 @@ class Answer:
             _log.exception("answer failed", answer_id=str(self.request.answer_id))
             await self._fail(PlatformError("The answer failed on our side."))
         finally:
-            self._checkpoints.cancel()
-            self._events.put_nowait(None)
+            self._begin_to_end()
+            self._reader.end()
+            if self._writer is not None:
+                await self._writer.close()
 
     async def _pass_on(self, frame: Frame) -> bool:
         """Forward one event, rebuilt where prices are in it; True after the last."""
@@ -146,7 +173,7 @@ class Answer:
                 usage = Usage.model_validate_json(frame.data)
                 if self._meter.count(usage):  # the plane tells the last one again
                     tokens = (usage.prompt_tokens, usage.completion_tokens)
-                    priced = self._prices.usage(self._meter.model, *tokens)
+                    priced = self._accounting.prices.usage(self._meter.model, *tokens)
                     await self._put(self._encoded("usage", priced))
             case "done":
                 await self._finish(Done.model_validate_json(frame.data))
@@ -158,8 +185,9 @@ class Answer:
                 self._meter.model = Meta.model_validate_json(frame.data).model
                 await self._put(frame.raw)
             case _:
-                self._meter.keep(frame)
-                await self._put(frame.raw)
+                kept = storable_frame(frame)
+                self._meter.keep(kept)
+                await self._put(kept.raw)
         return False
 
     async def _finish(self, done: Done) -> None:
@@ -170,10 +198,87 @@ class Answer:
             citations=[citation.model_dump(mode="json") for citation in done.citations],
             grounded=done.grounded,
             finish_reason=done.finish_reason,
+            unsupported=done.unsupported,
         )
         tokens = (done.usage.prompt_tokens, done.usage.completion_tokens)
-        cost = await self._ledger.settle(Settlement(done.model, *tokens, payload))
-        self._metrics.count_answer(done.finish_reason, done.model, tokens)
+        settlement = Settlement(done.model, *tokens, payload)
+        cost = await self._accounting.ledger.settle(settlement)
+        self._accounting.metrics.count_answer(done.finish_reason, done.model, tokens)
+        self._accounting.metrics.count_lookups(done.caches)
+        self._tell_whole(settlement, cost)
+
+    async def _end_early(self) -> None:
+        """Bill and keep what was produced before somebody stopped the answer."""
+        self._begin_to_end()
+        settlement = self._meter.settlement()
+        settling = asyncio.create_task(self._settle(settlement, undo=False))
+        await asyncio.wait({settling}, timeout=_TOLD_AFTER_S)
+        cost = settling.result() if settling.done() else None
+        if cost is None or not self._last_event_id:
+            self.problem = Unavailable(_NOT_STORED)
+            self._tell_problem(self.problem)
+        else:
+            self._last_event_id += 1
+            is_billed = settlement.completion_tokens > 0
+            self._tell_whole(
+                settlement if is_billed else replace(settlement, prompt_tokens=0), cost
+            )
+        await settling
+
+    async def _fail(self, error: PlatformError) -> None:
+        """Bill what was produced; where nothing was, the question has cost nothing."""
+        self._begin_to_end()
+        self.problem = error
+        is_kept = self._is_stream and self._last_event_id > 0
+        settlement = self._meter.settlement()
+        settling = asyncio.create_task(self._settle(settlement, undo=not is_kept))
+        # The reader learns it after the settlement, but is not kept waiting by a stalled database.
+        await asyncio.wait({settling}, timeout=_TOLD_AFTER_S)
+        self._tell_problem(error)
+        await settling
+
+    def _begin_to_end(self) -> None:
+        """From here on nobody stops the answer, and it is noted no more."""
+        self._is_ending = True
+        for task in (self._checkpoints, self._return):
+            if task is not None:
+                task.cancel()
+
+    async def _settle(self, settlement: Settlement, *, undo: bool) -> Decimal | None:
+        """Bill and keep what was produced, or give the reservation back where nothing was.
+
+        Returns the cost; None: it could not be settled now, and is left to the sweeper.
+        """
+        ledger = self._accounting.ledger
+        try:
+            if settlement.completion_tokens == 0:
+                await ledger.release(undo=undo)
+                return Decimal(0)
+            cost = await ledger.settle(settlement)
+        except Exception:
+            _log.exception("answer left to the sweeper", answer_id=str(self.request.answer_id))
+            return None
+        tokens = (settlement.prompt_tokens, settlement.completion_tokens)
+        self._accounting.metrics.count_answer(FinishReason.CANCELLED, settlement.model, tokens)
+        return cost
+
+    async def _checkpoint(self) -> None:
+        """Note every two seconds how far the answer is; end it when it was stopped or swept."""
+        while True:
+            await asyncio.sleep(_CHECKPOINT_S)
+            try:
+                is_alive = await self._accounting.ledger.checkpoint(self._meter.produced())
+            except Exception:
+                _log.exception("checkpoint failed", answer_id=str(self.request.answer_id))
+                continue
+            if not is_alive:
+                self.stop()
+                return
+
+    def _tell_whole(self, settlement: Settlement, cost: Decimal) -> None:
+        """End the stream with `done`."""
+        payload: dict[str, Any] = settlement.payload
+        tokens = (settlement.prompt_tokens, settlement.completion_tokens)
         self.whole = ChatAnswer(
             id=self.request.answer_id,
             conversation_id=self.request.conversation_id,
@@ -182,82 +287,37 @@ class Answer:
                 content=payload["content"],
                 created_at=datetime.fromisoformat(payload["created_at"]),
             ),
-            citations=list(done.citations),
-            grounded=done.grounded,
-            finish_reason=done.finish_reason,
-            model=done.model,
+            citations=payload["citations"],
+            grounded=payload["grounded"],
+            unsupported=payload["unsupported"],
+            finish_reason=payload["finish_reason"],
+            model=settlement.model,
             mode=self.request.mode,
             usage=usage_of(*tokens, cost),
         )
-        self._events.put_nowait(self._encoded("done", self.whole.without_content()))
+        self._end_with(self._encoded("done", self.whole.without_content()))
 
-    async def _end_early(self) -> None:
-        """Bill and keep what was produced before somebody stopped the answer."""
-        self._begin_to_end()
-        await self._settle_partly(undo=False)
-
-    async def _fail(self, error: PlatformError) -> None:
-        """Bill what was produced; where nothing was, the question has cost nothing."""
-        self._begin_to_end()
-        self.problem = error
-        is_kept = self._is_stream and self._last_event_id > 0
-        settling = asyncio.create_task(self._settle_partly(undo=not is_kept))
-        # The reader learns it after the settlement, but is not kept waiting by a stalled database.
-        await asyncio.wait({settling}, timeout=_TOLD_AFTER_S)
+    def _tell_problem(self, error: PlatformError) -> None:
+        """End the stream with `error`; where nothing was sent yet, the request fails with it."""
         if self._last_event_id:
             self._last_event_id += 1
-            self._events.put_nowait(self._encoded("error", problem_document(error)))
-        self._events.put_nowait(None)
-        await settling
+            self._end_with(self._encoded("error", problem_document(error)))
+        self._reader.end()
 
-    def _begin_to_end(self) -> None:
-        """From here on nobody stops the answer, and it is noted no more."""
-        self._is_ending = True
-        if self._checkpoints is not None:
-            self._checkpoints.cancel()
-
-    async def _settle_partly(self, *, undo: bool) -> None:
-        """Bill and keep what was produced, or give the reservation back where nothing was.
-
-        What cannot be settled now is left to the sweeper.
-        """
-        try:
-            produced = self._meter.produced()
-            if produced.completion_tokens == 0:
-                await self._ledger.release(undo=undo)
-                return
-            tokens = (produced.prompt_tokens, produced.completion_tokens)
-            partial = self._meter.partial_payload()
-            await self._ledger.settle(Settlement(produced.model, *tokens, partial))
-            self._metrics.count_answer(FinishReason.CANCELLED, produced.model, tokens)
-        except Exception:
-            _log.exception("answer left to the sweeper", answer_id=str(self.request.answer_id))
-
-    async def _checkpoint(self) -> None:
-        """Note every two seconds how far the answer is; stop it when it has been swept."""
-        while True:
-            await asyncio.sleep(_CHECKPOINT_S)
-            try:
-                is_alive = await self._ledger.checkpoint(self._meter.produced())
-            except Exception:
-                _log.exception("checkpoint failed", answer_id=str(self.request.answer_id))
-                continue
-            if not is_alive:
-                self.stop()
-                return
+    def _end_with(self, event: bytes) -> None:
+        if self._writer is not None:
+            self._writer.put(SentEvent(self._last_event_id, event, is_last=True))
+        self._reader.end(event)
 
     def _encoded(self, event: str, data: BaseModel | dict[str, object]) -> bytes:
         return encode_event(event, data, event_id=self._last_event_id)
 
     async def _put(self, event: bytes) -> None:
-        """Hand an event to the client; one that reads nothing for long has hung up.
-
-        Raises:
-            asyncio.CancelledError: It has.
-        """
-        try:
-            async with asyncio.timeout(_READER_S):
-                await self._room.acquire()
-        except TimeoutError:
-            raise asyncio.CancelledError from None
-        self._events.put_nowait(event)
+        """Hand an event to the client; one that reads nothing for long has hung up."""
+        if self._writer is not None:
+            self._writer.put(SentEvent(self._last_event_id, event))
+        if not await self._reader.put(event):
+            # the id stays that of the last event that is on its way, so that nothing is lost
+            problem = problem_document(RequestTimeout(_NOT_READ))
+            self._reader.end(encode_event("error", problem, event_id=self._last_event_id - 1))
+            self.hang_up()

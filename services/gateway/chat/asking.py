@@ -1,39 +1,76 @@
 """What the ways of asking share: whole or as events, once or again."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Header
+from fastapi import Depends, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from planes.shared.domain import ChatMode, TenantContext
+from planes.shared.errors import Conflict, Gone, InvalidInput, NotFound, Unavailable
 from services.gateway.auth.models import Account
 from services.gateway.chat.answers import Answer
 from services.gateway.chat.replays import events_of
-from services.gateway.chat.schemas import ChatAnswer, Question
+from services.gateway.chat.schemas import (
+    ChatAnswer,
+    FollowUp,
+    QueryAnswer,
+    QueryRequest,
+    Question,
+)
 from services.gateway.chat.service import Asked
-from services.gateway.dependencies import ChatServiceDep, ConversationServiceDep
+from services.gateway.dependencies import (
+    ChatServiceDep,
+    ConversationServiceDep,
+    StreamServiceDep,
+)
 from services.gateway.idempotency.dependencies import REPLAYED, Idempotent
+from services.gateway.idempotency.service import AnswerUnderWay, Effect
 
 EVENT_STREAM = "text/event-stream"
-_NOT_KEPT = {"cache-control": "no-store", "x-accel-buffering": "no"}
+NOT_KEPT = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
 class AnswerStream(StreamingResponse):
-    """An answer's events; however the response ends, the answer ends with it."""
+    """An answer's events; a client that hangs up may come back for the rest, for a while.
 
-    def __init__(self, first: bytes, answer: Answer) -> None:
+    The header `x-resumable` says whether it may.
+    """
+
+    def __init__(
+        self, first: bytes, answer: Answer, *, is_resumable: bool, heartbeat_s: float
+    ) -> None:
         """Store the first event and the answer whose others follow."""
-        super().__init__(_events(first, answer), media_type=EVENT_STREAM, headers=_NOT_KEPT)
+        headers = {**NOT_KEPT, "x-resumable": "true" if is_resumable else "false"}
+        events = _events(first, answer, heartbeat_s)
+        super().__init__(events, media_type=EVENT_STREAM, headers=headers)
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events; a client that hangs up stops the answer."""
+        """Send the events; then nobody reads the answer here any more."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self._answer.stop()
+            self._answer.hang_up()
+
+
+class FollowedStream(StreamingResponse):
+    """The events of an answer that is written elsewhere, or was written before."""
+
+    def __init__(self, events: AsyncGenerator[bytes], headers: Mapping[str, str] = {}) -> None:
+        """Store the events."""
+        super().__init__(events, media_type=EVENT_STREAM, headers={**NOT_KEPT, **headers})
+        self._follower = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events, and stop following."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._follower.aclose()
 
 
 class _Asking:
@@ -41,45 +78,127 @@ class _Asking:
 
     def __init__(
         self,
+        request: Request,
         chat: ChatServiceDep,
+        streams: StreamServiceDep,
         conversations: ConversationServiceDep,
         repeatable: Idempotent,
-        accept: Annotated[str, Header(include_in_schema=False)] = "",
     ) -> None:
-        """Store the services, the request's key, and what the client accepts."""
+        """Store the request, its key, and the services."""
+        self._request = request
         self._chat = chat
+        self._streams = streams
         self._conversations = conversations
         self._repeatable = repeatable
-        self._wants_events = EVENT_STREAM in accept
 
     async def answer(
-        self, account: Account, question: Question, conversation_id: UUID | None
+        self, account: Account, request: Question | FollowUp, conversation_id: UUID | None
     ) -> Response | ChatAnswer:
         """Answer, or tell again what was answered; whole and as events are two requests."""
+        is_stream = request.stream or EVENT_STREAM in self._request.headers.get("accept", "")
+        try:
+            return await self._attempt(account, request, conversation_id, is_stream=is_stream)
+        except AnswerUnderWay as under_way:
+            return await self._joined(account, under_way, is_stream=is_stream)
+
+    async def query(self, account: Account, request: QueryRequest) -> Response | QueryAnswer:
+        """Answer a question that belongs to no conversation of a list, or tell it again."""
+        async with self._repeatable.attempt(account.context, request) as effect:
+            if effect.answered is not None:
+                told = await self._conversations.settled_answer(account.context, effect.answered)
+                body = QueryAnswer.of(told).model_dump_json()
+                return Response(body, headers=REPLAYED, media_type="application/json")
+            question = Question(message=request.query, mode=ChatMode.RAG, top_k=request.top_k)
+            asked = Asked(question, effect=effect, is_listed=False)
+            left = partial(client_left, self._request)
+            return QueryAnswer.of(await self._chat.whole(account, asked, left))
+
+    async def _attempt(
+        self,
+        account: Account,
+        request: Question | FollowUp,
+        conversation_id: UUID | None,
+        *,
+        is_stream: bool,
+    ) -> Response | ChatAnswer:
         context = account.context
-        is_stream = question.stream or self._wants_events
-        async with self._repeatable.attempt(context, question, stream=is_stream) as effect:
+        async with self._repeatable.attempt(context, request, stream=is_stream) as effect:
             if effect.answered is not None:
                 told = await self._conversations.settled_answer(context, effect.answered)
                 return _told_again(told, is_stream=is_stream)
-            asked = Asked(question, conversation_id, effect=effect)
-            if is_stream:
-                return AnswerStream(*await self._chat.stream(account, asked))
-            return await self._chat.whole(account, asked)
+            asked = await self._asked(context, request, conversation_id, effect)
+            if not is_stream:
+                return await self._chat.whole(account, asked, partial(client_left, self._request))
+            first, answer = await self._chat.stream(account, asked)
+            is_resumable = await answer.is_resumable()
+            heartbeat_s = self._streams.heartbeat_s
+            return AnswerStream(first, answer, is_resumable=is_resumable, heartbeat_s=heartbeat_s)
+
+    async def _asked(
+        self,
+        context: TenantContext,
+        request: Question | FollowUp,
+        conversation_id: UUID | None,
+        effect: Effect,
+    ) -> Asked:
+        """Return what is asked, of whom: a new question, or the last one again.
+
+        Raises:
+            NotFound: The conversation is not the caller's.
+            Conflict: Nothing was asked in it yet.
+            InvalidInput: Another message than the last one is to be answered again.
+        """
+        if isinstance(request, Question):
+            return Asked(request, conversation_id, effect=effect)
+        if not request.regenerate or conversation_id is None:
+            return Asked(request.question(request.message or ""), conversation_id, effect=effect)
+        last = await self._conversations.last_exchange(context, conversation_id)
+        message = last.question.content
+        if request.message not in {None, message}:
+            raise InvalidInput("`message` is not the last one of the conversation; leave it out.")
+        mode = ChatMode(last.answer.mode) if last.answer and last.answer.mode else None
+        question = request.question(message, mode)
+        return Asked(question, conversation_id, effect=effect, replaces=last)
+
+    async def _joined(
+        self, account: Account, under_way: AnswerUnderWay, *, is_stream: bool
+    ) -> Response:
+        """Tell a repeated request the answer that its first sending is still getting.
+
+        Raises:
+            AnswerUnderWay: It wants the whole answer, or the stream cannot be followed.
+        """
+        answer_id = under_way.place.answer_id
+        await self._streams.see(account, answer_id)
+        if not is_stream:
+            raise under_way
+        try:
+            events = await self._streams.resume(account, answer_id, 0)
+        except (NotFound, Gone, Conflict, Unavailable) as error:
+            raise under_way from error
+        if events is None:
+            raise under_way
+        return FollowedStream(events, REPLAYED)
+
+
+async def client_left(request: Request) -> None:
+    """Return when the client of a request that was read has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 Asking = Annotated[_Asking, Depends()]
 
 
-async def _events(first: bytes, answer: Answer) -> AsyncIterator[bytes]:
+async def _events(first: bytes, answer: Answer, heartbeat_s: float) -> AsyncIterator[bytes]:
     yield first
-    async for event in answer.events():
+    async for event in answer.events(heartbeat_s):
         yield event
 
 
 def _told_again(answer: ChatAnswer, *, is_stream: bool) -> Response:
     if is_stream:
         return StreamingResponse(
-            events_of(answer), media_type=EVENT_STREAM, headers=_NOT_KEPT | REPLAYED
+            events_of(answer), media_type=EVENT_STREAM, headers=NOT_KEPT | REPLAYED
         )
     return Response(answer.model_dump_json(), headers=REPLAYED, media_type="application/json")

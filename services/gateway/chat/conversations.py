@@ -6,9 +6,10 @@ from uuid import UUID
 import asyncpg
 
 from planes.shared.domain import ChatMessage, TenantContext, new_id
+from planes.shared.errors import Conflict, NotFound
 from planes.shared.stores.postgres import Database
 from services.gateway.chat import repository
-from services.gateway.chat.history import ChatHistory
+from services.gateway.chat.history import ChatHistory, Exchange
 from services.gateway.chat.replays import settled_answer
 from services.gateway.chat.schemas import ChatAnswer, ConversationInput, NewConversation
 from services.gateway.chat.titles import title_of
@@ -54,11 +55,13 @@ class ConversationService:
             return await repository.find_conversation(connection, context, conversation_id)
 
     async def page(
-        self, context: TenantContext, before: UUID | None, limit: int
+        self, context: TenantContext, before: UUID | None, limit: int, *, is_listed: bool = True
     ) -> list[asyncpg.Record]:
-        """Return a part of the caller's list, newest first."""
+        """Return a part of the caller's list, or of what is kept out of it; newest first."""
         async with self._database.tenant(context.tenant_id) as connection:
-            return await repository.list_conversations(connection, context, before, limit)
+            return await repository.list_conversations(
+                connection, context, before, limit, is_listed
+            )
 
     async def change(
         self, context: TenantContext, conversation_id: UUID, changes: dict[str, object]
@@ -103,12 +106,31 @@ class ConversationService:
         Raises:
             NotFound: Its conversation was deleted.
         """
-        messages = await self.messages(
-            context, place.conversation_id, after_seq=place.seq - 1, limit=1
-        )
+        await self.find(context, place.conversation_id)
+        found = await self._history.find(context, place)
+        if found is None:
+            raise NotFound("The answer was deleted.")
+        (message,) = await self._without_deleted(context, [found])
         async with self._database.tenant(context.tenant_id) as connection:
             bill = await repository.find_settled(connection, context, place.answer_id)
-        return settled_answer(place, bill, messages)
+        return settled_answer(place, bill, message)
+
+    async def last_exchange(self, context: TenantContext, conversation_id: UUID) -> Exchange:
+        """Return the last question of a conversation, with its answer if it has one.
+
+        Raises:
+            NotFound: The conversation is absent or somebody else's.
+            Conflict: Nothing was asked in it yet.
+        """
+        count = (await self.find(context, conversation_id))["message_count"]
+        messages = await self._history.page(
+            context, conversation_id, after_seq=max(0, count - 2), limit=2
+        )
+        questions = [message for message in messages if message.role == "user"]
+        if not questions:
+            raise Conflict("There is no question yet whose answer could be regenerated.")
+        answers = [message for message in messages if message.seq == questions[-1].seq + 1]
+        return Exchange(questions[-1], answers[0] if answers else None)
 
     async def opened(
         self, context: TenantContext, wanted: ConversationInput, answer: ChatAnswer

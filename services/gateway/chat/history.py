@@ -1,5 +1,6 @@
 """The messages of a conversation: those in the chat log and those still on their way to it."""
 
+from dataclasses import dataclass
 from uuid import UUID
 
 from planes.shared.domain import ChatMessage, TenantContext
@@ -7,6 +8,15 @@ from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog, message_of
 from planes.shared.wire import ChatTurn
 from services.gateway.chat import repository
+from services.gateway.idempotency.models import AnswerPlace
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A question and its newest answer; None: it has none."""
+
+    question: ChatMessage
+    answer: ChatMessage | None
 
 
 class ChatHistory:
@@ -22,8 +32,8 @@ class ChatHistory:
     ) -> list[ChatMessage]:
         """Return up to `limit` messages with `seq > after_seq`, oldest first.
 
-        The outbox is read before the log: a message that moves in between is seen twice, never
-        missed.
+        Of several answers to one question only the newest is told. The outbox is read before the
+        log: a message that moves in between is seen twice, never missed.
         """
         async with self._database.tenant(context.tenant_id) as connection:
             rows = await repository.pending_messages(
@@ -32,8 +42,19 @@ class ChatHistory:
         logged = await self._chat_log.page(
             context.tenant_id, conversation_id, after_seq=after_seq, limit=limit
         )
-        messages = {message.id: message for message in [*logged, *map(message_of, rows)]}
-        return sorted(messages.values(), key=lambda message: (message.seq, message.id))[:limit]
+        found = sorted([*logged, *map(message_of, rows)], key=lambda message: message.id)
+        newest = {message.seq: message for message in found}
+        return [newest[seq] for seq in sorted(newest)][:limit]
+
+    async def find(self, context: TenantContext, place: AnswerPlace) -> ChatMessage | None:
+        """Return one answer, also one that another has replaced; None: it is gone."""
+        async with self._database.tenant(context.tenant_id) as connection:
+            row = await repository.pending_message(connection, context, place.message_id)
+        if row is not None:
+            return message_of(row)
+        return await self._chat_log.find(
+            context.tenant_id, place.conversation_id, seq=place.seq, message_id=place.message_id
+        )
 
     async def turns_before(
         self, context: TenantContext, conversation_id: UUID, *, seq: int, limit: int

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -13,11 +15,12 @@ from planes.shared.clients.serving import Frame
 from planes.shared.domain import FinishReason, TenantContext
 from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres import Database
-from planes.shared.wire import Usage
+from planes.shared.wire import TextSpan, Usage, encode_event
 from services.gateway.chat import repository
 from services.gateway.chat.repository import Produced, Settlement
 
 _SETTLE_TRIES = 4
+_PERHAPS_UNSTORABLE = (b"\\u0000", b"\\ud", b"\\uD")
 
 
 class Meter:
@@ -57,24 +60,33 @@ class Meter:
             model=self.model,
         )
 
-    def partial_payload(self) -> dict[str, Any]:
-        """Return what the chat log keeps of an answer that was broken off."""
-        return stored_answer(
-            content=self.produced().content,
+    def settlement(self) -> Settlement:
+        """Return what an answer comes to that was broken off now."""
+        produced = self.produced()
+        payload = stored_answer(
+            content=produced.content,
             citations=[orjson.loads(citation) for citation in self._citations],
             grounded=False,
             finish_reason=FinishReason.CANCELLED,
         )
+        tokens = (produced.prompt_tokens, produced.completion_tokens)
+        return Settlement(produced.model, *tokens, payload)
 
 
 def stored_answer(
-    *, content: str, citations: list[Any], grounded: bool, finish_reason: FinishReason
+    *,
+    content: str,
+    citations: list[Any],
+    grounded: bool,
+    finish_reason: FinishReason,
+    unsupported: Sequence[TextSpan] = (),
 ) -> dict[str, Any]:
     """Return an answer as the chat log keeps it; model, mode and usage are added on settlement."""
     return {
         "content": storable(content),
         "citations": citations,
         "grounded": grounded,
+        "unsupported": [span.model_dump() for span in unsupported],
         "finish_reason": finish_reason,
         "created_at": datetime.now(UTC).isoformat(),
     }
@@ -83,6 +95,16 @@ def stored_answer(
 def storable(text: str) -> str:
     """Return a model's text without what no database stores: NUL and lone surrogates."""
     return text.replace("\x00", "").encode("utf-8", "ignore").decode("utf-8")
+
+
+def storable_frame(frame: Frame) -> Frame:
+    """Return a `delta` with the text that will be stored; other events as they are."""
+    if frame.event != "delta" or not any(each in frame.data for each in _PERHAPS_UNSTORABLE):
+        return frame
+    delta = json.loads(frame.data)  # which reads lone surrogates
+    delta["text"] = storable(delta["text"])
+    raw = encode_event("delta", delta, event_id=frame.id)
+    return Frame(frame.id, "delta", orjson.dumps(delta), raw)
 
 
 class AnswerLedger:

@@ -5,29 +5,20 @@ from collections.abc import Iterator
 import asyncpg
 
 from planes.shared.domain import ChatMessage, ChatMode, FinishReason
-from planes.shared.errors import NotFound
-from planes.shared.wire import CitationOut, Meta, encode_event
+from planes.shared.wire import CitationOut, Meta, TextSpan, encode_event
 from services.gateway.billing.prices import usage_of
 from services.gateway.chat.schemas import AnswerMessage, ChatAnswer
 from services.gateway.idempotency.models import AnswerPlace
 
 
-def settled_answer(
-    place: AnswerPlace, bill: asyncpg.Record, messages: list[ChatMessage]
-) -> ChatAnswer:
+def settled_answer(place: AnswerPlace, bill: asyncpg.Record, message: ChatMessage) -> ChatAnswer:
     """Return an answer as it was when it was settled.
 
     Args:
         place: Which answer.
         bill: Its ledger row.
-        messages: Its message, and nothing else.
-
-    Raises:
-        NotFound: The message is gone.
+        message: Its message.
     """
-    message = next((m for m in messages if m.id == place.message_id), None)
-    if message is None:
-        raise NotFound("The answer was deleted.")
     return ChatAnswer(
         id=place.answer_id,
         conversation_id=place.conversation_id,
@@ -36,6 +27,7 @@ def settled_answer(
         ),
         citations=[CitationOut.model_validate(citation) for citation in message.citations],
         grounded=bool(message.grounded),
+        unsupported=[TextSpan.model_validate(span) for span in message.unsupported],
         finish_reason=FinishReason(message.finish_reason or FinishReason.CANCELLED),
         model=bill["model"],
         mode=ChatMode(bill["mode"]),

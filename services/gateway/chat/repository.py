@@ -12,8 +12,11 @@ from planes.shared.domain import ChatMode, TenantContext, new_id
 from planes.shared.errors import Conflict, NotFound, QuotaExceeded
 from planes.shared.stores.postgres import Connection
 from services.gateway.billing.features import Feature, lacking
+from services.gateway.idempotency.models import AnswerPlace
 
 RESERVATION_LIFETIME = timedelta(seconds=60)
+WRITER_DEAD_S = 15.0  # without a checkpoint; there is one every two seconds
+_STOPPED_LIFETIME = timedelta(seconds=10)
 _QUOTAS = {
     "messages": "The plan's quota of messages is used up.",
     "tokens": "The plan's quota of tokens does not cover the longest possible answer.",
@@ -46,6 +49,7 @@ class Reservation:
     document_ids: tuple[UUID, ...] | None
     hidden_versions: tuple[UUID, ...]
     generation: int
+    corpus_version: int
 
 
 async def reserve(connection: Connection, context: TenantContext, intent: Intent) -> Reservation:
@@ -58,7 +62,9 @@ async def reserve(connection: Connection, context: TenantContext, intent: Intent
         QuotaExceeded: It names the quota.
     """
     row = await connection.fetchrow(
-        "SELECT * FROM reserve_answer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        # of the statement's beginning, and so not newer than what the function finds out
+        "SELECT r.*, corpus_version_of($1) AS corpus_version FROM "
+        "reserve_answer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) r",
         context.tenant_id,
         context.user_id,
         intent.answer_id,
@@ -90,6 +96,7 @@ async def reserve(connection: Connection, context: TenantContext, intent: Intent
         document_ids=None if scope is None else tuple(scope),
         hidden_versions=tuple(row["hidden_versions"]),
         generation=row["live_generation"],
+        corpus_version=row["corpus_version"],
     )
 
 
@@ -160,6 +167,48 @@ async def release(
     )
 
 
+async def regenerate(
+    connection: Connection, context: TenantContext, answer_id: UUID, question_seq: int
+) -> None:
+    """Make an answer that was reserved in this transaction another one to a question that stands.
+
+    Raises:
+        Conflict: It is not the last question any more; the transaction must be rolled back.
+    """
+    is_last = await connection.fetchval(
+        "SELECT regenerate_answer($1, $2, $3)", context.tenant_id, answer_id, question_seq + 1
+    )
+    if not is_last:
+        raise Conflict("The conversation has gone on meanwhile.")
+
+
+async def stop(connection: Connection, context: TenantContext, answer_id: UUID) -> bool:
+    """Ask whoever writes an answer of the caller to end it; False when none is under way."""
+    stopping: bool = await connection.fetchval(
+        "SELECT stop_answer($1, $2, $3, $4)",
+        context.tenant_id,
+        context.user_id,
+        answer_id,
+        _STOPPED_LIFETIME,
+    )
+    return stopping
+
+
+async def written_ago_s(
+    connection: Connection, context: TenantContext, answer_id: UUID
+) -> float | None:
+    """Return when an answer of the caller was last noted, in seconds; None: none is under way."""
+    ago: float | None = await connection.fetchval(
+        "SELECT extract(epoch FROM now() + $4 - expires_at)::float8 FROM reservations "
+        "WHERE tenant_id = $1 AND user_id = $2 AND id = $3",
+        context.tenant_id,
+        context.user_id,
+        answer_id,
+        RESERVATION_LIFETIME,
+    )
+    return ago
+
+
 async def insert_conversation(
     connection: Connection, context: TenantContext, values: tuple[UUID, str, str, list[UUID] | None]
 ) -> None:
@@ -194,16 +243,21 @@ async def find_conversation(
 
 
 async def list_conversations(
-    connection: Connection, context: TenantContext, before: UUID | None, limit: int
+    connection: Connection,
+    context: TenantContext,
+    before: UUID | None,
+    limit: int,
+    is_listed: bool,
 ) -> list[asyncpg.Record]:
-    """Return the caller's conversations, newest first."""
+    """Return the caller's conversations, newest first: those of people, or those of programs."""
     return await connection.fetch(
         "SELECT * FROM conversations WHERE tenant_id = $1 AND user_id = $2 AND deleted_at IS NULL "
-        "AND ($3::uuid IS NULL OR id < $3) ORDER BY id DESC LIMIT $4",
+        "AND is_listed = $5 AND ($3::uuid IS NULL OR id < $3) ORDER BY id DESC LIMIT $4",
         context.tenant_id,
         context.user_id,
         before,
         limit,
+        is_listed,
     )
 
 
@@ -223,6 +277,15 @@ async def change_conversation(
                 conversation_id,
                 changes[column],
             )
+
+
+async def unlist(connection: Connection, context: TenantContext, conversation_id: UUID) -> None:
+    """Keep a conversation out of its user's list: its client keeps the conversation itself."""
+    await connection.execute(
+        "UPDATE conversations SET is_listed = false WHERE tenant_id = $1 AND id = $2",
+        context.tenant_id,
+        conversation_id,
+    )
 
 
 async def tombstone_conversation(
@@ -249,6 +312,18 @@ async def pending_messages(
     )
 
 
+async def pending_message(
+    connection: Connection, context: TenantContext, message_id: UUID
+) -> asyncpg.Record | None:
+    """Return a message that is still on its way to the chat log."""
+    return await connection.fetchrow(
+        "SELECT id, tenant_id, conversation_id, seq, payload FROM outbox "
+        "WHERE tenant_id = $1 AND id = $2",
+        context.tenant_id,
+        message_id,
+    )
+
+
 async def find_settled(
     connection: Connection, context: TenantContext, answer_id: UUID
 ) -> asyncpg.Record:
@@ -267,6 +342,20 @@ async def find_settled(
     if row is None:
         raise NotFound("There is no such answer.")
     return row
+
+
+async def settled_place(
+    connection: Connection, context: TenantContext, answer_id: UUID
+) -> AnswerPlace | None:
+    """Return where a billed answer of the caller stands; None: that was not noted then.
+
+    Raises:
+        NotFound: It was not billed, or is somebody else's.
+    """
+    bill = await find_settled(connection, context, answer_id)
+    if bill["message_id"] is None:
+        return None
+    return AnswerPlace(answer_id, bill["conversation_id"], bill["message_id"], bill["seq"])
 
 
 async def living_documents(

@@ -1,8 +1,9 @@
 """`/chat` and `/conversations`."""
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from planes.shared.errors import InvalidInput
@@ -14,8 +15,10 @@ from services.gateway.chat.schemas import (
     Conversation,
     ConversationChange,
     ConversationInput,
+    FollowUp,
     NewConversation,
-    Question,
+    QueryAnswer,
+    QueryRequest,
     StoredMessage,
 )
 from services.gateway.chat.service import Asked
@@ -34,6 +37,10 @@ from services.gateway.problems import problem_responses
 from services.gateway.schemas import Page
 
 router = APIRouter(tags=["Chat"])
+Listed = Annotated[
+    bool,
+    Query(description="false: those of single questions by `/v1/chat/completions` and `/query`."),
+]
 _ANSWER_RESPONSES = {
     200: {
         "description": "The whole answer, or with `stream: true` its events: `meta`, any of "
@@ -52,15 +59,32 @@ async def post_chat(request: ChatRequest, account: Asker, asking: Asking) -> Res
 
 
 @router.post(
+    "/query",
+    summary="Ask a single question",
+    response_model=QueryAnswer,
+    responses=problem_responses(400, 401, 402, 404, 409),
+)
+async def post_query(
+    request: QueryRequest, account: Asker, asking: Asking
+) -> Response | QueryAnswer:
+    """Answer a question from the tenant's documents, whole and without a conversation."""
+    return await asking.query(account, request)
+
+
+@router.post(
     "/conversations/{conversation_id}/messages",
     summary="Ask in a conversation",
     response_model=ChatAnswer,
     responses=_ANSWER_RESPONSES,
 )
 async def post_message(
-    conversation_id: UUID, request: Question, account: Asker, asking: Asking
+    conversation_id: UUID, request: FollowUp, account: Asker, asking: Asking
 ) -> Response | ChatAnswer:
-    """Answer a question with the conversation's earlier messages in mind."""
+    """Answer a question with the conversation's earlier messages in mind.
+
+    With `regenerate: true` the last question is answered again. The new answer takes the place of
+    the old one, for reading and for what is asked next; both are billed.
+    """
     return await asking.answer(account, request, conversation_id)
 
 
@@ -96,9 +120,11 @@ async def get_conversations(
     conversations: ConversationServiceDep,
     limit: Limit = 50,
     cursor: Cursor = None,
+    listed: Listed = True,
 ) -> Page[Conversation]:
     """List the caller's conversations, newest first."""
-    rows = await conversations.page(account.context, decode_id(cursor), limit + 1)
+    before = decode_id(cursor)
+    rows = await conversations.page(account.context, before, limit + 1, is_listed=listed)
     following = encode_id(rows[limit - 1]["id"]) if len(rows) > limit else None
     return Page(items=[Conversation.of(row) for row in rows[:limit]], next_cursor=following)
 

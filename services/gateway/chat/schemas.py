@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 import asyncpg
-from pydantic import BaseModel, BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from planes.shared.domain import ChatMode, FinishReason
-from planes.shared.wire import CitationOut
+from planes.shared.wire import CitationOut, TextSpan
 from services.gateway.billing.schemas import Usage
 from services.gateway.schemas import NOT_BLANK, InputModel, Name, Text
 
@@ -23,8 +23,17 @@ def _mode_name(value: object) -> object:
 
 Mode = Annotated[ChatMode, BeforeValidator(_mode_name)]
 DocumentIds = Annotated[list[UUID], Field(max_length=1000)]
+
+
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("the message is blank")
+    return value
+
+
 Message = Annotated[
     Text,
+    AfterValidator(_not_blank),
     Field(
         min_length=1,
         max_length=MAX_MESSAGE_CHARS,
@@ -34,10 +43,9 @@ Message = Annotated[
 ]
 
 
-class Question(InputModel):
-    """A message in a conversation that is named elsewhere."""
+class AnswerOptions(InputModel):
+    """How a question is to be answered."""
 
-    message: Message
     mode: Mode | None = Field(
         default=None, description="`rag` unless the conversation says otherwise."
     )
@@ -47,14 +55,11 @@ class Question(InputModel):
     )
     top_k: int = Field(default=5, ge=1, le=50, description="Passages to answer from.")
     max_tokens: int | None = Field(default=None, ge=1, le=8192)
+    thinking: bool = Field(
+        default=False,
+        description="Tell the model's reasoning in `step` events named `think`, and bill it.",
+    )
     stream: bool = False
-
-    @field_validator("message")
-    @classmethod
-    def _not_blank(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("the message is blank")
-        return value
 
     @property
     def wanted_mode(self) -> ChatMode | None:
@@ -64,10 +69,61 @@ class Question(InputModel):
         return self.mode or (ChatMode.RAG if self.use_rag else None)
 
 
+class Question(AnswerOptions):
+    """A message in a conversation that is named elsewhere."""
+
+    message: Message
+
+
+class FollowUp(AnswerOptions):
+    """A further message of a conversation, or the wish for another answer to the last one."""
+
+    message: Message | SkipJsonSchema[None] = Field(
+        default=None, description="May be left out, or is the last one, with `regenerate`."
+    )
+    regenerate: bool = Field(
+        default=False,
+        description="Answer the last message again; the new answer takes the old one's place.",
+    )
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if self.message is None and not self.regenerate:
+            raise ValueError("send a `message`, or `regenerate: true`")
+        return self
+
+    def question(self, message: str, mode: ChatMode | None = None) -> Question:
+        """Return it as a question: with this message, in this mode where none is asked for."""
+        options = self.model_dump(exclude={"message", "regenerate"})
+        options["mode"] = self.wanted_mode or mode
+        return Question.model_construct(**options, message=message)
+
+
 class ChatRequest(Question):
     """A message, in a new conversation or in one that exists."""
 
     conversation_id: UUID | None = None
+
+
+class QueryRequest(InputModel):
+    """A single question, without a conversation."""
+
+    query: Message
+    top_k: int = Field(default=5, ge=1, le=50, description="Passages to answer from.")
+
+
+class QueryAnswer(BaseModel):
+    """An answer from the tenant's documents, and what it cites."""
+
+    answer: str
+    sources: list[CitationOut]
+    message_id: UUID = Field(description="What `POST /feedback` takes.")
+
+    @classmethod
+    def of(cls, answer: "ChatAnswer") -> Self:
+        """Return what is shown of an answer."""
+        message = answer.message
+        return cls(answer=message.content or "", sources=answer.citations, message_id=message.id)
 
 
 class AnswerMessage(BaseModel):
@@ -87,6 +143,9 @@ class ChatAnswer(BaseModel):
     message: AnswerMessage
     citations: list[CitationOut]
     grounded: bool
+    unsupported: list[TextSpan] = Field(
+        default=[], description="Sentences of the content that no checked citation supports."
+    )
     finish_reason: FinishReason
     model: str = Field(examples=["extractive"])
     mode: ChatMode
@@ -104,6 +163,7 @@ class StoredMessage(BaseModel):
     role: Literal["user", "assistant"]
     content: str
     citations: list[dict[str, Any]]
+    unsupported: list[TextSpan] = []
     usage: Usage | None
     model: str | None
     finish_reason: FinishReason | None

@@ -1,25 +1,28 @@
 """Answering a question: reserve, ask the serving plane, meter. Knows no web framework."""
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from planes.shared.clients.serving import ServingClient
 from planes.shared.domain import ChatMode, TenantContext, new_id
 from planes.shared.errors import PlatformError, Unavailable
 from planes.shared.stores.postgres import Database
-from planes.shared.wire import AnswerRequest, Scope
+from planes.shared.wire import AnswerRequest, ChatTurn, Scope
 from services.gateway.admin.health import ServingMonitor
 from services.gateway.admin.metrics import GatewayMetrics
 from services.gateway.auth.models import Account
 from services.gateway.billing.prices import Prices
 from services.gateway.chat import repository
-from services.gateway.chat.answers import Answer
+from services.gateway.chat.answers import Accounting, Answer
 from services.gateway.chat.guard import StreamGuard
-from services.gateway.chat.history import ChatHistory
+from services.gateway.chat.history import ChatHistory, Exchange
 from services.gateway.chat.metering import AnswerLedger
 from services.gateway.chat.repository import Intent, Reservation
 from services.gateway.chat.schemas import ChatAnswer, Question
+from services.gateway.chat.stream_buffer import StreamBuffer, stream_key
+from services.gateway.chat.stream_writer import StreamBounds, StreamWriter
 from services.gateway.chat.titles import title_of
 from services.gateway.idempotency.models import AnswerPlace
 from services.gateway.idempotency.service import Effect
@@ -30,12 +33,13 @@ _SHUTDOWN_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class ChatLimits:
-    """Bounds of every answer, from the settings."""
+    """Bounds of every answer, from the settings; `grace_s` is how long it outlives its client."""
 
     max_prompt_tokens: int
     default_max_tokens: int
     history_messages: int
     max_answers: int
+    grace_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ class ChatParts:
     prices: Prices
     metrics: GatewayMetrics
     guard: StreamGuard
+    buffer: StreamBuffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,20 @@ class Asked:
         conversation_id: Where; None starts a conversation.
         title: Of the new conversation; made of the question if None.
         effect: Told where the answer will be, so that a repeat of the request finds it.
+        history: What was said before; None is what the conversation holds.
+        wishes: What the caller's application asks of the answer.
+        is_listed: Whether a new conversation stands in its user's list.
+        replaces: The question is this one, and the answer takes the place of its present one.
     """
 
     question: Question
     conversation_id: UUID | None = None
     title: str | None = None
     effect: Effect = field(default_factory=Effect)
+    history: tuple[ChatTurn, ...] | None = None
+    wishes: str = ""
+    is_listed: bool = True
+    replaces: Exchange | None = None
 
 
 class ChatService:
@@ -75,8 +88,9 @@ class ChatService:
         """Store the parts."""
         self._parts = parts
         self._limits = limits
-        self._running: dict[asyncio.Task[None], Answer] = {}
+        self._running: dict[asyncio.Task[None], tuple[Answer, TenantContext]] = {}
         self._starting = 0
+        self._bounds = StreamBounds()
 
     async def _begin(self, account: Account, asked: Asked, *, is_stream: bool) -> Answer:
         """Reserve the worst case and begin to answer, in a new conversation if none is named.
@@ -101,38 +115,66 @@ class ChatService:
             self._parts.monitor.require_language_model()
         context = account.context
         intent = self._intent(asked)
-        reservation = await self._reserve(context, intent, asked.effect)
+        reservation = await self._reserve(context, intent, asked)
         ledger = AnswerLedger(self._parts.database, context, intent.answer_id)
         try:
-            request = await self._request(context, asked.question, intent, reservation)
+            request = await self._request(context, asked, intent, reservation)
         except BaseException:
             await asyncio.shield(ledger.release(undo=True))
             raise
-        answer = Answer(
-            request, ledger, self._parts.prices, self._parts.metrics, is_stream=is_stream
-        )
-        self._keep(answer, answer.start(self._parts.serving, context, current_trace_id()))
+        accounting = Accounting(ledger, self._parts.prices, self._parts.metrics)
+        is_resumable = is_stream or asked.effect.is_keyed
+        writer = self._writer(context, intent.answer_id) if is_resumable else None
+        answer = Answer(request, accounting, writer, is_stream=is_stream)
+        task = answer.start(self._parts.serving, context, current_trace_id())
+        self._keep(answer, task, context)
         self._parts.guard.watch(answer, account)
         return answer
 
-    async def _reserve(self, context: TenantContext, intent: Intent, effect: Effect) -> Reservation:
-        """Reserve in one statement, or in one transaction with the place of a keyed answer."""
-        if not effect.is_keyed:
+    def _writer(self, context: TenantContext, answer_id: UUID) -> StreamWriter | None:
+        """Return what keeps an answer's events; None where nobody may come back."""
+        if not self._limits.grace_s:
+            return None
+        key = stream_key(context, answer_id)
+        grace_s = self._limits.grace_s
+        return StreamWriter(self._parts.buffer, key, self._bounds, grace_s=grace_s)
+
+    async def _reserve(self, context: TenantContext, intent: Intent, asked: Asked) -> Reservation:
+        """Reserve in one statement, or in one transaction with what else must hold."""
+        if asked.is_listed and not asked.effect.is_keyed and asked.replaces is None:
             async with self._parts.database.platform() as connection:
                 return await repository.reserve(connection, context, intent)
         async with self._parts.database.tenant(context.tenant_id) as connection:
             reservation = await repository.reserve(connection, context, intent)
+            if asked.replaces is not None:
+                seq = asked.replaces.question.seq
+                await repository.regenerate(connection, context, intent.answer_id, seq)
+                reservation = replace(reservation, question_seq=seq)
             place = AnswerPlace(
                 intent.answer_id,
                 intent.conversation_id,
                 intent.message_id,
                 reservation.question_seq + 1,
             )
-            await effect.record_answer(connection, place)
+            if not asked.is_listed:
+                await repository.unlist(connection, context, intent.conversation_id)
+            await asked.effect.record_answer(connection, place)
             return reservation
 
-    async def whole(self, account: Account, asked: Asked) -> ChatAnswer:
+    async def whole(
+        self,
+        account: Account,
+        asked: Asked,
+        client_left: Callable[[], Awaitable[object]] | None = None,
+    ) -> ChatAnswer:
         """Answer and wait for the end; a failure takes the question back.
+
+        A client that may repeat its request has the grace to do so after it has left.
+
+        Args:
+            account: Who asks.
+            asked: What, and where.
+            client_left: Returns when nobody waits for the answer any more.
 
         Raises:
             NotFound: The conversation is not the caller's.
@@ -142,12 +184,15 @@ class ChatService:
             PlatformError: What went wrong on the way.
         """
         answer = await self._begin(account, asked, is_stream=False)
+        watch = asyncio.ensure_future((client_left or asyncio.Event().wait)())
+        watch.add_done_callback(lambda _: answer.hang_up())
         try:
             await answer.first_event()
             async for _ in answer.events():
                 pass
         finally:
-            answer.stop()
+            watch.cancel()
+            answer.hang_up()
         if answer.whole is None:
             raise answer.problem or Unavailable("The answer was stopped.")
         return answer.whole
@@ -155,7 +200,7 @@ class ChatService:
     async def stream(self, account: Account, asked: Asked) -> tuple[bytes, Answer]:
         """Answer and return the first event with the answer, whose `events` are the others.
 
-        The caller stops the answer when nobody reads it any more.
+        The caller says `hang_up` when nobody reads it any more.
 
         Raises:
             PlatformError: As `whole`, as long as there was no first event.
@@ -165,12 +210,18 @@ class ChatService:
 
     def end_answers(self, problem: PlatformError) -> None:
         """End every answer under way with `problem`, billed for what was produced."""
-        for answer in self._running.values():
+        for answer, _ in self._running.values():
             answer.abort(problem)
+
+    def stop_answer(self, answer_id: UUID, context: TenantContext | None = None) -> None:
+        """Stop an answer where it runs in this process; with a context, only if it is theirs."""
+        for answer, whose in self._running.values():
+            if answer.request.answer_id == answer_id and context in {None, whose}:
+                answer.stop()
 
     async def close(self) -> None:
         """Stop every answer and wait until all are settled, at most ten seconds."""
-        for answer in self._running.values():
+        for answer, _ in self._running.values():
             answer.stop()
         if self._running:
             await asyncio.wait(self._running, timeout=_SHUTDOWN_S)
@@ -185,7 +236,7 @@ class ChatService:
             document_ids=question.document_ids,
             question_id=new_id(),
             question=question.message,
-            message_id=new_id(),
+            message_id=_message_id(asked.replaces),
             model=self._parts.monitor.model,
             max_prompt_tokens=self._limits.max_prompt_tokens,
             max_tokens=question.max_tokens or self._limits.default_max_tokens,
@@ -194,16 +245,17 @@ class ChatService:
     async def _request(
         self,
         context: TenantContext,
-        question: Question,
+        asked: Asked,
         intent: Intent,
         reservation: Reservation,
     ) -> AnswerRequest:
-        history = await self._parts.history.turns_before(
-            context,
-            intent.conversation_id,
-            seq=reservation.question_seq,
-            limit=self._limits.history_messages,
-        )
+        question, limit = asked.question, self._limits.history_messages
+        if asked.history is None:
+            history = await self._parts.history.turns_before(
+                context, intent.conversation_id, seq=reservation.question_seq, limit=limit
+            )
+        else:
+            history = asked.history[-limit:] if limit else ()
         return AnswerRequest(
             answer_id=intent.answer_id,
             message_id=intent.message_id,
@@ -215,17 +267,30 @@ class ChatService:
                 generation=reservation.generation,
                 hidden_versions=reservation.hidden_versions,
                 document_ids=reservation.document_ids,
+                corpus_version=reservation.corpus_version,
             ),
             top_k=question.top_k,
             max_prompt_tokens=intent.max_prompt_tokens,
             max_tokens=intent.max_tokens,
+            thinking=question.thinking,
+            wishes=asked.wishes,
+            fresh=asked.replaces is not None,
         )
 
-    def _keep(self, answer: Answer, task: asyncio.Task[None]) -> None:
-        self._running[task] = answer
+    def _keep(self, answer: Answer, task: asyncio.Task[None], context: TenantContext) -> None:
+        self._running[task] = answer, context
         self._parts.metrics.open_answers.inc()
         task.add_done_callback(self._forget)
 
     def _forget(self, task: asyncio.Task[None]) -> None:
-        self._parts.guard.leave(self._running.pop(task))
+        answer, _ = self._running.pop(task)
+        self._parts.guard.leave(answer)
         self._parts.metrics.open_answers.dec()
+
+
+def _message_id(replaces: Exchange | None) -> UUID:
+    """Return the id of an answer: above that of the one which it replaces, whatever clocks say."""
+    message_id = new_id()
+    if replaces is None or replaces.answer is None:
+        return message_id
+    return max(message_id, UUID(int=replaces.answer.id.int + 1))

@@ -1,7 +1,6 @@
 """The document registry in SQL; the gateway makes and tombstones rows, nothing else."""
 
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -63,26 +62,6 @@ async def list_documents(
         wanted.before,
         wanted.limit,
     )
-
-
-async def matching_documents(
-    connection: Connection,
-    context: TenantContext,
-    document_ids: list[UUID] | None,
-    tags: list[str] | None,
-    metadata: dict[str, Any] | None,
-) -> list[UUID]:
-    """Return living documents among the given ones with one of the tags and all the metadata."""
-    rows = await connection.fetch(
-        "SELECT id FROM documents WHERE tenant_id = $1 AND deleted_at IS NULL "
-        "AND ($2::uuid[] IS NULL OR id = ANY ($2)) AND ($3::text[] IS NULL OR tags && $3) "
-        "AND ($4::jsonb IS NULL OR metadata @> $4)",
-        context.tenant_id,
-        document_ids,
-        tags,
-        metadata,
-    )
-    return [row["id"] for row in rows]
 
 
 async def last_job_of(connection: Connection, version_id: UUID) -> UUID | None:

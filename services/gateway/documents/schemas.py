@@ -10,8 +10,9 @@ from pydantic.json_schema import SkipJsonSchema
 
 from planes.shared.domain import DocumentStatus
 from planes.shared.wire import PassageOut
-from services.gateway.documents.labels import Metadata, Tags, storable_object
-from services.gateway.schemas import NOT_BLANK, InputModel, Name, Tag, Text
+from services.gateway.documents.filters import Narrowing
+from services.gateway.documents.labels import Metadata, Tags
+from services.gateway.schemas import NOT_BLANK, InputModel, Name, Text
 
 
 def _plain_name(value: str) -> str:
@@ -164,7 +165,7 @@ class DeletionReceipt(BaseModel):
     removed: Removed
 
 
-class SearchInput(InputModel):
+class SearchInput(Narrowing):
     """A search over the tenant's documents."""
 
     query: Text = Field(
@@ -175,19 +176,6 @@ class SearchInput(InputModel):
     )
     top_k: int = Field(default=10, ge=1, le=50)
     document_ids: list[UUID] | None = Field(default=None, max_length=1000)
-    tags: list[Tag] | None = Field(
-        default=None, max_length=32, description="Only documents with one of these tags."
-    )
-    filter: dict[str, Any] | None = Field(
-        default=None,
-        description="Only documents whose metadata hold these members.",
-        examples=[{"department": "legal"}],
-    )
-
-    @field_validator("filter")
-    @classmethod
-    def _storable(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        return None if value is None else storable_object(value)
 
     @field_validator("query")
     @classmethod

@@ -6,7 +6,7 @@ from planes.shared.clients.serving import ServingClient
 from planes.shared.domain import TenantContext
 from planes.shared.stores.postgres import Database
 from planes.shared.wire import PassageOut, Scope, SearchRequest
-from services.gateway.documents import repository
+from services.gateway.admin.metrics import GatewayMetrics
 from services.gateway.documents.schemas import SearchInput
 from services.gateway.tracing import current_trace_id
 
@@ -14,10 +14,11 @@ from services.gateway.tracing import current_trace_id
 class SearchService:
     """Asks the serving plane, with the tenant's hidden versions."""
 
-    def __init__(self, database: Database, serving: ServingClient) -> None:
+    def __init__(self, database: Database, serving: ServingClient, metrics: GatewayMetrics) -> None:
         """Store the parts."""
         self._database = database
         self._serving = serving
+        self._metrics = metrics
 
     async def search(self, wanted: SearchInput, context: TenantContext) -> Sequence[PassageOut]:
         """Return the best passages, best first.
@@ -26,17 +27,19 @@ class SearchService:
             Unavailable: The database or the serving plane does not answer.
         """
         async with self._database.tenant(context.tenant_id) as connection:
-            row = await connection.fetchrow("SELECT * FROM search_scope($1)", context.tenant_id)
-            documents = wanted.document_ids
-            if wanted.tags is not None or wanted.filter is not None:
-                documents = await repository.matching_documents(
-                    connection, context, wanted.document_ids, wanted.tags, wanted.filter
-                )
+            row = await connection.fetchrow(
+                "SELECT s.*, corpus_version_of($1) AS corpus_version FROM search_scope($1) s",
+                context.tenant_id,
+            )
         assert row is not None  # noqa: S101 (the function returns one row)
         scope = Scope(
             generation=row["live_generation"],
             hidden_versions=tuple(row["hidden_versions"]),
-            document_ids=None if documents is None else tuple(documents),
+            document_ids=None if wanted.document_ids is None else tuple(wanted.document_ids),
+            documents=wanted.documents(),
+            corpus_version=row["corpus_version"],
         )
         request = SearchRequest(query=wanted.query, scope=scope, top_k=wanted.top_k)
-        return (await self._serving.search(request, context, current_trace_id())).passages
+        found = await self._serving.search(request, context, current_trace_id())
+        self._metrics.count_lookups(found.caches)
+        return found.passages

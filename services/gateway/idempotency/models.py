@@ -36,13 +36,14 @@ class StoredResponse:
 class Earlier:
     """The attempt that had a key before.
 
-    At most one of the three says what came of it; all unset: it is in flight or it has died.
+    At most one of the four says what came of it; all unset: it is in flight or it has died.
 
     Attributes:
         attempt: Its id.
         fingerprint: Of its content.
         response: What it was answered.
         settled: Where its answer stands, if it was billed.
+        under_way: Where its answer will stand, if it is under way.
         is_given_back: Its answer failed and cost nothing.
         lease_left_s: Until it counts as dead if nothing more is heard of it; not positive: it does.
     """
@@ -51,5 +52,6 @@ class Earlier:
     fingerprint: bytes
     response: StoredResponse | None
     settled: AnswerPlace | None
+    under_way: AnswerPlace | None
     is_given_back: bool
     lease_left_s: float

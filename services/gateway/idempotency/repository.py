@@ -130,16 +130,18 @@ def _key(request: RequestId) -> tuple[UUID, UUID, str]:
 
 
 def _earlier(row: asyncpg.Record) -> Earlier:
-    response = place = None
+    response = settled = under_way = None
     if row["completed_at"] is not None:
         response = StoredResponse(row["response_status"], row["response_body"])
-    if row["is_settled"]:
+    if row["answer_id"] is not None and not row["is_given_back"]:
         place = AnswerPlace(row["answer_id"], row["conversation_id"], row["message_id"], row["seq"])
+        settled, under_way = (place, None) if row["is_settled"] else (None, place)
     return Earlier(
         attempt=row["attempt"],
         fingerprint=row["fingerprint"],
         response=response,
-        settled=place,
+        settled=settled,
+        under_way=under_way,
         is_given_back=row["is_given_back"],
         lease_left_s=row["lease_left_s"],
     )

@@ -33,6 +33,15 @@ class Replayed(Exception):
         self.response = response
 
 
+class AnswerUnderWay(Conflict):
+    """The request is being answered; `place` is where its answer will stand."""
+
+    def __init__(self, place: AnswerPlace, *, retry_after_s: int) -> None:
+        """Store the place."""
+        super().__init__(_IN_FLIGHT, retry_after_s=retry_after_s)
+        self.place = place
+
+
 class Effect:
     """What a service tells of the effect of its request, inside its own transaction.
 
@@ -141,6 +150,7 @@ def _outcome(earlier: Earlier, request: RequestId, fingerprint: bytes) -> Effect
     Raises:
         InvalidInput: The key stands for another request.
         Replayed: The answer is stored.
+        AnswerUnderWay: The other attempt's answer is.
         Conflict: The other attempt is in flight.
     """
     if earlier.fingerprint != fingerprint:
@@ -152,7 +162,10 @@ def _outcome(earlier: Earlier, request: RequestId, fingerprint: bytes) -> Effect
         raise Replayed(earlier.response)
     if earlier.settled is not None:
         return Effect(request, answered=earlier.settled)
-    raise Conflict(_IN_FLIGHT, retry_after_s=max(1, math.ceil(earlier.lease_left_s)))
+    retry_after_s = max(1, math.ceil(earlier.lease_left_s))
+    if earlier.under_way is not None:
+        raise AnswerUnderWay(earlier.under_way, retry_after_s=retry_after_s)
+    raise Conflict(_IN_FLIGHT, retry_after_s=retry_after_s)
 
 
 def _check(is_holder: bool) -> None:

@@ -112,9 +112,11 @@ async def sessions_of(connection: Connection, tenant_id: UUID) -> list[Ended]:
 
 
 async def is_answering(connection: Connection, tenant_id: UUID) -> bool:
-    """Tell whether an answer is under way, or waits for the sweeper."""
+    """Tell whether an answer or an embedding is under way, or waits for the sweeper."""
     answering: bool = await connection.fetchval(
-        "SELECT EXISTS (SELECT FROM reservations WHERE tenant_id = $1)", tenant_id
+        "SELECT EXISTS (SELECT FROM reservations WHERE tenant_id = $1)"
+        " OR EXISTS (SELECT FROM embedding_reservations WHERE tenant_id = $1)",
+        tenant_id,
     )
     return answering
 
@@ -189,13 +191,16 @@ async def erase(connection: Connection, tenant_id: UUID, rows: int) -> int:
     return erased
 
 
-async def add_removed(connection: Connection, tenant_id: UUID, *, files: int, keys: int) -> None:
-    """Count files and Redis keys that were removed."""
+async def add_removed(
+    connection: Connection, tenant_id: UUID, *, files: int, cache_entries: int, keys: int
+) -> None:
+    """Count files, entries of caches and other Redis keys that were removed."""
     await connection.execute(
-        "UPDATE tenant_deletions SET files = files + $2, redis_keys = redis_keys + $3"
-        " WHERE tenant_id = $1",
+        "UPDATE tenant_deletions SET files = files + $2, cache_entries = cache_entries + $3,"
+        " redis_keys = redis_keys + $4 WHERE tenant_id = $1",
         tenant_id,
         files,
+        cache_entries,
         keys,
     )
 

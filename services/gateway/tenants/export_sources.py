@@ -65,6 +65,14 @@ VERSIONS = _paged(
     "tenant_id = $1 AND document_id IN (SELECT d.id FROM documents d WHERE d.tenant_id = $1"
     " AND d.deleted_at IS NULL)",
 )
+_SAID = (
+    "id, user_id, message_id, rating, comment, correction, model, citations, created_at, updated_at"
+)
+_SAID_OF = (
+    "tenant_id = $1 AND message_id IN (SELECT a.message_id FROM answers a JOIN conversations c"
+    " ON c.id = a.conversation_id AND c.deleted_at IS NULL WHERE a.tenant_id = $1)"
+)
+FEEDBACK = _paged("feedback", _SAID, "feedback", _SAID_OF)
 TENANT_SOURCES = (
     TENANT,
     MEMBERS,
@@ -80,6 +88,7 @@ TENANT_SOURCES = (
         "conversations",
         "tenant_id = $1 AND deleted_at IS NULL",
     ),
+    FEEDBACK,
     _paged("ledger", "*", "ledger"),
     Source(
         "usage",
@@ -123,6 +132,7 @@ ACCOUNT_SOURCES = (
     ),
 )
 PERSONAL_SOURCES = (  # of one tenant
+    _paged("feedback", _SAID, "feedback", f"{_SAID_OF} AND user_id = $2"),
     _paged("usage", "*", "ledger", "tenant_id = $1 AND user_id = $2"),
     _paged(
         "uploads",

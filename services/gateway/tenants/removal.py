@@ -19,6 +19,7 @@ from planes.shared.errors import Unavailable
 from planes.shared.stores.objects import FolderObjects
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog
+from planes.shared.stores.redis_caches import is_entry
 from services.gateway.auth.sessions import Sessions
 from services.gateway.tenants import deletion_repository as repository
 from services.gateway.tenants.deletion import tell_all
@@ -144,16 +145,22 @@ class TenantRemoval:
 
     async def _remove_leftovers(self, tenant_id: UUID) -> None:
         files = await self._stores.objects.remove_prefix(f"{tenant_id}/")
-        keys = await self._remove_keys(tenant_id)
+        entries, keys = await self._remove_keys(tenant_id)
         async with self._database.tenant(tenant_id) as connection:
-            await repository.add_removed(connection, tenant_id, files=files, keys=keys)
+            await repository.add_removed(
+                connection, tenant_id, files=files, cache_entries=entries, keys=keys
+            )
 
-    async def _remove_keys(self, tenant_id: UUID) -> int:
-        """Remove what carries the tenant in its key; the rest belongs to people, and expires."""
-        redis, removed = self._stores.redis, 0
+    async def _remove_keys(self, tenant_id: UUID) -> tuple[int, int]:
+        """Remove what carries the tenant in its key; the rest belongs to people, and expires.
+
+        Returns:
+            How many entries of caches there were, and how many other keys.
+        """
+        redis, removed = self._stores.redis, {True: 0, False: 0}
         try:
             async for key in redis.scan_iter(match=f"*{tenant_id}*", count=_KEYS_AT_ONCE):
-                removed += await redis.unlink(key)
+                removed[is_entry(key)] += await redis.unlink(key)
         except (RedisError, OSError) as error:
             raise Unavailable("Redis does not answer.") from error
-        return removed
+        return removed[True], removed[False]

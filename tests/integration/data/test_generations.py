@@ -157,7 +157,10 @@ async def test_a_generation_is_built_switched_to_and_back_without_losing_a_docum
         "SELECT page FROM chunks_g2 WHERE version_id = $1 ORDER BY ordinal", manual.version_id
     )
     assert [row["page"] for row in pages] == [1, 2]
+    corpus = "SELECT min(corpus_version) FROM tenants"
+    before = await platform.admin.fetchval(corpus)
     assert await generations.switch(number) == 0
+    assert await platform.admin.fetchval(corpus) == before + 1, "what was cached is dropped"
     assert await find(rhine, "Rhine") == {rhine.document_id}
     row = await platform.version(rhine)
     assert (row["generation"], row["chunk_count"]) == (2, await chunk_count(platform, 2, rhine))

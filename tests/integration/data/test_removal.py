@@ -1,8 +1,15 @@
 """What deletion and replacement leave behind: receipts, and nothing else."""
 
+from dataclasses import replace
+
 import asyncpg
 import pytest
+from pydantic import SecretStr
 
+from planes.shared.domain import new_id
+from planes.shared.stores.redis_caches import CacheEntry, RedisCaches, cache_client, entry_key
+from services.embedded.redis import Redis
+from tests.conftest import free_port
 from tests.integration.data.conftest import Platform, ingest
 
 pytestmark = pytest.mark.integration
@@ -130,3 +137,49 @@ async def test_a_failed_version_that_is_wanted_again_is_not_retired(platform: Pl
     await platform.admin.execute(hide, "failed", version_id)
     await platform.admin.execute("SELECT retire_version($1)", version_id)
     assert (await platform.version(upload))["visibility"] == "gone"
+
+
+async def test_deletion_removes_what_was_cached_and_counts_it(
+    platform: Platform, redis_server: Redis
+) -> None:
+    gone = await platform.upload(TEXT)
+    async with platform.run("run") as pipeline:
+        await ingest(pipeline)
+    bystander = new_id()
+    caches = RedisCaches(cache_client(redis_server.serving_url()))
+    for tenant in (gone.tenant_id, bystander):
+        for digest in ("one", "two"):
+            assert await caches.put(CacheEntry(tenant, 1, "answer", digest, b"text"), ttl_s=60)
+    await platform.delete(gone)
+    await platform.admin.execute(
+        "UPDATE tenants SET corpus_version = 2 WHERE id = $1", gone.tenant_id
+    )
+    platform.settings.redis_url = SecretStr(redis_server.data_url())
+    async with platform.run("other run") as pipeline:
+        assert (await pipeline.remove()).cache_entries == 2
+    receipt = await platform.admin.fetchrow("SELECT * FROM deletions")
+    assert receipt["cache_entries"] == 2
+    assert receipt["completed_at"] is not None
+    assert await caches.get(entry_key(gone.tenant_id, "answer", "one")) is None
+    assert await caches.get(entry_key(bystander, "answer", "one")) == b"text"
+    # what was begun before the deletion ends after it
+    late = CacheEntry(gone.tenant_id, 1, "answer", "late", b"quotes the document")
+    assert not await caches.put(late, ttl_s=60)
+    assert await caches.put(replace(late, corpus_version=2), ttl_s=60)
+    await caches.close()
+
+
+async def test_a_deletion_is_not_complete_while_caches_cannot_be_asked(
+    platform: Platform,
+) -> None:
+    gone = await platform.upload(TEXT)
+    async with platform.run("run") as pipeline:
+        await ingest(pipeline)
+    await platform.delete(gone)
+    platform.settings.redis_url = SecretStr(f"redis://127.0.0.1:{free_port()}/0")
+    async with platform.run("other run") as pipeline:
+        with pytest.raises(ExceptionGroup, match="still there"):
+            await pipeline.remove()
+    receipt = await platform.admin.fetchrow("SELECT * FROM deletions")
+    assert receipt["completed_at"] is None
+    assert await platform.chunks(gone) == []

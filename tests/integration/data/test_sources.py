@@ -473,3 +473,28 @@ async def test_dagster_sees_what_a_scan_did(watch: Watch, monkeypatch: pytest.Mo
     assert need is not None
     assert need.asset_materialization is not None
     assert need.asset_materialization.metadata["needed"].value is False
+
+
+async def test_what_a_search_can_show_changes_with_the_corpus_version(watch: Watch) -> None:
+    async def corpus() -> int:
+        query = "SELECT corpus_version FROM tenants WHERE id = $1"
+        return int(await watch.platform.admin.fetchval(query, watch.tenant_id))
+
+    await watch.delete_what_is_missing()
+    path = watch.write("draft.txt", "A text that gets another name, and is deleted then.")
+    watch.write("other.txt", "A text that stays where it is.")
+    assert await watch.scan() == {"added": 2}
+    empty = await corpus()
+    async with watch.platform.run("run") as pipeline:
+        await ingest(pipeline)
+    published = await corpus()
+    assert published > empty
+    path = path.rename(watch.folder / "final.txt")
+    assert (await watch.scan())["renamed"] == 1
+    renamed = await corpus()
+    assert renamed > published
+    path.unlink()
+    await watch.scan()
+    await watch.let_missing_ones_be_gone()
+    assert await watch.scan() == {"deleted": 1}
+    assert await corpus() > renamed

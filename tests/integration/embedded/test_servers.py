@@ -60,10 +60,20 @@ async def test_the_configuration_applies_without_a_file(postgres_server: str) ->
     await connection.close()
 
 
-async def test_the_serving_plane_reaches_caches_alone(redis_server: Redis) -> None:
-    client = redis.asyncio.from_url(redis_server.serving_url())
+@pytest.mark.parametrize("who", ["serving", "data"])
+async def test_the_planes_reach_caches_alone(redis_server: Redis, who: str) -> None:
+    url = redis_server.serving_url() if who == "serving" else redis_server.data_url()
+    client = redis.asyncio.from_url(url)
     await client.set("cache:tenant:key", "value", ex=5)
     assert await client.get("cache:tenant:key") == b"value"
-    with pytest.raises(redis.exceptions.NoPermissionError):
-        await client.get("session:key")
+    forbidden = [
+        client.get("session:key"),
+        client.keys("cache:*"),
+        client.flushdb(),
+        client.config_get("requirepass"),
+        client.eval("return 1", 0),
+    ]
+    for call in forbidden:
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            await call
     await client.aclose()

@@ -1,6 +1,8 @@
 """A serving plane for tests: real HTTP and the real wire, with answers that the test scripts."""
 
 import asyncio
+import struct
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -13,8 +15,11 @@ from planes.shared.domain import FinishReason
 from planes.shared.wire import (
     WIRE_VERSION,
     AnswerRequest,
+    CacheLookup,
     CitationOut,
     Done,
+    EmbedRequest,
+    EmbedResponse,
     GeneratorStatus,
     Meta,
     Problem,
@@ -22,6 +27,7 @@ from planes.shared.wire import (
     SearchResponse,
     ServingHealth,
     ServingTokens,
+    TextSpan,
     Usage,
     encode_event,
 )
@@ -35,12 +41,15 @@ class FakePlane:
 
     words: list[str] = field(default_factory=lambda: ["Two", " years", " [1]."])
     citations: list[CitationOut] = field(default_factory=list)
+    unsupported: list[TextSpan] = field(default_factory=list)
     kind: str = "openai"
     model: str = "test-model"
     prompt_tokens: int = 40
     pause_s: float = 0.0
+    longest_text: int = 256
     ends_with: str = "done"
     hold: asyncio.Event | None = None
+    caches: tuple[CacheLookup, ...] = ()
     asked: list[AnswerRequest] = field(default_factory=list)
     searched: list[SearchRequest] = field(default_factory=list)
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
@@ -52,19 +61,42 @@ class FakePlane:
                 Route("/v1/health", self._health),
                 Route("/v1/answer", self._answer, methods=["POST"]),
                 Route("/v1/search", self._search, methods=["POST"]),
+                Route("/v1/embed", self._embed, methods=["POST"]),
             ]
         )
 
     async def _health(self, _: Request) -> Response:
         generator = GeneratorStatus(kind=self.kind, model=self.model, reason="the test says so")  # type: ignore[arg-type]
         parts = {"generator": "ok", "embedder": "ok", "database": "ok"}
-        health = ServingHealth(wire=WIRE_VERSION, status="ok", generator=generator, parts=parts)
+        health = ServingHealth(
+            wire=WIRE_VERSION,
+            status="ok",
+            generator=generator,
+            embedding_model="test-embedder",
+            parts=parts,
+        )
         return JSONResponse(health.model_dump(mode="json"))
 
     async def _search(self, request: Request) -> Response:
         self._claims(request)
         self.searched.append(SearchRequest.model_validate_json(await request.body()))
-        return JSONResponse(SearchResponse(passages=()).model_dump(mode="json"))
+        return JSONResponse(SearchResponse(passages=(), caches=self.caches).model_dump(mode="json"))
+
+    async def _embed(self, request: Request) -> Response:
+        """Embed in one dimension: a text's number of words, which are its tokens too."""
+        self._claims(request)
+        asked = EmbedRequest.model_validate_json(await request.body())
+        lengths = [len(text.split()) for text in asked.texts]
+        if max(lengths) > self.longest_text:
+            problem = Problem(
+                code="invalid-input", title="Invalid input", status=422, detail="Too long."
+            )
+            return JSONResponse(problem.model_dump(mode="json"), 422)
+        if self.hold is not None:
+            await self.hold.wait()
+        vectors = tuple(b64encode(struct.pack("<f", length)).decode() for length in lengths)
+        told = EmbedResponse(model="test-embedder", tokens=sum(lengths), vectors=vectors)
+        return JSONResponse(told.model_dump(mode="json"))
 
     async def _answer(self, request: Request) -> Response:
         self._claims(request)
@@ -118,8 +150,10 @@ class FakePlane:
             content="".join(self.words),
             citations=tuple(self.citations),
             grounded=bool(self.citations),
+            unsupported=tuple(self.unsupported),
             finish_reason=FinishReason.STOP,
             model=self.model,
             usage=Usage(prompt_tokens=self.prompt_tokens, completion_tokens=len(self.words)),
+            caches=self.caches,
         )
         return encode_event("done", done, event_id=number)

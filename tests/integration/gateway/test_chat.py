@@ -10,14 +10,21 @@ import httpx
 import orjson
 import pytest
 
+from planes.shared.wire import TextSpan
 from tests.integration.gateway.conftest import Person, until
 from tests.integration.gateway.plane import FakePlane
+
+
+@pytest.fixture
+def overrides() -> dict[str, object]:
+    """A short grace for clients that hang up and do not come back."""
+    return {"chat_resume_grace_s": 0.3}
 
 
 async def events_of(response: httpx.Response) -> AsyncIterator[tuple[int, str, dict[str, Any]]]:
     fields: dict[str, str] = {}
     async for line in response.aiter_lines():
-        if line:
+        if line and not line.startswith(":"):
             name, _, value = line.partition(": ")
             fields[name] = value
         elif fields:
@@ -78,6 +85,16 @@ async def test_a_stream_ends_with_done_after_the_answer_is_settled(person: Perso
     assert "content" not in done["message"]
     assert done["usage"]["cost_usd"] == events[-2][2]["cost_usd"]
     assert (await usage_of(person))["totals"]["total_tokens"] == done["usage"]["total_tokens"]
+
+
+async def test_unsupported_sentences_are_told_at_once_and_later(
+    person: Person, plane: FakePlane
+) -> None:
+    plane.unsupported = [TextSpan(start=0, end=9)]
+    answer = (await person.http.post("/chat", json={"message": "How long?"})).json()
+    assert answer["unsupported"] == [{"start": 0, "end": 9}]
+    _, stored = await messages_of(person, answer["conversation_id"])
+    assert stored["unsupported"] == answer["unsupported"]
 
 
 async def test_history_goes_with_a_follow_up(person: Person, plane: FakePlane) -> None:

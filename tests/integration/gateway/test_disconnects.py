@@ -94,7 +94,12 @@ async def plane() -> CountingPlane:
 @pytest.fixture
 def overrides() -> dict[str, object]:
     """Deadlines that a busy machine does not miss: here only quotas and fates end answers."""
-    return {"database_connections": 20, "database_deadline_s": 60, "answer_header_s": 30}
+    return {
+        "database_connections": 20,
+        "database_deadline_s": 60,
+        "answer_header_s": 30,
+        "chat_resume_grace_s": 0.2,
+    }
 
 
 @pytest.fixture

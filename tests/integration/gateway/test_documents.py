@@ -2,12 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
 import pytest
 
+from planes.shared.domain import Comparison, DocumentFilter, MetadataCondition, new_id
+from planes.shared.wire import Scope
 from tests.integration.gateway.conftest import Gateway, Person, until
 from tests.integration.gateway.plane import FakePlane
 
@@ -265,24 +268,51 @@ async def test_every_path_also_answers_under_api_v1(person: Person) -> None:
     assert job.status_code == 200
 
 
-async def test_a_search_sees_only_the_documents_that_it_names(
-    person: Person, stranger: Person, plane: FakePlane
+async def test_what_narrows_a_search_reaches_the_plane_as_data(
+    person: Person, plane: FakePlane
 ) -> None:
-    legal = {"tags": ["legal", "new"], "metadata": '{"year": 2026, "by": {"team": "x"}}'}
-    wanted = (await upload(person, "a.txt", b"one", **legal)).json()["document"]["id"]
-    await upload(person, "b.txt", b"two", tags=["other"], metadata='{"year": 2025}')
-    await upload(stranger, "c.txt", b"three", **legal)
-
-    async def scope_of(**narrower: object) -> tuple[str, ...] | None:
+    async def scope_of(**narrower: object) -> Scope:
         answer = await person.http.post("/search", json={"query": "x", **narrower})
         assert answer.status_code == 200, answer.text
-        scope = plane.searched[-1].scope.document_ids
-        return None if scope is None else tuple(map(str, scope))
+        return plane.searched[-1].scope
 
-    assert await scope_of() is None
-    assert await scope_of(tags=["legal", "absent"]) == (wanted,)
-    assert await scope_of(filter={"by": {"team": "x"}}) == (wanted,)
-    assert await scope_of(tags=["legal"], filter={"year": 2025}) == ()
-    assert await scope_of(document_ids=[wanted], tags=["other"]) == ()
-    for wrong in ({"query": " "}, {"query": "x", "filter": [1]}, {"query": "x", "tags": [""]}):
-        assert (await person.http.post("/search", json=wrong)).status_code == 422
+    document_id = new_id()
+    assert (await scope_of()).documents is None
+    assert (await scope_of(document_ids=[str(document_id)])).document_ids == (document_id,)
+    assert (await scope_of(tags=["legal"])).documents == DocumentFilter(tags=("legal",))
+    years = {"year": {"$gte": 2020, "$lte": 2026}, "state": {"$in": ["a", None]}}
+    assert (await scope_of(filter={"by": {"team": "x"}, **years})).documents == DocumentFilter(
+        metadata={"by": {"team": "x"}},
+        conditions=(
+            MetadataCondition("year", Comparison.AT_LEAST, 2020),
+            MetadataCondition("year", Comparison.AT_MOST, 2026),
+            MetadataCondition("state", Comparison.IN, ["a", None]),
+        ),
+    )
+    day = "2026-05-01T00:00:00+02:00"
+    since = (await scope_of(uploaded_from=day)).documents
+    assert since == DocumentFilter(uploaded_from=datetime.fromisoformat(day))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"query": " "},
+        {"filter": [1]},
+        {"tags": [""]},
+        {"filter": {"year": {"$where": "1"}}},
+        {"filter": {"year": {"$gte": 2020, "or": 1}}},
+        {"filter": {"year": {"$gte": [2020]}}},
+        {"filter": {"year": {"$in": []}}},
+        {"filter": {"a": "\x00"}},
+        {"filter": {str(number): 1 for number in range(33)}},
+        {"uploaded_from": "2026-05-01"},
+        {"uploaded_from": "2026-05-02T00:00:00Z", "uploaded_to": "2026-05-01T00:00:00Z"},
+        {"metadata": {}},
+    ],
+)
+async def test_a_search_that_cannot_be_meant_is_refused(
+    person: Person, wrong: dict[str, object]
+) -> None:
+    answer = await person.http.post("/search", json={"query": "x", **wrong})
+    assert answer.status_code == 422, answer.text

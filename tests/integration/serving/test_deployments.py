@@ -8,9 +8,10 @@ from ray.serve.exceptions import RayServeException
 
 from planes.serving.deployments.generator import RemoteGenerator
 from planes.serving.deployments.ingress import embedding_by
+from planes.shared.domain import ChatMode, new_id
 from planes.shared.embedding import MiniLMEmbedder, Vectors
 from planes.shared.errors import Unavailable
-from planes.shared.ports import Generated
+from planes.shared.ports import Generated, Prompt
 
 pytestmark = [
     pytest.mark.integration,
@@ -38,8 +39,8 @@ class FailingModel:
     async def check(self) -> None:
         raise RayServeException("no replica")
 
-    async def generate(self, prompt: str) -> AsyncGenerator[Generated, None]:
-        yield Generated(prompt, 1, 1)
+    async def generate(self, prompt: Prompt) -> AsyncGenerator[Generated, None]:
+        yield Generated(prompt.question, 1, 1)
         raise RayServeException("no replica")
 
 
@@ -48,7 +49,8 @@ async def test_a_language_model_without_replicas_is_unavailable() -> None:
     generator = RemoteGenerator(handle, model="qwen")
     with pytest.raises(Unavailable, match="language model"):
         await generator.check()
-    answer = generator.generate("Why?")  # type: ignore[arg-type]  # the fake needs no more
+    prompt = Prompt("Why?", "Why?", ChatMode.OPEN, (), (), 100, 10, conversation_id=new_id())
+    answer = generator.generate(prompt)
     assert (await anext(answer)).text == "Why?"
     with pytest.raises(Unavailable, match="language model"):
         await anext(answer)

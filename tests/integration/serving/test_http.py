@@ -1,9 +1,11 @@
 import asyncio
+from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping
 from uuid import UUID, uuid4
 
 import asyncpg
 import httpx
+import numpy as np
 import pytest
 from fastapi import FastAPI
 
@@ -13,7 +15,7 @@ from planes.serving.settings import ServingSettings
 from planes.shared.domain import TenantContext
 from planes.shared.embedding import MiniLMEmbedder
 from planes.shared.errors import Unavailable
-from planes.shared.wire import Done, SearchResponse, ServingHealth, ServingTokens
+from planes.shared.wire import Done, EmbedResponse, SearchResponse, ServingHealth, ServingTokens
 from tests.conftest import free_port
 from tests.fakes_serving import TOKEN_SECRET, Library, embedding_in_process, events_of
 
@@ -113,6 +115,33 @@ async def test_search_never_returns_another_tenants_chunk(
     assert version is not None
 
 
+async def test_texts_are_embedded_as_search_embeds_them(
+    client: httpx.AsyncClient, embedder: MiniLMEmbedder
+) -> None:
+    texts = [f"The harbour has {number} cranes." for number in range(20)]
+    body = {"texts": texts, "max_tokens": 512}
+    response = await client.post("/v1/embed", json=body, headers=headers(uuid4()))
+    told = EmbedResponse.model_validate(response.json())
+    vectors = [np.frombuffer(b64decode(vector), "<f4") for vector in told.vectors]
+    np.testing.assert_allclose(vectors, embedder.embed(texts), atol=0.01)
+    assert told.tokens == 20 * 8, "six words or marks, and two special tokens"
+
+
+async def test_a_text_is_truncated_only_where_that_is_asked_for(
+    client: httpx.AsyncClient,
+) -> None:
+    body = {"texts": ["short", "word " * 300], "max_tokens": 512}
+    refused = await client.post("/v1/embed", json=body, headers=headers(uuid4()))
+    assert refused.status_code == 422
+    assert "Text 1 has 302 tokens, and the model reads 256" in refused.json()["detail"]
+    body["truncate"] = True
+    response = await client.post("/v1/embed", json=body, headers=headers(uuid4()))
+    assert response.json()["tokens"] == 3 + 256
+    body["max_tokens"] = 100  # so many are paid for
+    response = await client.post("/v1/embed", json=body, headers=headers(uuid4()))
+    assert response.json()["tokens"] == 3 + 100
+
+
 async def test_an_answer_never_draws_on_another_tenants_documents(
     client: httpx.AsyncClient, library: Library
 ) -> None:
@@ -206,12 +235,12 @@ async def test_health_names_each_part(client: httpx.AsyncClient) -> None:
 
 
 async def test_health_tells_which_part_is_down_and_answers_say_unavailable(
-    client: httpx.AsyncClient, app: FastAPI
+    client: httpx.AsyncClient, embedder: MiniLMEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_: object) -> None:
+    def broken(_: object) -> None:
         raise Unavailable("The embedder does not answer.")
 
-    app.state.plane.embed = app.state.plane.retriever._embed = broken
+    monkeypatch.setattr(embedder, "embed", broken)
     response = await client.get("/v1/health")
     assert response.status_code == 503
     parts = response.json()["parts"]

@@ -97,3 +97,23 @@ def test_qwen_without_weights_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_openai_without_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValidationError, match="SERVING_OPENAI_BASE_URL"):
         settings(monkeypatch, SERVING_GENERATOR="openai")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"SERVING_OPENAI_MODEL": "llama"}, "SERVING_OPENAI_MODEL needs SERVING_OPENAI_BASE_URL"),
+        ({"SERVING_OPENAI_API_KEY": "k"}, "SERVING_OPENAI_API_KEY needs SERVING_OPENAI_BASE_URL"),
+        ({"SERVING_OPENAI_FALLBACKS": '[{"base_url": "http://y"}]'}, "base_url and model"),
+        ({"SERVING_OPENAI_FALLBACKS": '[{"base_url": "http://y", "modle": "x"}]'}, "Extra inputs"),
+        (
+            {"SERVING_OPENAI_FALLBACKS": '[{"base_url": "http://y", "model": "x"}]'},
+            "SERVING_OPENAI_FALLBACKS needs SERVING_OPENAI_BASE_URL",
+        ),
+    ],
+)
+def test_half_given_providers_are_refused(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], says: str
+) -> None:
+    with pytest.raises(ValidationError, match=says):
+        settings(monkeypatch, **given)

@@ -56,7 +56,7 @@ async def events(
 async def test_an_answer_begins_with_meta_and_ends_with_done() -> None:
     told = await events(ScriptedGenerator(["It opened ", "in 1901 [1]", "."]))
     assert [name for _, name, _ in told] == [
-        *("meta", "step", "delta", "delta", "citation", "delta", "usage", "done"),
+        *("meta", "step", "delta", "delta", "delta", "citation", "usage", "done"),
     ]
     assert [number for number, _, _ in told] == list(range(1, len(told) + 1))
     done = Done.model_validate(told[-1][2])

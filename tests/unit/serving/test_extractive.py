@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from planes.serving.agent.citations import CitationTracker
+from planes.serving.agent.inert import InertText
 from planes.serving.agent.prompts import DECLINED
 from planes.serving.generation.extractive import ExtractiveGenerator
 from planes.serving.generation.fitting import PromptRead
@@ -97,13 +98,26 @@ async def test_an_answer_is_cut_between_sentences(generator: ExtractiveGenerator
     second = "In 1901 the port of Leith was opened."
     asked = prompt("When was the port of Leith opened?", [passage(f"{first} {second}")])
     whole, _ = await answer(generator, asked)
-    assert whole == f"{first} [1] {second} [1]"
+    assert whole == f"{first} {second} [1]"
     text, pieces = await answer(generator, replace(asked, max_tokens=20))
-    assert text == f"{first} [1]"
+    assert text in {f"{first} [1]", f"{second} [1]"}
     assert pieces[-1].finish_reason is FinishReason.LENGTH
     text, _ = await answer(generator, replace(asked, max_tokens=5))
-    assert first.startswith(text)
     assert text
+    assert any(sentence.startswith(text) for sentence in (first, second))
+
+
+async def test_a_neighbour_that_tells_more_is_quoted_in_one_span(
+    generator: ExtractiveGenerator,
+) -> None:
+    page = "The harbour of Leith\nhas cranes. The harbour has four cranes [3]. Trams came later."
+    shelf = [passage(page, start=9)]
+    text, _ = await answer(generator, prompt("How many cranes has the harbour of Leith?", shelf))
+    assert text == "The harbour of Leith has cranes. The harbour has four cranes. [1]"
+    tracker = CitationTracker(shelf)
+    (citation,) = tracker.feed(text)
+    assert citation.quote == page[: page.index(" Trams")]
+    assert tracker.supported == [(0, text.index("[1]"))]
 
 
 async def test_it_tells_how_many_passages_it_considered(generator: ExtractiveGenerator) -> None:
@@ -118,6 +132,23 @@ async def test_open_chat_needs_a_language_model(generator: ExtractiveGenerator) 
         await answer(generator, prompt("Hello?", mode=ChatMode.OPEN))
     assert (refusal.value.status, refusal.value.code) == (503, "no-language-model")
     assert "polyplane models pull" in refusal.value.detail
+
+
+async def test_links_and_images_of_a_document_are_quoted_as_data_and_shown_as_words(
+    generator: ExtractiveGenerator,
+) -> None:
+    page = (
+        "The old harbour of Leith [opened](https://evil.example/login) in 1901 "
+        "![so](https://evil.example/?q=1)."
+    )
+    text, _ = await answer(
+        generator, prompt("When was the old harbour of Leith opened?", [passage(page)])
+    )
+    shown = InertText([page])
+    content = shown.feed(text) + shown.finish()
+    assert content == "The old harbour of Leith opened in 1901 so. [1]"
+    (citation,) = CitationTracker([passage(page)]).feed(content)
+    assert citation.quote == page
 
 
 async def test_headings_and_labels_are_no_answers(generator: ExtractiveGenerator) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from planes.serving.agent.nodes import standalone_question
+from planes.serving.agent.follow_ups import standalone_question
 from planes.shared.wire import ChatTurn
 
 HISTORY = (

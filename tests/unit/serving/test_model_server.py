@@ -27,7 +27,7 @@ def client_of(server: Server) -> httpx.AsyncClient:
 async def test_a_server_that_answers_at_all_is_up(status: int) -> None:
     server = Server(status)
     async with client_of(server) as client:
-        await ModelServerProbe(client).check()
+        await ModelServerProbe([client]).check()
     assert server.asked == ["http://model/v1/models"]
 
 
@@ -35,13 +35,13 @@ async def test_a_server_that_answers_at_all_is_up(status: int) -> None:
 async def test_a_server_that_fails_or_is_away_is_down(status: int | None) -> None:
     async with client_of(Server(status)) as client:
         with pytest.raises(Unavailable):
-            await ModelServerProbe(client).check()
+            await ModelServerProbe([client]).check()
 
 
 async def test_a_server_is_asked_once_in_ten_seconds() -> None:
     server, now = Server(200), [0.0]
     async with client_of(server) as client:
-        probe = ModelServerProbe(client, clock=lambda: now[0])
+        probe = ModelServerProbe([client], clock=lambda: now[0])
         await probe.check()
         server.status, now[0] = None, 9.9
         await probe.check()
@@ -49,3 +49,8 @@ async def test_a_server_is_asked_once_in_ten_seconds() -> None:
         with pytest.raises(Unavailable):
             await probe.check()
     assert len(server.asked) == 2
+
+
+async def test_one_server_of_a_chain_is_enough() -> None:
+    async with client_of(Server(None)) as down, client_of(Server(200)) as up:
+        await ModelServerProbe([down, up]).check()

@@ -1,4 +1,7 @@
 import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import httpx
@@ -6,14 +9,16 @@ import pytest
 
 from planes.serving.generation.fitting import PromptRead
 from planes.serving.generation.openai import Deadlines, OpenAIGenerator
+from planes.serving.generation.providers import FallbackChain, Provider
 from planes.serving.generation.tokens import TokenCounter
 from planes.shared.domain import ChatMode, FinishReason
 from planes.shared.embedding import load_tokenizer
 from planes.shared.errors import Unavailable
-from planes.shared.ports import Generated, Prompt
+from planes.shared.ports import Generated, Prompt, Tool, ToolCall, ToolExchange
 from tests.fakes_serving import ModelServer, Reply, completion_chunk, passage, usage_chunk
 
 PROMPT = Prompt("When?", "When?", ChatMode.RAG, [passage("It opened in 1901.")], (), 1000, 50)
+NOWHERE = "http://127.0.0.1:9/v1/"
 TOKENS = TokenCounter(load_tokenizer())
 WHOLE = Reply(
     [
@@ -26,10 +31,24 @@ WHOLE = Reply(
 )
 
 
-async def ask(server: ModelServer, deadlines: Deadlines | None = None) -> list[Generated]:
-    async with server.running() as address, httpx.AsyncClient(base_url=address) as client:
-        generator = OpenAIGenerator(client, "llama", TOKENS, deadlines=deadlines)
-        return [piece async for piece in generator.generate(PROMPT)]
+@asynccontextmanager
+async def generator_of(
+    *servers: ModelServer, deadlines: Deadlines | None = None
+) -> AsyncIterator[OpenAIGenerator]:
+    async with AsyncExitStack() as running:
+        providers = []
+        for server in servers:
+            address = await running.enter_async_context(server.running())
+            client = await running.enter_async_context(httpx.AsyncClient(base_url=address))
+            providers.append(Provider(client, f"llama-{len(providers) + 1}"))
+        yield OpenAIGenerator(FallbackChain(providers), TOKENS, deadlines=deadlines)
+
+
+async def ask(
+    *servers: ModelServer, deadlines: Deadlines | None = None, prompt: Prompt = PROMPT
+) -> list[Generated]:
+    async with generator_of(*servers, deadlines=deadlines) as generator:
+        return [piece async for piece in generator.generate(prompt)]
 
 
 def text(pieces: list[Generated]) -> str:
@@ -52,9 +71,7 @@ async def test_it_tells_before_its_text_how_many_passages_the_model_was_shown() 
     long = passage("word " * 400)
     prompt = replace(PROMPT, passages=[*PROMPT.passages, long], max_prompt_tokens=300)
     server = ModelServer([WHOLE])
-    async with server.running() as address, httpx.AsyncClient(base_url=address) as client:
-        generator = OpenAIGenerator(client, "llama", TOKENS)
-        first, *_ = [piece async for piece in generator.generate(prompt)]
+    first, *_ = await ask(server, prompt=prompt)
     assert isinstance(first, PromptRead)
     assert (first.text, first.passages) == ("", 1)
 
@@ -115,21 +132,120 @@ async def test_a_silent_server_is_given_up(deadlines: Deadlines) -> None:
     server = ModelServer([Reply(WHOLE.events, pause_s=0.4 if first else 5)] * 3)
     with pytest.raises(Unavailable):
         async with asyncio.timeout(4):
-            await ask(server, deadlines)
+            await ask(server, deadlines=deadlines)
 
 
 async def test_an_unreachable_server_is_unavailable() -> None:
-    async with httpx.AsyncClient(base_url="http://127.0.0.1:9/v1/") as client:
-        generator = OpenAIGenerator(client, "llama", TOKENS)
+    async with httpx.AsyncClient(base_url=NOWHERE) as client:
+        generator = OpenAIGenerator(FallbackChain([Provider(client, "llama")]), TOKENS)
         with pytest.raises(Unavailable):
             _ = [piece async for piece in generator.generate(PROMPT)]
 
 
 async def test_closing_the_answer_hangs_up_on_the_server() -> None:
     server = ModelServer([Reply([completion_chunk("word ")] * 200, pause_s=0.02)])
-    async with server.running() as address, httpx.AsyncClient(base_url=address) as client:
-        answer = OpenAIGenerator(client, "llama", TOKENS).generate(PROMPT)
+    async with generator_of(server) as generator:
+        answer = generator.generate(PROMPT)
         await anext(answer)
         await answer.aclose()
         async with asyncio.timeout(2):
             await server.hung_up.wait()
+
+
+@pytest.mark.parametrize(
+    "bad", [Reply(status=503), Reply(status=401), Reply(breaks_off=True)], ids=str
+)
+async def test_the_next_provider_answers_where_the_first_does_not(bad: Reply) -> None:
+    first, second = ModelServer([bad]), ModelServer([WHOLE])
+    assert text(await ask(first, second)) == "It opened in 1901 [1]."
+    assert [len(first.bodies), len(second.bodies)] == [1, 1]
+    assert second.bodies[0]["model"] == "llama-2"
+
+
+async def test_a_silent_provider_leaves_time_for_the_next() -> None:
+    first, second = ModelServer([Reply(WHOLE.events, pause_s=30)]), ModelServer([WHOLE])
+    pieces = await ask(first, second, deadlines=Deadlines(first_token_s=3))
+    assert text(pieces) == "It opened in 1901 [1]."
+
+
+async def test_no_other_provider_goes_on_with_an_answer_that_has_begun() -> None:
+    second = ModelServer([WHOLE])
+    with pytest.raises(Unavailable):
+        await ask(ModelServer([Reply(WHOLE.events[:1], breaks_off=True)]), second)
+    assert second.bodies == []
+
+
+async def test_a_provider_that_failed_is_not_asked_first_for_a_while() -> None:
+    first, second = ModelServer([Reply(status=503), WHOLE]), ModelServer([WHOLE, WHOLE])
+    async with generator_of(first, second) as generator:
+        for _ in range(2):
+            assert [piece async for piece in generator.generate(PROMPT)][-1].finish_reason
+    assert [len(first.bodies), len(second.bodies)] == [1, 2]
+
+
+async def test_a_refusal_by_all_providers_names_the_settings() -> None:
+    with pytest.raises(Unavailable, match="SERVING_OPENAI_FALLBACKS"):
+        await ask(ModelServer([Reply(status=401)]), ModelServer([Reply(status=404)]))
+
+
+REASONED = Reply([completion_chunk("<think>1901, I think</think>In 1901."), *WHOLE.events[2:]])
+
+
+def reasoning_usage(completion_tokens: int, reasoning_tokens: int) -> str:
+    usage = json.loads(usage_chunk(100, completion_tokens))
+    usage["usage"]["completion_tokens_details"] = {"reasoning_tokens": reasoning_tokens}
+    return json.dumps(usage)
+
+
+async def test_reasoning_that_was_not_asked_for_is_not_billed() -> None:
+    counted = Reply([*REASONED.events[:2], reasoning_usage(30, 21), "[DONE]"])
+    last = (await ask(ModelServer([counted])))[-1]
+    assert last.completion_tokens == 9
+    for events in (REASONED.events, REASONED.events[:2]):  # counted as a whole, and not at all
+        pieces = await ask(ModelServer([Reply(events)]))
+        assert 0 < pieces[-1].completion_tokens < 9
+        assert not any(piece.thinking for piece in pieces)
+
+
+async def test_reasoning_that_was_asked_for_is_told_apart_and_billed() -> None:
+    pieces = await ask(ModelServer([REASONED]), prompt=replace(PROMPT, thinking=True))
+    assert (text(pieces), pieces[-1].completion_tokens) == ("In 1901.", 9)
+    assert "".join(piece.thinking for piece in pieces) == "1901, I think"
+
+
+def tool_call_chunk(place: int, **function: str) -> str:
+    call = {"index": place, "function": function}
+    if "name" in function:
+        call["id"] = f"id-{place}"
+    return json.dumps({"choices": [{"delta": {"tool_calls": [call]}, "finish_reason": None}]})
+
+
+CLOCK = Tool("current_time", "Tells the time.", {"type": "object", "properties": {}})
+
+
+async def test_calls_of_tools_come_with_the_last_piece() -> None:
+    events = [
+        tool_call_chunk(0, name="current_time", arguments=""),
+        tool_call_chunk(0, arguments='{"zone": '),
+        tool_call_chunk(0, arguments='"UTC"}'),
+        tool_call_chunk(1, name="current_time", arguments="{}"),
+        completion_chunk(finish_reason="tool_calls"),
+    ]
+    server = ModelServer([Reply(events)])
+    pieces = await ask(server, prompt=replace(PROMPT, tools=[CLOCK]))
+    assert server.bodies[0]["tools"] == [CLOCK.definition]
+    assert pieces[-1].tool_calls == (
+        ToolCall("id-0", "current_time", '{"zone": "UTC"}'),
+        ToolCall("id-1", "current_time", "{}"),
+    )
+    assert pieces[-1].completion_tokens > 0
+
+
+async def test_definitions_and_results_of_tools_count_as_prompt() -> None:
+    asked = ToolExchange("", (ToolCall("id-0", "current_time", "{}"),), ("noon " * 50,))
+    uncounted = Reply(WHOLE.events[:3])
+    plain, with_tools, with_results = [
+        (await ask(ModelServer([uncounted]), prompt=replace(PROMPT, **more)))[-1].prompt_tokens
+        for more in ({}, {"tools": [CLOCK]}, {"tools": [CLOCK], "exchanges": [asked]})
+    ]
+    assert plain < with_tools < with_results - 50

@@ -1,11 +1,12 @@
 """The Qwen generator on a tiny Qwen3 with random weights, which the test builds and saves."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from planes.serving.generation.qwen import QwenGenerator
+from planes.serving.generation.qwen import QwenGenerator, QwenOptions
 from planes.shared.domain import ChatMode, FinishReason
 from planes.shared.ports import Prompt
 from planes.shared.wire import ChatTurn
@@ -13,6 +14,11 @@ from tests.fakes_serving import passage
 
 transformers = pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
+
+from transformers import ContinuousBatchingConfig  # noqa: E402 - an extra, see above
+
+from planes.serving.generation.paged_batches import PagedBatches  # noqa: E402
+from planes.serving.generation.static_batches import StaticBatches  # noqa: E402
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -23,7 +29,7 @@ TEMPLATE = (
 
 
 @pytest.fixture(scope="module")
-def generator(tmp_path_factory: pytest.TempPathFactory) -> QwenGenerator:
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny-qwen3")
     _save_tokenizer(folder)
     torch.manual_seed(7)
@@ -41,9 +47,18 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> QwenGenerator:
         pad_token_id=0,
     )
     transformers.Qwen3ForCausalLM(configuration).save_pretrained(folder)
-    loaded = QwenGenerator(str(folder), model="tiny")
-    loaded.load()
-    return loaded
+    return folder
+
+
+@pytest.fixture(scope="module", params=["auto", "bf16", "int8"])
+def generator(weights: Path, request: pytest.FixtureRequest) -> QwenGenerator:
+    return loaded(weights, QwenOptions(precision=request.param))
+
+
+def loaded(weights: Path, options: QwenOptions) -> QwenGenerator:
+    generator = QwenGenerator(str(weights), model="tiny", options=options)
+    generator.load()
+    return generator
 
 
 def _save_tokenizer(folder: Path) -> None:
@@ -99,14 +114,83 @@ async def test_closing_the_answer_stops_the_writing_thread(generator: QwenGenera
     await anext(answer)  # tells what was read, before any text
     await anext(answer)
     await answer.aclose()
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(5):
         follow_up = [piece async for piece in generator.generate(prompt(max_tokens=2))]
     assert follow_up[-1].completion_tokens <= 2
 
 
-async def test_answers_at_the_same_time_wait_their_turn(generator: QwenGenerator) -> None:
-    async def ask() -> int:
-        pieces = [piece async for piece in generator.generate(prompt(max_tokens=5))]
-        return pieces[-1].completion_tokens
+async def written(generator: QwenGenerator, asked: Prompt) -> tuple[str, int]:
+    pieces = [piece async for piece in generator.generate(asked)]
+    return "".join(piece.text for piece in pieces), pieces[-1].completion_tokens
 
-    assert all(count <= 5 for count in await asyncio.gather(*(ask() for _ in range(4))))
+
+async def test_answers_at_the_same_time_are_those_of_each_alone(weights: Path) -> None:
+    generator = loaded(weights, QwenOptions(precision="f32", batch_size=4))
+    questions = [
+        replace(prompt(max_tokens=5 + 10 * n), question="Why? " * (1 + 9 * n)) for n in range(4)
+    ]
+    alone = [await written(generator, asked) for asked in questions]
+    together = await asyncio.gather(*(written(generator, asked) for asked in questions))
+    assert list(together) == alone
+
+
+async def test_one_answer_of_a_batch_may_be_given_up(weights: Path) -> None:
+    generator = loaded(weights, QwenOptions(precision="f32"))
+    asked = prompt()
+    alone = await written(generator, asked)
+    given_up = generator.generate(replace(asked, max_tokens=900))
+    kept = generator.generate(asked)
+    await asyncio.gather(anext(given_up), anext(kept))
+    await anext(given_up)
+    await given_up.aclose()
+    assert "".join([piece.text async for piece in kept]) == alone[0]
+
+
+async def test_a_prompt_that_is_being_read_can_be_given_up(weights: Path) -> None:
+    batches = generator_batches(weights)
+    answer = batches.tokens([5] * 1500, 1)
+    reading = asyncio.ensure_future(anext(answer))
+    await asyncio.sleep(0)
+    reading.cancel()
+    async with asyncio.timeout(5):
+        assert [token async for token in batches.tokens([5, 6], 1)]
+
+
+def generator_batches(weights: Path) -> StaticBatches:
+    network = transformers.AutoModelForCausalLM.from_pretrained(weights, dtype="float32").eval()
+    batches = StaticBatches(network, eos_ids=[1], pad_id=0, batch_size=2)
+    batches.start()
+    return batches
+
+
+async def test_continuous_batches_write_what_padded_ones_write(weights: Path) -> None:
+    network = transformers.AutoModelForCausalLM.from_pretrained(weights, dtype="float32").eval()
+    cache = ContinuousBatchingConfig(
+        num_blocks=16, max_batch_tokens=128, page_size=32, auto_switch_to_flash=False
+    )
+    paged = PagedBatches(network, eos_ids=[1], pad_id=0, cache=cache)
+    paged.start()
+    try:
+        prompts = [[5, 9, 20, 31] * n for n in (1, 4, 9)]
+
+        async def ask(batches: StaticBatches | PagedBatches, ids: list[int]) -> list[int]:
+            return [token async for token in batches.tokens(ids, 12)]
+
+        found = await asyncio.gather(*(ask(paged, ids) for ids in prompts))
+        answer = paged.tokens(prompts[0], 300)
+        await anext(answer)
+        await answer.aclose()
+        assert await ask(paged, prompts[0]) == found[0]
+    finally:
+        paged.stop()
+    padded = generator_batches(weights)
+    assert found == [await ask(padded, ids) for ids in prompts]
+
+
+async def test_reasoning_is_billed_and_told_only_where_it_was_asked_for(
+    generator: QwenGenerator,
+) -> None:
+    unasked = [piece async for piece in generator.generate(prompt())]
+    assert not any(piece.thinking for piece in unasked)
+    asked = [piece async for piece in generator.generate(replace(prompt(), thinking=True))]
+    assert asked[-1].completion_tokens > 0

@@ -285,6 +285,7 @@ def own_redis(server_folder: Path) -> Redis:
         port=free_port(),
         password="test-password",
         serving_password="test-password",
+        data_password="test-password",
     )
     server.prepare()
     return server

@@ -121,7 +121,11 @@ def own_redis(server_folder: Path) -> Iterator[_OwnRedis]:
     """A Redis that only these tests use."""
     port = free_port()
     settings = Redis(
-        server_folder / "faults-redis", port=port, password=_PASSWORD, serving_password=_PASSWORD
+        server_folder / "faults-redis",
+        port=port,
+        password=_PASSWORD,
+        serving_password=_PASSWORD,
+        data_password=_PASSWORD,
     )
     settings.prepare()
     server = OwnServer(

@@ -9,11 +9,12 @@ import httpx
 from fastapi import FastAPI
 
 from services.gateway.rights import operations
-from tests.integration.gateway.security.rights import ALIASES, KINDS, PAGES, TABLE, Expected
+from tests.integration.gateway.security.rights import ALIASES, KINDS, NAMES, PAGES, TABLE, Expected
 
 _PARAMETER = re.compile(r"{([^}]+)}")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+(?:Z|[+]00:00)")
+_CREATED = re.compile(r'"created":\d+')
 _TRACE = re.compile(r'"trace_id":"[0-9a-f]+"')
 _UNSTABLE_HEADERS = {"date", "x-request-id", "ratelimit", "ratelimit-policy", "content-length"}
 
@@ -36,7 +37,7 @@ def without_row(app: FastAPI) -> set[str]:
 def kinds_of(operation: str) -> set[str]:
     """Return the kinds of things whose ids an operation takes."""
     expected = TABLE[operation]
-    named = {KINDS[name] for name in _PARAMETER.findall(operation)}
+    named = {KINDS[name] for name in _PARAMETER.findall(operation) if name not in NAMES}
     text = json.dumps([expected.body, expected.form, expected.query])
     return named | set(Template(text).get_identifiers())
 
@@ -46,7 +47,7 @@ async def call(
 ) -> httpx.Response:
     """Call an operation with these ids, by kind."""
     method, path = spelling.split(" ")
-    path = _PARAMETER.sub(lambda match: ids[KINDS[match[1]]], path)
+    path = _PARAMETER.sub(lambda match: NAMES.get(match[1]) or ids[KINDS[match[1]]], path)
     content: dict[str, object] = {}
     if expected.form is not None:
         data = json.loads(Template(json.dumps(expected.form)).substitute(ids))
@@ -57,9 +58,20 @@ async def call(
     return await client.request(method, path, params=query, **content)
 
 
+def error_type(answer: httpx.Response) -> str:
+    """Return what kind of error an answer is: a problem's type, or that of OpenAI's API."""
+    body = json.loads(answer.content)
+    if answer.url.path.startswith("/v1/"):
+        assert answer.headers["content-type"] == "application/json"
+        return str(body["error"]["type"])
+    assert answer.headers["content-type"] == "application/problem+json"
+    return str(body["type"].rpartition(":")[2])
+
+
 def seen(answer: httpx.Response) -> tuple[int, str, dict[str, str]]:
     """Return all that a caller can tell of an answer, ids and times blanked."""
-    text = _TRACE.sub("", _TIME.sub("<time>", _UUID.sub("<id>", answer.text)))
+    text = _CREATED.sub("<time>", _TIME.sub("<time>", _UUID.sub("<id>", answer.text)))
+    text = _TRACE.sub("", text)
     headers = {k: v for k, v in answer.headers.items() if k not in _UNSTABLE_HEADERS}
     return answer.status_code, text, headers
 

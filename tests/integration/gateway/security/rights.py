@@ -36,6 +36,7 @@ class Expected:
 
 SECRET = "0123456789abcdef0123456789abcdef"
 KINDS = {
+    "answer_id": "stream",
     "conversation_id": "conversation",
     "document_id": "document",
     "invitation_id": "invitation",
@@ -49,7 +50,10 @@ KINDS = {
 }
 """Which kind of thing a path parameter names."""
 
-PERSONAL = frozenset({"api_key", "conversation", "session"})
+NAMES = {"model": "polyplane"}
+"""Path parameters that name what belongs to nobody, and a value of each."""
+
+PERSONAL = frozenset({"api_key", "conversation", "message", "session", "stream"})
 """Kinds that another member of the same tenant must not find either."""
 
 ALIASES = {
@@ -149,6 +153,8 @@ TABLE: dict[str, Expected] = {
     "POST /chat": Expected(
         VIEWER, ApiScope.CHAT, body={"message": "Hello?", "conversation_id": "$conversation"}
     ),
+    "GET /chat/streams/{answer_id}": Expected(VIEWER, ApiScope.CHAT),
+    "DELETE /chat/streams/{answer_id}": Expected(VIEWER, ApiScope.CHAT),
     "POST /conversations": Expected(
         VIEWER, ApiScope.CHAT, body={"message": "Hello?", "document_ids": ["$document"]}
     ),
@@ -162,6 +168,25 @@ TABLE: dict[str, Expected] = {
     "POST /conversations/{conversation_id}/messages": Expected(
         VIEWER, ApiScope.CHAT, body={"message": "Hello?", "document_ids": ["$document"]}
     ),
+    "POST /query": Expected(VIEWER, ApiScope.CHAT, body={"query": "Hello?"}),
+    "POST /feedback": Expected(
+        VIEWER, ApiScope.CHAT, body={"message_id": "$message", "rating": "up"}
+    ),
+    "GET /feedback": Expected(VIEWER, ApiScope.CHAT),
+    "POST /v1/chat/completions": Expected(
+        VIEWER,
+        ApiScope.CHAT,
+        body={
+            "model": "polyplane",
+            "messages": [{"role": "user", "content": "Hello?"}],
+            "document_ids": ["$document"],
+        },
+    ),
+    "POST /v1/embeddings": Expected(
+        VIEWER, ApiScope.SEARCH, body={"model": "test-embedder", "input": "Some words."}
+    ),
+    "GET /v1/models": Expected(VIEWER, "any"),
+    "GET /v1/models/{model}": Expected(VIEWER, "any"),
     "GET /billing/usage": Expected(VIEWER, ApiScope.BILLING_READ),
     "GET /billing/plans": Expected(VIEWER, ApiScope.BILLING_READ),
     "POST /billing/subscription": Expected(OWNER, body={"plan": "pro"}),

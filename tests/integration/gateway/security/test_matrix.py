@@ -1,6 +1,5 @@
 """Every operation of the API: without credentials, with each role, and with others' ids."""
 
-import json
 from collections.abc import Iterator, Mapping
 from uuid import uuid4
 
@@ -15,6 +14,7 @@ from services.gateway.auth.models import ApiScope
 from services.gateway.rights import operations, permission_of
 from tests.integration.gateway.security.calls import (
     call,
+    error_type,
     kinds_of,
     rows,
     seen,
@@ -97,7 +97,8 @@ async def test_nobody_gets_in_without_credentials(world: World, operation: str) 
                 answer = await call(client, spelling, TABLE[operation], Absent())
                 assert answer.status_code == 401, (spelling, answer.text)
                 assert answer.headers["www-authenticate"].startswith("Bearer")
-                assert answer.headers["content-type"] == "application/problem+json"
+                if not spelling.startswith("HEAD "):
+                    assert error_type(answer) in {"unauthenticated", "authentication_error"}
 
 
 @pytest.mark.parametrize("operation", list(rows(public=True)))
@@ -120,7 +121,7 @@ async def test_a_role_may_do_what_the_table_says(world: World, operation: str, r
         answer = await call(client, operation, TABLE[operation], Absent())
     if role.rank < lowest.rank:
         assert answer.status_code == 403, answer.text
-        assert answer.json()["type"].endswith(":forbidden")
+        assert error_type(answer) in {"forbidden", "permission_error"}
     else:
         assert not _is_refusal(answer), (answer.status_code, answer.text)
 
@@ -206,4 +207,4 @@ async def test_an_api_key_may_do_what_its_scopes_say(world: World, operation: st
                 else:
                     assert answer.status_code == 403, (spelling, scopes, answer.text)
                     if not spelling.startswith("HEAD "):
-                        assert json.loads(answer.content)["type"].endswith(":forbidden")
+                        assert error_type(answer) in {"forbidden", "permission_error"}

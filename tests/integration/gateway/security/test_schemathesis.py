@@ -56,6 +56,8 @@ _CONFIG = {
         _may_also_refuse("GET /tenant/audit", "422"),
         # metadata without NUL, however deep
         _may_also_refuse("POST /search", "422"),
+        # messages that end with a question
+        _may_also_refuse("POST /v1/chat/completions", "400"),
         # a token from a letter, good for one act
         _may_also_refuse("POST /auth/password/reset", "400"),
         _may_also_refuse("POST /auth/verify", "400"),
@@ -67,6 +69,8 @@ _CONFIG = {
         _may_also_refuse("POST /webhooks", "422"),
         # the tenant's own name
         _may_also_refuse("DELETE /tenant", "422"),
+        # a message, or `regenerate`
+        _may_also_refuse("POST /conversations/{conversation_id}/messages", "422"),
         # a plan of the table of plans
         _may_also_refuse("POST /billing/subscription", "422"),
     ],

@@ -17,6 +17,7 @@ async def make_things(world: World, household: Household) -> None:
         chat = await client.post("/chat", json={"message": "What is secret?"})
         assert chat.status_code == 200, chat.text
         things["conversation"] = chat.json()["conversation_id"]
+        things["stream"] = chat.json()["id"]
         things["message"] = chat.json()["message"]["id"]
         key = await client.post("/auth/api-keys", json={"name": "ours", "scopes": ["search"]})
         assert key.status_code == 201, key.text

@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from planes.data.pipeline.remove import Remover
+from planes.data.pipeline.remove import DocumentStores, Remover
 from planes.shared.stores.objects import FolderObjects
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
@@ -26,7 +26,7 @@ async def remover(database_urls: dict[str, str], tmp_path: Path) -> AsyncIterato
     database = Database(database_urls["data"], service="test")
     await database.open()
     objects = FolderObjects(tmp_path / "objects")
-    yield Remover(database, PostgresChunks(database), objects, worker="test")
+    yield Remover(DocumentStores(database, PostgresChunks(database), objects), worker="test")
     await database.close()
 
 

@@ -85,7 +85,14 @@ async def closed_tenant(connection: asyncpg.Connection) -> tuple[UUID, UUID]:
         "INSERT INTO tenants (id, name, deleted_at) VALUES ($1, '', now())", tenant_id
     )
     await fill(connection, tenant_id, user_id)
-    for table in ("reservations", "uploads", "deletions", "documents", "outbox"):
+    for table in (
+        "reservations",
+        "embedding_reservations",
+        "uploads",
+        "deletions",
+        "documents",
+        "outbox",
+    ):
         await connection.execute(f"DELETE FROM {table} WHERE tenant_id = $1", tenant_id)  # noqa: S608
     await connection.execute("UPDATE tenant_deletions SET lease_until = now()")
     await connection.execute("UPDATE sessions SET ended_at = now(), end_reason = 'tenant-deleted'")
@@ -117,7 +124,8 @@ async def test_a_removal_that_dies_between_any_two_steps_goes_on_and_ends(
         await connection.execute("DELETE FROM tenant_deletions WHERE tenant_id = $1", bystander)
         untouched = await left_over(connection, bystander)
     await objects.put(document_prefix(tenant_id, uuid4()) + "original", b"left over")
-    await redis.set(f"cache:{tenant_id}:x", "1", ex=60)
+    await redis.set(f"cache:{tenant_id}:answer:x", "1", ex=60)
+    await redis.zadd(f"cache:{tenant_id}:index", {f"cache:{tenant_id}:answer:x": 1})
 
     failures = 0
     while True:
@@ -136,10 +144,11 @@ async def test_a_removal_that_dies_between_any_two_steps_goes_on_and_ends(
         )
         assert row["completed_at"] is not None
         assert (row["files"], row["redis_keys"], row["chat_messages"]) == (1, 1, 1)
+        assert row["cache_entries"] == 1
         assert await left_over(connection, tenant_id) == RETAINED
         assert await left_over(connection, bystander) == untouched
     assert user_id in sessions.told
-    assert not await redis.exists(f"cache:{tenant_id}:x")
+    assert not await redis.keys(f"cache:{tenant_id}:*")
     await redis.aclose()
 
 
@@ -168,6 +177,7 @@ async def test_what_an_erased_tenant_leaves_is_documented(admin_database: Databa
     async with admin_database.platform() as connection:
         erased = set(await connection.fetchval("SELECT erasable_tables()"))
         tables = set(await tenant_tables(connection))
-    removed_before = {"api_keys", "reservations"}  # with memberships; by the sweeper
+    # with memberships; by the sweeper
+    removed_before = {"api_keys", "reservations", "embedding_reservations"}
     assert tables == erased | RETAINED | removed_before
     assert [table for table in sorted(RETAINED) if f"`{table}`" not in DOCUMENTATION] == []

@@ -1,0 +1,73 @@
+"""What documents there are, and their headings, for tools that act as the caller."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from planes.shared.domain import SearchScope
+from planes.shared.stores.postgres import Database
+from planes.shared.stores.postgres_chunk_rows import table_of
+
+_DOCUMENTS = """
+SELECT d.id, d.name FROM documents d JOIN document_versions v ON v.document_id = d.id
+WHERE d.tenant_id = $1 AND d.deleted_at IS NULL AND v.visibility = 'live'
+  AND NOT v.id = ANY ($2) AND ($3::uuid[] IS NULL OR d.id = ANY ($3))
+ORDER BY d.id DESC LIMIT $4
+"""
+_HEADINGS = """
+SELECT c.heading, min(c.page) AS page FROM {table} c
+JOIN document_versions v ON v.id = c.version_id JOIN documents d ON d.id = v.document_id
+WHERE c.tenant_id = $1 AND c.document_id = $5 AND c.heading <> ''
+  AND d.deleted_at IS NULL AND v.visibility = 'live'
+  AND NOT c.version_id = ANY ($2) AND ($3::uuid[] IS NULL OR c.document_id = ANY ($3))
+GROUP BY c.heading ORDER BY min(c.char_start) LIMIT $4
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A document that can be searched."""
+
+    id: UUID
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A breadcrumb of headings, and the first page that it stands on."""
+
+    breadcrumb: str
+    page: int | None
+
+
+class DocumentCatalog:
+    """Lists documents and their headings within a search scope."""
+
+    def __init__(self, database: Database) -> None:
+        """Store the database."""
+        self._database = database
+
+    async def documents(self, scope: SearchScope, *, limit: int) -> list[Listed]:
+        """Return the searchable documents in `scope`, newest first.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
+        async with self._database.tenant(scope.tenant_id) as connection:
+            rows = await connection.fetch(_DOCUMENTS, *_arguments(scope), limit)
+        return [Listed(row["id"], row["name"]) for row in rows]
+
+    async def outline(self, document_id: UUID, scope: SearchScope, *, limit: int) -> list[Heading]:
+        """Return the headings of a document in reading order; none where `scope` lacks it.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
+        query = _HEADINGS.format(table=table_of(scope.generation))
+        async with self._database.tenant(scope.tenant_id) as connection:
+            rows = await connection.fetch(query, *_arguments(scope), limit, document_id)
+        return [Heading(row["heading"], row["page"]) for row in rows]
+
+
+def _arguments(scope: SearchScope) -> tuple[UUID, list[UUID], list[UUID] | None]:
+    ids = None if scope.document_ids is None else list(scope.document_ids)
+    return scope.tenant_id, list(scope.hidden_versions), ids

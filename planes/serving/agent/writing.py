@@ -1,0 +1,208 @@
+"""The steps in which the generator writes, and calls tools in between."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Literal
+
+from langgraph.runtime import Runtime
+
+from planes.serving.agent.citations import CitationTracker
+from planes.serving.agent.inert import InertText
+from planes.serving.agent.state import (
+    AgentState,
+    AgentTools,
+    Cited,
+    Draft,
+    StepTaken,
+    TextAdded,
+    TokensSpent,
+)
+from planes.serving.generation.fitting import PromptRead
+from planes.shared.domain import ChatMode, Passage
+from planes.shared.errors import InvalidInput, Unavailable
+from planes.shared.ports import Generated, Prompt, Tool, ToolExchange
+
+_USAGE_EVERY_TOKENS = 16
+_MAX_ROUNDS = 3
+_MAX_CALLS = 4  # in a round
+_CHARS_A_TOKEN = 3
+_TOKENS_A_CALL = 64
+_LEAST_RESULT_CHARS = 200
+
+
+async def generate(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
+    """Let `draft` grow by one call of the generator, telling text, citations and tokens.
+
+    A call that offers tools reads at most half of what is left of the prompt's tokens, so that
+    there is room to read again with the results.
+    """
+    offered = _offered(state, runtime.context)
+    if offered:
+        try:
+            await _Writing(state, runtime, offered).run()
+        except InvalidInput:  # no room for tools beside the question; it was not yet written
+            offered = ()
+    if not offered:
+        await _Writing(state, runtime, ()).run()
+    return {}
+
+
+def after_writing(state: AgentState) -> Literal["use_tools", "verify"]:
+    """Go on where the generator wants to know something."""
+    return "use_tools" if state["draft"].calls else "verify"
+
+
+async def use_tools(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
+    """Write the results of the generator's calls, with what of them may be cited."""
+    draft, toolbox = state["draft"], runtime.context.toolbox
+    calls, draft.calls = draft.calls[:_MAX_CALLS], ()
+    if toolbox is None:
+        raise Unavailable("The language model called a tool where there is none.")
+    names = {tool.name for tool in toolbox.offered(state["mode"])}
+    looked_up = list(state.get("looked_up", ()))
+    room = _room(state) // len(calls)
+    results: list[str] = []
+    for call in calls:
+        runtime.stream_writer(StepTaken("tool", call.name if call.name in names else "unknown"))
+        result = await toolbox.use(
+            call,
+            state["scope"],
+            mode=state["mode"],
+            first_number=len(state.get("passages", ())) + len(looked_up) + 1,
+        )
+        looked_up += result.passages
+        results.append(result.text[:room])
+    exchange = ToolExchange(draft.content, calls, tuple(results))
+    return {
+        "exchanges": (*state.get("exchanges", ()), exchange),
+        "looked_up": tuple(looked_up),
+    }
+
+
+def _offered(state: AgentState, tools: AgentTools) -> Sequence[Tool]:
+    """Return the tools for this call: none where the rounds or the prompt's tokens are used up."""
+    if tools.toolbox is None or len(state.get("exchanges", ())) >= _MAX_ROUNDS:
+        return ()
+    draft = state["draft"]
+    is_room_left = _left(state) // 2 > draft.last_prompt_tokens * 5 // 4
+    return tools.toolbox.offered(state["mode"]) if is_room_left else ()
+
+
+def _left(state: AgentState) -> int:
+    return state["max_prompt_tokens"] - state["draft"].usage.prompt_tokens
+
+
+def _room(state: AgentState) -> int:
+    """Return how many characters of results the next prompt has room for."""
+    tokens = _left(state) - state["draft"].last_prompt_tokens - _MAX_CALLS * _TOKENS_A_CALL
+    return max(_CHARS_A_TOKEN * tokens, _MAX_CALLS * _LEAST_RESULT_CHARS)
+
+
+class _Writing:
+    """One call of the generator."""
+
+    def __init__(
+        self, state: AgentState, runtime: Runtime[AgentTools], offered: Sequence[Tool]
+    ) -> None:
+        """Store what is written to, and what the call reads."""
+        self._draft: Draft = state["draft"]
+        self._tell = runtime.stream_writer
+        self._generator = runtime.context.generator
+        self._looked_up: Sequence[Passage] = state.get("looked_up", ())
+        self._prompt = _prompt(state, offered)
+        self._inert = InertText(_read(self._prompt, state))
+        self._tracker = CitationTracker([*self._prompt.passages, *self._looked_up])
+        self._begins_at = len(self._draft.content)
+        self._before = self._draft.usage
+        self._told = self._before.completion_tokens
+
+    async def run(self) -> None:
+        """Read the generator to its end.
+
+        Raises:
+            InvalidInput: The question does not fit.
+            Unavailable: The generator does not answer, or breaks off.
+        """
+        generated: AsyncGenerator[Generated, None] = self._generator.generate(self._prompt)
+        self._draft.finish_reason = None
+        async with aclosing(generated) as pieces:
+            async for piece in pieces:
+                self._count(piece)
+                self._show(piece)
+        if self._draft.finish_reason is None:
+            raise Unavailable("The language model ended its answer without saying why. Try again.")
+        self._draft.citations += [
+            one for one in self._tracker.citations if one not in self._draft.citations
+        ]
+        self._draft.supported += [
+            (self._begins_at + start, self._begins_at + end)
+            for start, end in self._tracker.supported
+        ]
+
+    def _count(self, piece: Generated) -> None:
+        draft = self._draft
+        draft.usage = self._before.plus(piece.prompt_tokens, piece.completion_tokens)
+        draft.last_prompt_tokens = piece.prompt_tokens
+        draft.finish_reason = piece.finish_reason or draft.finish_reason
+        draft.calls = piece.tool_calls or draft.calls
+        if isinstance(piece, PromptRead):
+            shown = self._prompt.passages[: piece.passages]
+            unseen = [None] * (len(self._prompt.passages) - len(shown))
+            self._tracker = CitationTracker([*shown, *unseen, *self._looked_up])
+            # before any text, so that an answer broken off early is billed for its prompt
+            self._tell(TokensSpent(draft.usage))
+
+    def _show(self, piece: Generated) -> None:
+        if piece.thinking:
+            self._tell(StepTaken("think", piece.thinking))
+        text = self._inert.feed(_storable(piece.text))
+        is_last = piece.finish_reason is not None
+        if is_last:
+            text += self._inert.finish()
+        if text and self._begins_at and len(self._draft.content) == self._begins_at:
+            text, self._begins_at = f"\n\n{text}", self._begins_at + 2
+        if text:
+            self._draft.content += text
+            self._tell(TextAdded(text, self._draft.usage.completion_tokens))
+            for citation in self._tracker.feed(self._draft.content[self._fed() :]):
+                self._tell(Cited(citation))
+        if self._draft.usage.completion_tokens - self._told >= _USAGE_EVERY_TOKENS and not is_last:
+            self._told = self._draft.usage.completion_tokens
+            self._tell(TokensSpent(self._draft.usage))
+
+    def _fed(self) -> int:
+        return self._begins_at + self._tracker.length
+
+
+def _prompt(state: AgentState, offered: Sequence[Tool]) -> Prompt:
+    left = _left(state)
+    return Prompt(
+        question=state["message"],
+        standalone=state.get("question", state["message"]),
+        mode=state["mode"],
+        passages=state.get("passages", ()),
+        history=state["history"],
+        max_prompt_tokens=left // 2 if offered else left,
+        max_tokens=state["max_tokens"] - state["draft"].usage.completion_tokens,
+        summary=state["summary"],
+        tools=offered,
+        exchanges=state.get("exchanges", ()),
+        conversation_id=state.get("conversation_id"),
+        thinking=state.get("thinking", False),
+        wishes=state.get("wishes", ""),
+    )
+
+
+def _read(prompt: Prompt, state: AgentState) -> list[str] | None:
+    """Return all that the model reads; None in open chat, which reads no documents."""
+    if state["mode"] is ChatMode.OPEN:
+        return None
+    results = [result for exchange in prompt.exchanges for result in exchange.results]
+    turns = [turn.content for turn in prompt.history]
+    passages = [passage.chunk.text for passage in prompt.passages]
+    return [prompt.question, *turns, *passages, *results]
+
+
+def _storable(text: str) -> str:
+    """Drop what no database stores, so that offsets in the answer hold there too."""
+    return text.replace("\x00", "").encode("utf-8", "ignore").decode("utf-8")

@@ -1,0 +1,29 @@
+"""Calls of tools as Qwen writes them: `{"name": …, "arguments": {…}}` between `tool_call` tags.
+
+The format is Hermes', https://qwen.readthedocs.io/en/latest/framework/function_call.html.
+"""
+
+import json
+from uuid import uuid4
+
+import structlog
+
+from planes.shared.ports import ToolCall
+
+_log = structlog.get_logger(__name__)
+
+
+def tool_calls(written: str) -> tuple[ToolCall, ...]:
+    """Return the calls that stand one after another in `written`, up to the first that is none."""
+    calls: list[ToolCall] = []
+    decoder, left = json.JSONDecoder(), written.strip()
+    while left:
+        try:
+            call, end = decoder.raw_decode(left)
+            name, arguments = str(call["name"]), json.dumps(call.get("arguments") or {})
+        except (ValueError, TypeError, KeyError, AttributeError):
+            _log.warning("a call of a tool cannot be read", calls_before=len(calls))
+            break
+        calls.append(ToolCall(f"call_{uuid4().hex[:12]}", name, arguments))
+        left = left[end:].lstrip()
+    return tuple(calls)

@@ -1,0 +1,44 @@
+"""Which reranker runs: the setting says it."""
+
+from planes.serving.generation.choose import RefusedConfiguration
+from planes.serving.retrieval.cross_encoder import CrossEncoderReranker, is_installed
+from planes.serving.retrieval.hybrid import Embed
+from planes.serving.retrieval.sentence_evidence import SentenceEvidence
+from planes.serving.settings import ServingSettings
+from planes.shared.ports import Reranker
+
+_SENTENCES, _NONE = "sentences", "none"
+
+
+def check_reranker(settings: ServingSettings) -> None:
+    """Refuse what cannot run here; loads nothing.
+
+    Raises:
+        RefusedConfiguration: A model is named and its extra is not installed.
+    """
+    if settings.reranker in {_SENTENCES, _NONE} or is_installed():
+        return
+    raise RefusedConfiguration(
+        f"SERVING_RERANKER={settings.reranker} names a cross-encoder, which needs the extra "
+        "`qwen`: run `make up EXTRAS=qwen`, or set SERVING_RERANKER to `sentences` or `none`."
+    )
+
+
+def build_reranker(settings: ServingSettings, embed: Embed) -> Reranker | None:
+    """Return the reranker of one replica; None where the arms' order stands.
+
+    Raises:
+        RefusedConfiguration: A model is named whose extra or weights are absent.
+    """
+    check_reranker(settings)
+    if settings.reranker == _NONE:
+        return None
+    if settings.reranker == _SENTENCES:
+        return SentenceEvidence(embed)
+    try:
+        return CrossEncoderReranker(settings.reranker)
+    except OSError as error:
+        raise RefusedConfiguration(
+            f"SERVING_RERANKER={settings.reranker}: there are no such weights. Set it to the "
+            "folder of a cross-encoder, or to its name where the model hub can be reached."
+        ) from error

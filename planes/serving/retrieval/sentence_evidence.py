@@ -1,0 +1,77 @@
+"""Reranking without weights of its own: how close the closest sentence of a passage is.
+
+A passage's vector is the mean of all that it says; the one sentence that answers can be lost in it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from hashlib import blake2b
+from itertools import islice
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planes.serving.caches.bounded import BoundedCache
+from planes.serving.retrieval.fusion import fuse
+from planes.serving.retrieval.hybrid import Embed
+from planes.serving.sentences import sentence_spans
+from planes.shared.domain import Ranked
+
+_DEPTH = 5  # passages
+_MOST_SENTENCES = 96  # of all of them, so that tables do not cost more than prose
+_CACHE_BYTES = 16 << 20  # some 17,000 sentences
+_ENTRY_BYTES = 200  # key and bookkeeping, beside the vector's own
+
+
+class SentenceEvidence:
+    """Adds to the first passages of a ranking the cosine of their closest sentences.
+
+    Vectors of sentences are kept, because the passages that people ask for are few. Tenants share
+    none: how fast an answer comes tells nobody what others have.
+    """
+
+    def __init__(self, embed: Embed) -> None:
+        """Store the embedder."""
+        self._embed = embed
+        self._kept: BoundedCache[bytes, NDArray[np.float16]] = BoundedCache(max_bytes=_CACHE_BYTES)
+
+    async def rerank(
+        self, question: str, vector: NDArray[np.float32], ranked: Sequence[Ranked]
+    ) -> list[Ranked]:
+        """Return the pool in the order that its sentences give it.
+
+        Raises:
+            Unavailable: The embedder does not answer.
+        """
+        del question
+        sentences = list(islice(_sentences(ranked[:_DEPTH]), _MOST_SENTENCES))
+        if not sentences:
+            return list(ranked)
+        tenant_id = ranked[0].candidate.chunk.tenant_id
+        vectors = await self._vectors(tenant_id, [text for _, text in sentences])
+        closest: dict[int, float] = {}
+        for (place, _), cosine in zip(sentences, (vectors @ vector).tolist(), strict=True):
+            closest[place] = max(cosine, closest.get(place, -1.0))
+        candidates = (item.candidate for item in ranked)
+        return fuse([replace(c, sentence=closest.get(i)) for i, c in enumerate(candidates)])
+
+    async def _vectors(self, tenant_id: UUID, texts: Sequence[str]) -> NDArray[np.float16]:
+        """Return the sentences' vectors, each embedded once as long as it is remembered."""
+        digests = [blake2b(tenant_id.bytes + text.encode()).digest() for text in texts]
+        found = {digest: self._kept.get(digest) for digest in digests}
+        missing = {d: t for d, t in zip(digests, texts, strict=True) if found[d] is None}
+        if missing:
+            fresh = (await self._embed(list(missing.values()))).astype(np.float16)
+            for digest, row in zip(missing, fresh, strict=True):
+                found[digest] = row.copy()  # not a view that keeps its whole batch
+                self._kept.put(digest, row.copy(), row.nbytes + _ENTRY_BYTES)
+        return np.stack([known for digest in digests if (known := found[digest]) is not None])
+
+
+def _sentences(ranked: Sequence[Ranked]) -> Iterator[tuple[int, str]]:
+    """Yield each sentence with the place of its passage."""
+    for place, item in enumerate(ranked):
+        text = item.candidate.chunk.text
+        for start, end in sentence_spans(text):
+            yield place, text[start:end]

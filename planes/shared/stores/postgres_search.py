@@ -1,0 +1,88 @@
+"""One search over a chunk table as a statement: both arms, each within the scope."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planes.shared.domain import DocumentFilter, SearchScope
+from planes.shared.stores.postgres_chunk_rows import quoted, table_of, vector_literal
+
+_RAREST_TERMS = 3
+
+_SEARCH = """
+WITH weights AS MATERIALIZED (
+    SELECT term::tsquery AS term, idf FROM unnest($7::text[], $8::float8[]) AS w (term, idf)
+), scope AS MATERIALIZED (
+    SELECT id, terms, embedding FROM {table}
+    WHERE tenant_id = $1 AND NOT version_id = ANY ($2)
+      AND ($3::uuid[] IS NULL OR document_id = ANY ($3)) {documents}
+), dense AS (
+    SELECT id FROM scope ORDER BY embedding <=> $4::vector, id LIMIT $5
+), lexical AS (
+    SELECT s.id FROM scope s WHERE s.terms @@ $6::tsquery
+    ORDER BY (SELECT sum(w.idf * ts_rank(s.terms, w.term, 1)) FROM weights w) DESC, s.id LIMIT $5
+)
+SELECT c.id, c.tenant_id, c.document_id, c.version_id, c.ordinal, c.char_start, c.char_end, c.page,
+       c.heading, c.body, c.language, 1 - (c.embedding <=> $4::vector) AS dense_score,
+       coalesce((SELECT sum(w.idf * ts_rank(c.terms, w.term, 1)) FROM weights w), 0)
+           AS lexical_score
+FROM {table} c WHERE c.id IN (SELECT id FROM dense UNION SELECT id FROM lexical)
+"""
+
+_DOCUMENTS = """AND document_id IN (
+    SELECT d.id FROM documents d
+    WHERE d.tenant_id = $1 AND d.deleted_at IS NULL
+      AND ($9::text[] IS NULL OR d.tags && $9)
+      AND ($10::timestamptz IS NULL OR d.created_at >= $10)
+      AND ($11::timestamptz IS NULL OR d.created_at < $11)
+      AND d.metadata @> $12::jsonb
+      AND NOT EXISTS (
+        SELECT FROM jsonb_to_recordset($13::jsonb) AS c (key text, comparison text, value jsonb)
+        WHERE NOT coalesce(CASE c.comparison
+            WHEN 'in' THEN EXISTS (SELECT FROM jsonb_array_elements(c.value) v
+                                   WHERE d.metadata @> jsonb_build_object(c.key, v))
+            WHEN 'gte' THEN jsonb_typeof(d.metadata -> c.key) = jsonb_typeof(c.value)
+                            AND d.metadata -> c.key >= c.value
+            WHEN 'lte' THEN jsonb_typeof(d.metadata -> c.key) = jsonb_typeof(c.value)
+                            AND d.metadata -> c.key <= c.value
+        END, false)))"""
+
+
+def search_statement(
+    weights: Mapping[str, float], vector: NDArray[np.float32], scope: SearchScope, depth: int
+) -> tuple[str, tuple[object, ...]]:
+    """Return a statement and its arguments: `depth` chunks by meaning and as many by words.
+
+    Args:
+        weights: Inverse document frequency of each of the question's terms. Chunks that hold one of
+            the three rarest are candidates; all terms make the score.
+        vector: Of the question.
+        scope: What may be seen; values are arguments, so none becomes a part of the statement.
+        depth: Of each arm.
+    """
+    rarest = sorted(weights, key=lambda term: (-weights[term], term))[:_RAREST_TERMS]
+    documents = "" if scope.documents is None else _DOCUMENTS
+    statement = _SEARCH.format(table=table_of(scope.generation), documents=documents)
+    return statement, (
+        scope.tenant_id,
+        list(scope.hidden_versions),
+        None if scope.document_ids is None else list(scope.document_ids),
+        vector_literal(vector),
+        depth,
+        " | ".join(map(quoted, rarest)),
+        [quoted(term) for term in weights],
+        list(weights.values()),
+        *(() if scope.documents is None else _filter_arguments(scope.documents)),
+    )
+
+
+def _filter_arguments(wanted: DocumentFilter) -> tuple[object, ...]:
+    return (
+        None if wanted.tags is None else list(wanted.tags),
+        wanted.uploaded_from,
+        wanted.uploaded_to,
+        wanted.metadata,
+        [asdict(condition) for condition in wanted.conditions],
+    )

@@ -1,0 +1,62 @@
+"""The client that asked, as its answer sees it: a bounded queue of events."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+HEARTBEAT = b":\n\n"
+_READER_S = 30.0
+_QUEUED_EVENTS = 256
+
+
+class Reader:
+    """Takes events as fast as its client reads them."""
+
+    def __init__(self) -> None:
+        """Begin with nothing to read."""
+        self.has_left = False
+        self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(_QUEUED_EVENTS)
+
+    async def put(self, event: bytes) -> bool:
+        """Hand over an event; False when the client has read nothing for half a minute."""
+        if self.has_left:
+            return True
+        try:
+            async with asyncio.timeout(_READER_S):
+                await self._room.acquire()
+        except TimeoutError:
+            return False
+        self._events.put_nowait(event)
+        return True
+
+    def end(self, last: bytes | None = None) -> None:
+        """Hand over the last event, if there is one; what follows is not read."""
+        if last is not None:
+            self._events.put_nowait(last)
+        self._events.put_nowait(None)
+
+    def leave(self) -> None:
+        """The client has gone: nothing waits for it any more."""
+        if not self.has_left:
+            self.has_left = True
+            self._room.release()
+            self.end()
+
+    async def next(self) -> bytes | None:
+        """Wait for the next event; None after the last."""
+        event = await self._events.get()
+        self._room.release()
+        return event
+
+    async def events(self, heartbeat_s: float | None) -> AsyncIterator[bytes]:
+        """Yield the remaining events, and a comment in every silence of `heartbeat_s`."""
+        while True:
+            try:
+                async with asyncio.timeout(heartbeat_s):
+                    event = await self.next()
+            except TimeoutError:
+                yield HEARTBEAT
+                continue
+            if event is None:
+                return
+            yield event

@@ -1,0 +1,153 @@
+"""What answers have sent, kept in Redis for a while: any gateway can go on from there."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from planes.shared.deadlines import answer_within
+from planes.shared.domain import TenantContext
+from services.gateway.limits.scripts import RedisUnavailable
+
+_DEADLINE_S = 1.0
+_PAUSE_S = 1.0
+_BATCHES_AT_ONCE = 64
+_LAST = b"$"  # ends the name of a stream's last event
+_NO_ANSWER = "The buffer of streams does not answer. Try again in a moment."
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SentEvent:
+    """One server-sent event as it was sent; ids rise within an answer."""
+
+    id: int
+    raw: bytes
+    is_last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Events that were stored together; `previous` is the id of the one before them, or 0."""
+
+    previous: int
+    events: tuple[SentEvent, ...]
+
+
+def stream_key(context: TenantContext, answer_id: UUID) -> str:
+    """Return the key of an answer's events; somebody else's answer is another key."""
+    return f"stream:{context.tenant_id}:{context.user_id}:{answer_id}"
+
+
+class StreamBuffer:
+    """Redis streams, one for each answer: an entry holds a batch of events.
+
+    An entry's id is that of its last event, and of the event before its first. So a reader asks for
+    what came after its own last event, and sees where something is missing.
+    After a failure calls fail at once for a second, as those of the limits do.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        """Store the client."""
+        self._redis = redis
+        self._paused_until = 0.0
+
+    async def append(self, key: str, batch: Batch, *, oldest: int, lifetime_s: float) -> None:
+        """Store a batch, and forget those that end before the event `oldest`.
+
+        Storing a batch again changes nothing.
+
+        Raises:
+            RedisUnavailable: It is not known whether the batch was stored.
+        """
+        fields: dict[Any, Any] = {_name(event): event.raw for event in batch.events}
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.xadd(
+            key,
+            fields,
+            id=f"{batch.events[-1].id}-{batch.previous}",
+            minid=f"{oldest}-0",
+            approximate=False,
+        )
+        pipeline.pexpire(key, round(lifetime_s * 1000))
+        results = await self._ask(lambda: pipeline.execute(raise_on_error=False))
+        for result in results:
+            if isinstance(result, RedisError) and "equal or smaller" not in str(result):
+                self._fail(result)
+                raise RedisUnavailable(_NO_ANSWER) from result
+
+    async def after(self, key: str, event_id: int) -> list[Batch]:
+        """Return the oldest batches that hold events after this one, at most 64.
+
+        Raises:
+            RedisUnavailable: Redis does not answer.
+        """
+        entries = await self._ask(
+            lambda: self._redis.xrange(key, min=f"{event_id + 1}-0", count=_BATCHES_AT_ONCE)
+        )
+        return [_batch(entry) for entry in entries or []]
+
+    async def last(self, key: str) -> SentEvent | None:
+        """Return the newest event that is stored; None: there is none, or no more.
+
+        Raises:
+            RedisUnavailable: Redis does not answer.
+        """
+        entries = await self._ask(lambda: self._redis.xrevrange(key, count=1))
+        return _batch(entries[0]).events[-1] if entries else None
+
+    async def see(self, key: str, seconds: float) -> None:
+        """Note that somebody reads the stream, or will come back within `seconds`.
+
+        Raises:
+            RedisUnavailable: Redis does not answer.
+        """
+        await self._ask(lambda: self._redis.set(f"{key}:seen", 1, px=round(seconds * 1000)))
+
+    async def seen_s(self, key: str) -> float:
+        """Return how long the last such note still counts, in seconds; not positive: no more.
+
+        Raises:
+            RedisUnavailable: Redis does not answer.
+        """
+        left_ms: int = await self._ask(lambda: self._redis.pttl(f"{key}:seen"))
+        return left_ms / 1000
+
+    async def _ask(self, call: Callable[[], Awaitable[Any] | Any]) -> Any:
+        now = time.monotonic()
+        if now < self._paused_until:
+            raise RedisUnavailable(_NO_ANSWER)
+        if self._paused_until:
+            self._paused_until = now + _PAUSE_S  # one call tries again for all
+        try:
+            async with answer_within(_DEADLINE_S):
+                answer = await call()
+        except (RedisError, OSError) as error:
+            self._fail(error)
+            raise RedisUnavailable(_NO_ANSWER) from error
+        self._paused_until = 0.0
+        return answer
+
+    def _fail(self, error: Exception) -> None:
+        self._paused_until = time.monotonic() + _PAUSE_S
+        _log.warning("streams are not buffered", error=str(error))
+
+
+def _name(event: SentEvent) -> bytes:
+    return b"%d%s" % (event.id, _LAST if event.is_last else b"")
+
+
+def _batch(entry: tuple[bytes, dict[bytes, bytes]]) -> Batch:
+    entry_id, fields = entry
+    return Batch(
+        previous=int(entry_id.partition(b"-")[2]),
+        events=tuple(
+            SentEvent(int(name.removesuffix(_LAST)), raw, name.endswith(_LAST))
+            for name, raw in fields.items()
+        ),
+    )

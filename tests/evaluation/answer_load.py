@@ -1,0 +1,196 @@
+"""Measure answers from documents: how soon they begin and end, and what they cost by process.
+
+    POLYPLANE_HOME=… python -m tests.evaluation.answer_load http://127.0.0.1:8000
+
+Each question is asked once by 1, 16 or 64 connections, and then once more, when the caches know it.
+The asking program runs on the same machine and takes its share of the processors.
+"""
+
+import asyncio
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import httpx
+import psutil
+from httpx_sse import aconnect_sse
+
+from services.cli.demo_client import DemoClient
+from services.embedded.home import locate
+from services.embedded.state import supervisor_pid
+
+_DOCUMENTS, _DOORS = 10, 40
+_ROUNDS = ((1, 30), (16, 128), (64, 192))  # connections, questions
+_PLAN = "enterprise"
+_NAMES = {  # a word of the command line, and what the process is called here
+    "services.gateway": "gateway",
+    ":Ingress": "ingress",
+    ":Embedder": "embedder",
+    "haproxy": "proxy",
+    "postgres": "postgres",
+    "redis-server": "redis",
+    "ray": "rest of Ray",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """Seconds from the request to the first event, to the first text and to the last event.
+
+    `refusals` is how often the platform answered that it is too busy, before it did not.
+    """
+
+    first_event_s: float
+    first_text_s: float
+    total_s: float
+    is_cached: bool
+    refusals: int
+
+
+async def main(address: str) -> None:
+    """Print two lines for each number of connections, and their cost."""
+    with httpx.Client(base_url=address, timeout=60) as http:
+        token, doors = _library(DemoClient(http), http)
+    questions = (f"Which code opens door {door}?" for door in doors)
+    for connections, count in _ROUNDS:
+        some = list(itertools.islice(questions, count))
+        for name in ("new", "again"):
+            before, started = _cpu_s(), time.monotonic()
+            answers = await _asked(address, token, some, connections)
+            elapsed_s = time.monotonic() - started
+            _print(f"{connections} connections, {name}", answers, elapsed_s)
+            _print_cost(before, _cpu_s(), count)
+
+
+def _library(client: DemoClient, http: httpx.Client) -> tuple[str, Iterator[str]]:
+    """Make a tenant of a large plan with documents; return its user's token, and all doors."""
+    client.register()
+    tenant = http.get("/auth/me").json()["tenant"]["id"]
+    command = [
+        sys.executable,
+        "-m",
+        "services.cli",
+        "admin",
+        "set-plan",
+        "--tenant",
+        tenant,
+        "--plan",
+        _PLAN,
+    ]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ)
+    mark = f"{time.time_ns() % 10**6}"
+    doors = [[f"{mark}-{a}-{b}" for b in range(_DOORS)] for a in range(_DOCUMENTS)]
+    ids = [
+        client.upload(f"doors-{number}.txt", _text(some).encode())
+        for number, some in enumerate(doors)
+    ]
+    while any(client.document(one)["status"] != "ready" for one in ids):
+        time.sleep(0.5)
+    token = http.headers["authorization"]
+    return token, itertools.chain.from_iterable(doors)
+
+
+def _text(doors: Sequence[str]) -> str:
+    return "\n\n".join(
+        f"Door {door} opens with the code {abs(hash(door)) % 10**6}. Its key hangs in the hall, "
+        "beside the plan of the building. Nobody may copy it without asking the caretaker first."
+        for door in doors
+    )
+
+
+async def _asked(
+    address: str, token: str, questions: Sequence[str], connections: int
+) -> list[Answered]:
+    waiting = iter(questions)
+
+    async def ask_on(http: httpx.AsyncClient) -> list[Answered]:
+        return [await _ask(http, question) for question in waiting]
+
+    limits = httpx.Limits(max_connections=connections)
+    headers = {"authorization": token}
+    async with httpx.AsyncClient(
+        base_url=address, headers=headers, limits=limits, timeout=120
+    ) as http:
+        answered = await asyncio.gather(*(ask_on(http) for _ in range(connections)))
+    return [answer for some in answered for answer in some]
+
+
+async def _ask(http: httpx.AsyncClient, question: str) -> Answered:
+    """Ask until it is answered, and read to the end."""
+    for refusals in itertools.count():
+        answered = await _ask_once(http, question, refusals)
+        if isinstance(answered, Answered):
+            return answered
+        await asyncio.sleep(answered)
+    raise AssertionError  # it counts for ever
+
+
+async def _ask_once(http: httpx.AsyncClient, question: str, refusals: int) -> Answered | float:
+    """Return the answer, or the seconds to wait where the platform is busy.
+
+    Raises:
+        SystemExit: Something else was wrong.
+    """
+    started, times, is_cached = time.monotonic(), dict[str, float](), False
+    body = {"message": question, "stream": True}
+    async with aconnect_sse(http, "POST", "/chat", json=body) as source:
+        if source.response.status_code in {429, 503}:
+            return float(source.response.headers["retry-after"])
+        if source.response.status_code != 200:
+            await source.response.aread()
+            raise SystemExit(source.response.text)
+        async for event in source.aiter_sse():
+            times.setdefault(event.event, time.monotonic() - started)
+            is_cached = is_cached or (event.event == "step" and '"cache"' in event.data)
+    if "done" not in times:
+        raise SystemExit(f"no answer to {question!r}: {list(times)}")
+    return Answered(times["meta"], times["delta"], times["done"], is_cached, refusals)
+
+
+def _cpu_s() -> dict[str, float]:
+    """Return the processor seconds so far of the platform's processes, by their kind.
+
+    Raises:
+        SystemExit: No platform runs in this home.
+    """
+    pid = supervisor_pid(locate())
+    if pid is None:
+        raise SystemExit("No platform runs here: set POLYPLANE_HOME to its folder.")
+    seconds: dict[str, float] = defaultdict(float)
+    for process in psutil.Process(pid).children(recursive=True):
+        try:
+            command, times = " ".join(process.cmdline()), process.cpu_times()
+        except psutil.Error:  # it ended
+            continue
+        name = next((name for word, name in _NAMES.items() if word in command), "other")
+        seconds[name] += times.user + times.system
+    return seconds
+
+
+def _print(name: str, answers: Sequence[Answered], elapsed_s: float) -> None:
+    cached = sum(answer.is_cached for answer in answers)
+    refused = sum(answer.refusals for answer in answers)
+    print(
+        f"{name}: {len(answers) / elapsed_s:.1f} answers/s, {cached} of {len(answers)} cached, "
+        f"{refused} refusals"
+    )
+    for field in ("first_event_s", "first_text_s", "total_s"):
+        values = sorted(getattr(answer, field) * 1000 for answer in answers)
+        last = values[int(0.95 * (len(values) - 1))]
+        print(f"  {field[:-2]:12} median {statistics.median(values):7.1f} ms, p95 {last:7.1f} ms")
+
+
+def _print_cost(before: dict[str, float], after: dict[str, float], answers: int) -> None:
+    cost = {name: (after[name] - before.get(name, 0.0)) * 1000 / answers for name in after}
+    parts = ", ".join(f"{name} {cost[name]:.1f}" for name in _NAMES.values() if name in cost)
+    print(f"  CPU-ms an answer: {sum(cost.get(n, 0) for n in _NAMES.values()):.1f} ({parts})")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

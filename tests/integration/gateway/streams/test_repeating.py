@@ -1,0 +1,93 @@
+"""Requests with a key whose answers are under way, and clients of whole answers that leave."""
+
+import asyncio
+from contextlib import suppress
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+from tests.integration.gateway.conftest import Person, until
+from tests.integration.gateway.plane import FakePlane
+from tests.integration.gateway.streams.conftest import Reading
+from tests.integration.gateway.test_chat import usage_of
+
+
+def keyed() -> dict[str, str]:
+    return {"idempotency-key": str(uuid4())}
+
+
+async def test_a_streamed_question_sent_again_while_it_is_answered_joins_its_stream(
+    person: Person, second: str, plane: FakePlane
+) -> None:
+    plane.hold, key = asyncio.Event(), keyed()
+    first = await Reading(person).ask(deltas=2, headers=key)
+    again = asyncio.create_task(Reading(person).ask(url=second, headers=key))
+    other = await Reading(person).ask(headers=key, json={"message": "Why?"})
+    assert other.status == 422
+    plane.hold.set()
+    joined = await again
+    assert joined.headers["idempotency-replayed"] == "true"
+    assert joined.events[: len(first.events)] == first.events
+    assert joined.last == "done"
+    assert joined.text == "Two years [1]."
+    assert len(plane.asked) == 1
+    told = await Reading(person).ask(headers=key)
+    assert told.names == ["meta", "delta", "usage", "done"]
+    assert told.events[-1][2] == joined.events[-1][2]
+    assert (await usage_of(person))["totals"]["messages"] == 1
+
+
+class TestWholeAnswers:
+    """A client that waits for the whole answer, and leaves."""
+
+    @pytest.fixture
+    def overrides(self) -> dict[str, object]:
+        return {"chat_resume_grace_s": 2}
+
+    async def _left(self, person: Person, plane: FakePlane, key: dict[str, str]) -> None:
+        with suppress(httpx.TimeoutException):
+            timeout = httpx.Timeout(20, read=1)
+            body = {"message": "How long?"}
+            await person.http.post("/chat", json=body, headers=key, timeout=timeout)
+        assert len(plane.asked) == 1
+
+    async def test_with_a_key_the_answer_goes_on_for_the_grace_and_is_told_again(
+        self, person: Person, plane: FakePlane, admin: asyncpg.Connection
+    ) -> None:
+        plane.hold, key = asyncio.Event(), keyed()
+        await self._left(person, plane, key)
+        body = {"message": "How long?"}
+        waiting = await person.http.post("/chat", json=body, headers=key)
+        assert waiting.status_code == 409
+        plane.hold.set()
+
+        async def told() -> bool:
+            answer = await person.http.post("/chat", json=body, headers=key)
+            return answer.is_success and answer.json()["finish_reason"] == "stop"
+
+        await until(told)
+        assert await admin.fetchval("SELECT count(*) FROM ledger") == 1
+
+    async def test_with_a_key_it_stops_when_nobody_asks_again(
+        self, person: Person, plane: FakePlane
+    ) -> None:
+        plane.hold = asyncio.Event()
+        await self._left(person, plane, keyed())
+        async with asyncio.timeout(20):
+            await plane.hung_up.wait()
+
+    async def test_without_a_key_it_stops_at_once(
+        self, person: Person, plane: FakePlane, admin: asyncpg.Connection
+    ) -> None:
+        plane.hold = asyncio.Event()
+        await self._left(person, plane, {})
+
+        async def settled() -> bool:
+            return not await admin.fetchval("SELECT count(*) FROM reservations")
+
+        await until(settled)
+        assert plane.hung_up.is_set()
+        (bill,) = await admin.fetch("SELECT * FROM ledger")
+        assert bill["completion_tokens"] == 3
