@@ -158,8 +158,8 @@ def _options(threads: int, precision: EmbeddingPrecision) -> dict[str, str]:
 def _inputs(encodings: Sequence[Any]) -> dict[str, NDArray[Any]]:
     """Return `ids` and `mask` of a batch, hardly wider than its longest text.
 
-    The runtime keeps what it prepared for each shape: with few shapes that takes little memory and
-    saves a third of the time.
+    The runtime keeps what it prepared for each shape: with few shapes that takes little memory, and
+    a tenth more texts a second are read.
     """
     width = max(sum(encoding.attention_mask) for encoding in encodings)
     width += -width % _WIDTH_STEP

