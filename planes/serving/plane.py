@@ -250,4 +250,5 @@ def _providers(settings: ServingSettings) -> tuple[Provider, ...]:
 def _model_client(provider: FallbackProvider) -> httpx.AsyncClient:
     key = provider.api_key
     headers = {"authorization": f"Bearer {key.get_secret_value()}"} if key else {}
-    return httpx.AsyncClient(base_url=provider.base_url, headers=headers)
+    unbounded = httpx.Limits(max_connections=None)  # answers are bounded where they are admitted
+    return httpx.AsyncClient(base_url=provider.base_url, headers=headers, limits=unbounded)

@@ -111,14 +111,18 @@ class MiniLMEmbedder:
         batches = [order[first : first + _BATCH] for first in range(0, len(order), _BATCH)]
         inputs = (_inputs([encodings[row] for row in rows]) for rows in batches)
         running: deque[tuple[Any, list[int], Vectors]] = deque()
-        for rows, tensors in zip(batches, inputs, strict=True):
-            # Requests are waited for here: callbacks from the runtime's own threads have crashed.
-            request = _collect(running, vectors) if len(running) == len(self._requests) else None
-            request = request or self._requests[len(running)]
-            request.start_async(tensors)
-            running.append((request, rows, tensors["mask"]))
-        while running:
-            _collect(running, vectors)
+        try:
+            for rows, tensors in zip(batches, inputs, strict=True):
+                # They are waited for here: callbacks from the runtime's own threads have crashed.
+                is_full = len(running) == len(self._requests)
+                request = _collect(running, vectors) if is_full else self._requests[len(running)]
+                request.start_async(tensors)
+                running.append((request, rows, tensors["mask"]))
+            while running:
+                _collect(running, vectors)
+        finally:
+            for request, _, _ in running:  # none is left but after an error
+                request.wait()
         return vectors
 
 

@@ -26,19 +26,19 @@ _WAY = "POST /search"
 def search_by_http(judged: Dataset, url: str) -> Run:
     """Ingest the corpus into the caller's tenant, ask every question, and remove the corpus.
 
-    The tenant should hold no other documents; where it does, those found are passed over.
-
     Raises:
-        CallFailed: The API refuses a call, or a document is not searchable in time.
+        CallFailed: The tenant holds documents, the API refuses a call, or a document is not
+            searchable in time.
         httpx.HTTPError: It does not answer.
     """
     with httpx.Client(base_url=url, timeout=90, trust_env=False) as http:
         client = EvaluationClient(http)
         client.sign_in()
+        client.refuse_documents()
         entries: dict[str, str] = {}
         try:
             for some in track(list(_portions(judged.corpus)), "Ingesting", console=console):
-                entries |= client.ingest(some)
+                client.ingest(some, entries)
             return _ask(judged, client, entries)
         finally:
             for document_id in track(list(entries), "Removing", console=console):
@@ -76,14 +76,25 @@ class EvaluationClient(DemoClient):
             token = str(self._call("POST", "/auth/login", json=credentials)["access_token"])
         self._own.headers["Authorization"] = f"Bearer {token}"
 
-    def ingest(self, entries: Sequence[Entry]) -> dict[str, str]:
-        """Make entries searchable documents; return which entry each document is.
+    def refuse_documents(self) -> None:
+        """End where the tenant holds documents: the corpus is deleted at the end, by content.
+
+        Raises:
+            CallFailed: It does.
+        """
+        if self._call("GET", "/documents?limit=1")["items"]:
+            raise CallFailed("the tenant holds documents; use one of its own for the evaluation")
+
+    def ingest(self, entries: Sequence[Entry], known: dict[str, str]) -> None:
+        """Make entries searchable documents; note in `known` which entry each document is.
 
         Raises:
             CallFailed: One is rejected, or not searchable within an hour.
         """
         texts = [{"name": f"{place}.md", "text": _markdown(e)} for place, e in enumerate(entries)]
         accepted = self._call("POST", "/ingest", json={"documents": texts})
+        for document, entry in zip(accepted["documents"], entries, strict=True):
+            known.setdefault(document["id"], entry.id)
         given_up_at = time.monotonic() + _INGESTION_S
         while (job := self._call("GET", f"/jobs/{accepted['job_id']}"))["status"] in _UNFINISHED:
             if time.monotonic() > given_up_at:
@@ -91,7 +102,6 @@ class EvaluationClient(DemoClient):
             time.sleep(_POLL_S)
         if job["status"] != "succeeded" or job["progress"]["failed"]:
             raise CallFailed(f"job {job['id']}: {job['status']}, {job['progress']}")
-        return {d["id"]: entries[int(d["name"][:-3])].id for d in accepted["documents"]}
 
     def search(self, query: str) -> list[str]:
         """Return the documents of the passages found, best first."""

@@ -73,7 +73,7 @@ def _value(node: ast.expr, written: str) -> Decimal:
             # the digits as they were written: a float would have lost some
             return Decimal(ast.get_source_segment(written, node) or "")
         case ast.UnaryOp(op=ast.USub()):
-            return -_value(node.operand, written)
+            return _ARITHMETIC.minus(_value(node.operand, written))
         case ast.UnaryOp(op=ast.UAdd()):
             return _value(node.operand, written)
         case ast.BinOp(op=ast.Pow()):

@@ -84,7 +84,7 @@ def _exchanged(exchange: ToolExchange, boundary: str) -> list[Message]:
         {
             "id": call.id,
             "type": "function",
-            "function": {"name": call.name, "arguments": call.arguments},
+            "function": {"name": plain(call.name), "arguments": plain(call.arguments)},
         }
         for call in exchange.calls
     ]

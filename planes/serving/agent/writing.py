@@ -49,7 +49,9 @@ async def generate(state: AgentState, runtime: Runtime[AgentTools]) -> AgentStat
 
 def after_writing(state: AgentState) -> Literal["use_tools", "verify"]:
     """Go on where the generator wants to know something."""
-    return "use_tools" if state["draft"].calls else "verify"
+    draft = state["draft"]
+    may_write_on = draft.usage.completion_tokens < state["max_tokens"]
+    return "use_tools" if draft.calls and may_write_on else "verify"
 
 
 async def use_tools(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
@@ -110,7 +112,8 @@ class _Writing:
         self._generator = runtime.context.generator
         self._looked_up: Sequence[Passage] = state.get("looked_up", ())
         self._prompt = _prompt(state, offered)
-        self._inert = InertText(_read(self._prompt, state))
+        read = _read(self._prompt, state)
+        self._inert, self._inert_thought = InertText(read), InertText(read)
         self._tracker = CitationTracker([*self._prompt.passages, *self._looked_up])
         self._begins_at = len(self._draft.content)
         self._before = self._draft.usage
@@ -153,10 +156,13 @@ class _Writing:
             self._tell(TokensSpent(draft.usage))
 
     def _show(self, piece: Generated) -> None:
-        if piece.thinking:
-            self._tell(StepTaken("think", piece.thinking))
-        text = self._inert.feed(_storable(piece.text))
         is_last = piece.finish_reason is not None
+        thought = self._inert_thought.feed(_storable(piece.thinking))
+        if piece.text or is_last:
+            thought += self._inert_thought.finish()
+        if thought:
+            self._tell(StepTaken("think", thought))
+        text = self._inert.feed(_storable(piece.text))
         if is_last:
             text += self._inert.finish()
         if text and self._begins_at and len(self._draft.content) == self._begins_at:

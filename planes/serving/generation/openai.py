@@ -21,6 +21,7 @@ from planes.shared.errors import Unavailable
 from planes.shared.ports import Generated, Prompt
 
 _TOKENS_A_MESSAGE = 4
+_OF_THE_QUESTION = frozenset({400, 413, 422})
 _RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _DOWN = "The language model does not answer. Try again in a moment."
 _log = structlog.get_logger(__name__)
@@ -44,6 +45,10 @@ class _AttemptFailed(Exception):
 
 class _Refused(Exception):
     """The provider will not answer, however often it is asked."""
+
+
+class _QuestionRefused(_Refused):
+    """The provider takes others, but not this question."""
 
 
 class OpenAIGenerator:
@@ -89,7 +94,8 @@ class OpenAIGenerator:
                             yield piece
                 last = completion.finish()
             except _Refused as error:
-                self._chain.note_failure(provider)
+                if not isinstance(error, _QuestionRefused):
+                    self._chain.note_failure(provider)
                 turns.refuse(provider, str(error))
             except (_AttemptFailed, BrokenAnswer, httpx.TransportError, TimeoutError) as error:
                 host = provider.client.base_url.host
@@ -153,12 +159,18 @@ def _check(response: httpx.Response) -> None:
     Raises:
         _AttemptFailed: A status that may pass by itself.
         _Refused: A status that another attempt would meet again.
+        _QuestionRefused: Likewise, but another question would not.
     """
     if response.status_code == 200:
         return
     if response.status_code in _RETRIED_STATUSES:
         raise _AttemptFailed(f"HTTP {response.status_code}")
     _log.error("language model refused", status=response.status_code, url=str(response.url))
+    if response.status_code in _OF_THE_QUESTION:
+        raise _QuestionRefused(
+            f"The language model's server refused this question with HTTP {response.status_code}: "
+            "it may be longer than the model reads, or against the server's rules."
+        )
     raise _Refused(
         f"The language model's server refused the request with HTTP {response.status_code}. The "
         "operator should check SERVING_OPENAI_BASE_URL, SERVING_OPENAI_MODEL, "

@@ -11,9 +11,11 @@ from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
 import torch
 from transformers import StoppingCriteriaList
 
+_log = structlog.get_logger(__name__)
 _GATHER_S = 0.01
 _PREFILL_TOKENS = 256
 Told = int | RuntimeError | None
@@ -97,6 +99,9 @@ class StaticBatches:
                 continue
             except RuntimeError as error:  # PyTorch: out of memory, a broken kernel
                 outcome = error
+            except Exception as error:  # the edge of this thread: without it nobody is answered
+                _log.exception("batch failed")
+                outcome = RuntimeError(repr(error))
             for row in rows:
                 if not row.stop.is_set():
                     row.tell(outcome)

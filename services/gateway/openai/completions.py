@@ -114,5 +114,9 @@ def _id(answer_id: UUID) -> str:
 
 
 def _finish_reason(reason: FinishReason) -> Literal["stop", "length"]:
-    """Return OpenAI's word; that an answer declines is said by `grounded` and its text."""
-    return "length" if reason is FinishReason.LENGTH else "stop"
+    """Return OpenAI's word; that an answer declines is said by `grounded` and its text.
+
+    One that was stopped is not whole, as one that was too long.
+    """
+    is_cut = reason in {FinishReason.LENGTH, FinishReason.CANCELLED}
+    return "length" if is_cut else "stop"

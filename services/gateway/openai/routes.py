@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from services.gateway.auth.dependencies import AnyCaller, Asker, Searcher
 from services.gateway.chat.answers import Answer
-from services.gateway.chat.asking import EVENT_STREAM
+from services.gateway.chat.asking import EVENT_STREAM, client_left
 from services.gateway.dependencies import EmbeddingServiceDep, OpenAIApiDep
 from services.gateway.idempotency.dependencies import REPLAYED, Idempotent
 from services.gateway.openai.completions import chunks_of, completion_of
@@ -58,7 +59,11 @@ class CompletionStream(StreamingResponse):
     },
 )
 async def post_completion(
-    request: CompletionRequest, account: Asker, openai: OpenAIApiDep, repeatable: Idempotent
+    request: CompletionRequest,
+    account: Asker,
+    openai: OpenAIApiDep,
+    repeatable: Idempotent,
+    http: Request,
 ) -> Response | Completion:
     """Answer the last message from the tenant's documents, with the others in mind.
 
@@ -69,7 +74,9 @@ async def post_completion(
             events, answer = await openai.stream(account, request, effect)
             chunks = chunks_of(events, with_usage=request.wants_usage)
             return CompletionStream(chunks, answer)
-        completion = completion_of(await openai.whole(account, request, effect))
+        completion = completion_of(
+            await openai.whole(account, request, effect, partial(client_left, http))
+        )
         if effect.answered is not None:
             body = completion.model_dump_json()
             return Response(body, headers=REPLAYED, media_type="application/json")

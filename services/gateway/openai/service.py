@@ -1,6 +1,6 @@
 """OpenAI's API on the platform's own services: what is asked there is asked here."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
 from planes.shared.domain import ChatMode
 from planes.shared.errors import Unavailable
@@ -58,7 +58,11 @@ class OpenAIApi:
         raise no_model(name)
 
     async def whole(
-        self, account: Account, request: CompletionRequest, effect: Effect
+        self,
+        account: Account,
+        request: CompletionRequest,
+        effect: Effect,
+        client_left: Callable[[], Awaitable[object]],
     ) -> ChatAnswer:
         """Answer, or tell again what was answered, as `ChatService.whole` does.
 
@@ -68,7 +72,7 @@ class OpenAIApi:
         """
         if effect.answered is not None:
             return await self._conversations.settled_answer(account.context, effect.answered)
-        return await self._chat.whole(account, self._asked(request, effect))
+        return await self._chat.whole(account, self._asked(request, effect), client_left)
 
     async def stream(
         self, account: Account, request: CompletionRequest, effect: Effect

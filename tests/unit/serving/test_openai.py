@@ -183,6 +183,14 @@ async def test_a_provider_that_failed_is_not_asked_first_for_a_while() -> None:
     assert [len(first.bodies), len(second.bodies)] == [1, 2]
 
 
+async def test_a_question_that_is_refused_says_nothing_of_the_provider() -> None:
+    first, second = ModelServer([Reply(status=400), WHOLE]), ModelServer([WHOLE])
+    async with generator_of(first, second) as generator:
+        for _ in range(2):
+            assert [piece async for piece in generator.generate(PROMPT)][-1].finish_reason
+    assert [len(first.bodies), len(second.bodies)] == [2, 1]
+
+
 async def test_a_refusal_by_all_providers_names_the_settings() -> None:
     with pytest.raises(Unavailable, match="SERVING_OPENAI_FALLBACKS"):
         await ask(ModelServer([Reply(status=401)]), ModelServer([Reply(status=404)]))
