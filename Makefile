@@ -41,7 +41,7 @@ test: lint types audit ## Check and test everything
 
 test-qwen: ## Test the local language model, in an environment of its own (PyTorch: 3 GB to download)
 	@$(MAKE) --no-print-directory VENV=.venv-qwen EXTRAS=qwen setup
-	.venv-qwen/bin/pytest tests/unit/serving/test_qwen.py
+	.venv-qwen/bin/pytest tests/unit/serving/test_qwen.py tests/unit/serving/test_cross_encoder.py
 
 unit: setup ## Run the fast tests
 	$(BIN)/pytest tests/unit
