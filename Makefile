@@ -37,7 +37,8 @@ demo: ## Upload documents, ask three questions, check the citations
 	@$(BIN)/polyplane demo
 
 test: lint types audit ## Check and test everything
-	$(BIN)/pytest tests/unit tests/contract tests/integration tests/architecture tests/e2e
+	$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/contract tests/integration tests/architecture
+	$(BIN)/pytest tests/e2e
 
 test-qwen: ## Test the local language model, in an environment of its own (PyTorch: 3 GB to download)
 	@$(MAKE) --no-print-directory VENV=.venv-qwen EXTRAS=qwen setup
