@@ -21,7 +21,6 @@ from services.gateway.idempotency.models import AnswerPlace, Earlier, RequestId,
 
 _CLAIM_TRIES = 3
 _SWEPT_AT_ONCE = 1000
-_LOOK_AGAIN_S = 3
 _IN_FLIGHT = "The request with this `Idempotency-Key` is still being worked on."
 
 
@@ -165,8 +164,7 @@ def _outcome(earlier: Earlier, request: RequestId, fingerprint: bytes) -> Effect
         return Effect(request, answered=earlier.settled)
     retry_after_s = max(1, math.ceil(earlier.lease_left_s))
     if earlier.under_way is not None:
-        soon_s = min(retry_after_s, _LOOK_AGAIN_S)  # each look keeps the answer going
-        raise AnswerUnderWay(earlier.under_way, retry_after_s=soon_s)
+        raise AnswerUnderWay(earlier.under_way, retry_after_s=retry_after_s)
     raise Conflict(_IN_FLIGHT, retry_after_s=retry_after_s)
 
 
