@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.gateway.auth.dependencies import AnyCaller, Asker, Searcher
 from services.gateway.chat.answers import Answer
-from services.gateway.chat.asking import EVENT_STREAM, client_left
+from services.gateway.chat.asking import EVENT_STREAM, NOT_KEPT, client_left
 from services.gateway.dependencies import EmbeddingServiceDep, OpenAIApiDep
 from services.gateway.idempotency.dependencies import REPLAYED, Idempotent
 from services.gateway.openai.completions import chunks_of, completion_of
@@ -25,7 +25,6 @@ from services.gateway.openai.schemas import (
 from services.gateway.problems import problem_responses
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
-_NOT_KEPT = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
 class CompletionStream(StreamingResponse):
@@ -33,7 +32,7 @@ class CompletionStream(StreamingResponse):
 
     def __init__(self, chunks: AsyncIterator[bytes], answer: Answer | None) -> None:
         """Store the chunks and the answer that they are of, if it is under way."""
-        headers = _NOT_KEPT if answer is not None else _NOT_KEPT | REPLAYED
+        headers = NOT_KEPT if answer is not None else NOT_KEPT | REPLAYED
         super().__init__(chunks, media_type=EVENT_STREAM, headers=headers)
         self._answer = answer
 
