@@ -1,14 +1,18 @@
 """Answers that were settled before, told again: from the ledger and the stored message."""
 
 from collections.abc import Iterator
+from itertools import count
 
 import asyncpg
+from pydantic import BaseModel
 
 from planes.shared.domain import ChatMessage, ChatMode, FinishReason
 from planes.shared.wire import CitationOut, Meta, TextSpan, encode_event
 from services.gateway.billing.prices import usage_of
 from services.gateway.chat.schemas import AnswerMessage, ChatAnswer
 from services.gateway.idempotency.models import AnswerPlace
+
+FIRST_ID = 1_000_000_000  # no answer sends so many events
 
 
 def settled_answer(place: AnswerPlace, bill: asyncpg.Record, message: ChatMessage) -> ChatAnswer:
@@ -35,19 +39,25 @@ def settled_answer(place: AnswerPlace, bill: asyncpg.Record, message: ChatMessag
     )
 
 
-def events_of(answer: ChatAnswer) -> Iterator[bytes]:
-    """Yield the events of an answer that is known as a whole: its text in one `delta`."""
+def events_of(answer: ChatAnswer, after: int = 0) -> Iterator[bytes]:
+    """Yield the events of an answer that is known as a whole, after the one with the id `after`.
+
+    Its text is one `delta`. The ids begin with `FIRST_ID`, above those that the answer's own events
+    had: a client that goes on from one of them goes on in this telling.
+    """
     meta = Meta(
         id=answer.id,
         conversation_id=answer.conversation_id,
         model=answer.model,
         mode=answer.mode,
     )
-    yield encode_event("meta", meta, event_id=1)
-    yield encode_event("delta", {"text": answer.message.content}, event_id=2)
-    event_id = 2
-    for citation in answer.citations:
-        event_id += 1
-        yield encode_event("citation", citation, event_id=event_id)
-    yield encode_event("usage", answer.usage, event_id=event_id + 1)
-    yield encode_event("done", answer.without_content(), event_id=event_id + 2)
+    told: list[tuple[str, BaseModel | dict[str, object]]] = [
+        ("meta", meta),
+        ("delta", {"text": answer.message.content}),
+        *(("citation", citation) for citation in answer.citations),
+        ("usage", answer.usage),
+        ("done", answer.without_content()),
+    ]
+    for event_id, (name, data) in zip(count(FIRST_ID), told, strict=False):
+        if event_id > after:
+            yield encode_event(name, data, event_id=event_id)

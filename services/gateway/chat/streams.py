@@ -21,7 +21,7 @@ from services.gateway.chat import repository
 from services.gateway.chat.conversations import ConversationService
 from services.gateway.chat.following import Follower
 from services.gateway.chat.guard import StreamGuard
-from services.gateway.chat.replays import events_of
+from services.gateway.chat.replays import FIRST_ID, events_of
 from services.gateway.chat.service import ChatService
 from services.gateway.chat.stops import StopChannel
 from services.gateway.chat.stream_buffer import SentEvent, StreamBuffer, stream_key
@@ -92,6 +92,8 @@ class StreamService:
             TooManyRequests: The caller follows as many streams as one may.
             Unavailable: The buffer or the database does not answer.
         """
+        if after >= FIRST_ID:
+            return await self._told_again(account, answer_id, after)
         key = stream_key(account.context, answer_id)
         if await self._is_under_way(account, answer_id):
             return await self._follow_live(account, key, after)
@@ -176,8 +178,8 @@ class StreamService:
 
     async def _told_again(
         self, account: Account, answer_id: UUID, after: int
-    ) -> AsyncGenerator[bytes]:
-        """Tell an answer from the stored message.
+    ) -> AsyncGenerator[bytes] | None:
+        """Tell an answer from the stored message, or what follows in such a telling.
 
         Raises:
             NotFound: The caller has no such answer.
@@ -187,7 +189,7 @@ class StreamService:
         if place is None:
             raise NotFound(_ABSENT)
         told = await self._stores.conversations.settled_answer(account.context, place)
-        if after:
+        if 0 < after < FIRST_ID:
             where = {
                 "conversation_id": str(told.conversation_id),
                 "message_id": str(told.message.id),
@@ -197,7 +199,8 @@ class StreamService:
                 "conversation, or ask for the stream without `Last-Event-ID`.",
                 extensions=where,
             )
-        return _each(list(events_of(told)))
+        events = list(events_of(told, after))
+        return _each(events) if events else None
 
     def _follow(self, account: Account, key: str, after: int) -> AsyncGenerator[bytes]:
         user_id = account.context.user_id

@@ -23,11 +23,17 @@ async def test_a_streamed_question_sent_again_while_it_is_answered_joins_its_str
 ) -> None:
     plane.hold, key = asyncio.Event(), keyed()
     first = await Reading(person).ask(deltas=2, headers=key)
-    again = asyncio.create_task(Reading(person).ask(url=second, headers=key))
+    joined = Reading(person)
+    again = asyncio.create_task(joined.ask(url=second, headers=key))
     other = await Reading(person).ask(headers=key, json={"message": "Why?"})
     assert other.status == 422
+
+    async def has_joined() -> bool:
+        return bool(joined.events)
+
+    await until(has_joined)
     plane.hold.set()
-    joined = await again
+    await again
     assert joined.headers["idempotency-replayed"] == "true"
     assert joined.events[: len(first.events)] == first.events
     assert joined.last == "done"
@@ -36,6 +42,8 @@ async def test_a_streamed_question_sent_again_while_it_is_answered_joins_its_str
     told = await Reading(person).ask(headers=key)
     assert told.names == ["meta", "delta", "usage", "done"]
     assert told.events[-1][2] == joined.events[-1][2]
+    broken = Reading(person, told.events[:2])
+    assert (await broken.resume(url=second)).events == told.events
     assert (await usage_of(person))["totals"]["messages"] == 1
 
 
