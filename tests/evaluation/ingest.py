@@ -36,17 +36,17 @@ def main(address: str, folder: Path) -> int:
     with httpx.Client(base_url=address, timeout=60) as http:
         client = DemoClient(http)
         client.register()
+        paths = [folder / entry["file"] for entry in entries]
         started = time.monotonic()
-        ids = {}
         with plane.watched():
-            for entry in entries:
-                path = folder / entry["file"]
-                ids[entry["file"]] = client.upload(path.name, path.read_bytes())
-            print(f"uploaded {len(ids)} files in {time.monotonic() - started:.1f} s")
+            files = [("files", (path.name, path.read_bytes())) for path in paths]
+            batch = http.post("/documents/batch", files=files).raise_for_status().json()
+            print(f"uploaded {len(files)} files in {time.monotonic() - started:.1f} s")
+            ids = {document["name"]: document["id"] for document in batch["documents"]}
             documents = _wait(client, ids)
             elapsed_s = time.monotonic() - started
             time.sleep(_END_S)
-        wrong = sum(_check(client, entry, documents[entry["file"]]) for entry in entries)
+        wrong = sum(_check(client, entry, documents[Path(entry["file"]).name]) for entry in entries)
     ready = sum(document["status"] == "ready" for document in documents.values())
     chunks = sum(document["chunk_count"] for document in documents.values())
     rate = len(documents) / elapsed_s * 60
@@ -69,7 +69,7 @@ def _wait(client: DemoClient, ids: dict[str, str]) -> dict[str, dict[str, Any]]:
                 if document["status"] in _FINISHED:
                     documents[file] = document
         print(f"\r{len(documents)} of {len(ids)} finished", end="", flush=True)
-        time.sleep(1)
+        time.sleep(2)
     print()
     return documents
 
