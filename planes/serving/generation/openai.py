@@ -76,8 +76,8 @@ class OpenAIGenerator:
             InvalidInput: The question alone exceeds the prompt's limit.
             Unavailable: No provider answers in time, or one refuses or breaks off.
         """
-        tools = self._tokens.count(str(_tools(prompt))) if prompt.tools else 0
-        fitted = fit(prompt, lambda messages: self._count(messages) + tools)
+        # a long prompt takes a tenth of a second to count
+        fitted = await asyncio.to_thread(self._fitted, prompt)
         turns = Turns(self._chain.attempts(), self._deadlines.first_token_s)
         has_begun = False
         while (turn := await turns.next()) is not None:
@@ -142,6 +142,10 @@ class OpenAIGenerator:
             **({"tools": _tools(prompt)} if prompt.tools else {}),
             **provider.extra_body,
         }
+
+    def _fitted(self, prompt: Prompt) -> Fitted:
+        tools = self._tokens.count(str(_tools(prompt))) if prompt.tools else 0
+        return fit(prompt, lambda messages: self._count(messages) + tools)
 
     def _count(self, messages: list[Message]) -> int:
         """Estimate the tokens of messages, calls of tools included."""
