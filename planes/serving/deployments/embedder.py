@@ -1,4 +1,7 @@
-"""The embedder as a deployment: questions that arrive together share an inference."""
+"""The embedder as a deployment: questions that arrive together share an inference.
+
+A batch is bounded by its texts, so that a question waits for little beside it.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,6 +15,17 @@ from planes.shared.settings import EmbeddingPrecision
 
 if TYPE_CHECKING:
     from planes.shared.embedding import MiniLMEmbedder, Vectors
+
+
+REQUEST_TEXTS = 64
+"""The most texts of one call."""
+
+_BATCH_TEXTS = 128
+
+
+def texts_of(requests: Sequence[Sequence[str]]) -> int:
+    """Return how many texts requests have together."""
+    return sum(map(len, requests))
 
 
 @serve.deployment(ray_actor_options={"num_cpus": 0})
@@ -32,9 +46,9 @@ class Embedder:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self._embedder.embed, ["health"])
 
-    @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.0)
+    @serve.batch(max_batch_size=_BATCH_TEXTS, batch_wait_timeout_s=0.0, batch_size_fn=texts_of)
     async def embed(self, requests: list[Sequence[str]]) -> "list[Vectors]":
-        """Return one array a request, one unit vector a text."""
+        """Return one array a request, one unit vector a text; `REQUEST_TEXTS` at most."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, embed_together, self._embedder, requests)
 

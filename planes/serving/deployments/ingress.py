@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
+from planes.serving.deployments.embedder import REQUEST_TEXTS
 from planes.serving.deployments.loopback import listen_on_loopback_where_alone
 from planes.serving.ray_environment import LOG_VARIABLE
 from planes.shared.errors import Unavailable
@@ -82,11 +84,15 @@ def embedding_by(handle: Any) -> "Embed":
     """Return the embedder deployment as a function of texts to vectors."""
 
     async def embed(texts: Sequence[str]) -> "Vectors":
+        parts = [
+            list(texts[first : first + REQUEST_TEXTS])
+            for first in range(0, max(1, len(texts)), REQUEST_TEXTS)
+        ]
         try:
             async with asyncio.timeout(_EMBED_S):
-                vectors: Vectors = await handle.embed.remote(list(texts))
+                shares = await asyncio.gather(*(handle.embed.remote(part) for part in parts))
         except (RayError, RayServeException, TimeoutError) as error:
             raise Unavailable("The embedder does not answer. Try again in a moment.") from error
-        return vectors
+        return np.concatenate(shares)
 
     return embed

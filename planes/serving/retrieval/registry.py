@@ -4,12 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from uuid import UUID
 
+from planes.shared.stores.living_versions import LIVING_VERSIONS
 from planes.shared.stores.postgres import Database
 
-_LIVING_VERSIONS = """
-SELECT v.id, d.name, v.number FROM document_versions v JOIN documents d ON d.id = v.document_id
-WHERE v.id = ANY ($1) AND d.deleted_at IS NULL AND v.visibility = 'live'
-"""
+_NAMED = f"SELECT v.id, d.name, v.number FROM {LIVING_VERSIONS} WHERE v.id = ANY ($1)"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,5 +34,5 @@ class DocumentRegistry:
             Unavailable: The database does not answer.
         """
         async with self._database.tenant(tenant_id) as connection:
-            rows = await connection.fetch(_LIVING_VERSIONS, list(set(version_ids)))
+            rows = await connection.fetch(_NAMED, list(set(version_ids)))
         return {row["id"]: NamedVersion(row["name"], row["number"]) for row in rows}

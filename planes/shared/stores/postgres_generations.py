@@ -10,6 +10,7 @@ import asyncpg
 from planes.shared.domain import IndexRecipe
 from planes.shared.errors import Conflict, InvalidInput
 from planes.shared.recipe import DIMENSIONS, check_recipe, difference
+from planes.shared.stores.living_versions import LIVING_VERSIONS
 from planes.shared.stores.postgres import Connection, Database
 
 _SWITCH_S = 600.0
@@ -19,8 +20,7 @@ _SAMPLE = """
 SELECT * FROM (
     SELECT DISTINCT ON (c.document_id) c.tenant_id, c.document_id, c.body
     FROM chunks_g{live} c
-    JOIN document_versions v ON v.id = c.version_id AND v.visibility = 'live'
-    JOIN documents d ON d.id = c.document_id AND d.deleted_at IS NULL
+    JOIN ({living}) ON v.id = c.version_id
     JOIN version_terms w ON w.version_id = v.id AND w.generation = $1 AND w.counted
     WHERE length(c.body) >= 60 ORDER BY c.document_id, md5(c.id::text || $3)
 ) one ORDER BY md5(one.document_id::text || $3) LIMIT $2
@@ -155,7 +155,7 @@ class PostgresGenerations:
             seed: The same chunks come for the same seed.
         """
         async with self._database.platform() as connection:
-            query = _SAMPLE.format(live=int(live))
+            query = _SAMPLE.format(live=int(live), living=LIVING_VERSIONS)
             rows = await connection.fetch(query, number, chunks, str(seed))
         return [(row["tenant_id"], row["document_id"], row["body"]) for row in rows]
 

@@ -39,15 +39,21 @@ _DOCUMENTS = """AND document_id IN (
       AND ($11::timestamptz IS NULL OR d.created_at < $11)
       AND d.metadata @> $12::jsonb
       AND NOT EXISTS (
-        SELECT FROM jsonb_to_recordset($13::jsonb) AS c (key text, comparison text, value jsonb)
-        WHERE NOT coalesce(CASE c.comparison
-            WHEN 'in' THEN EXISTS (SELECT FROM jsonb_array_elements(c.value) v
-                                   WHERE d.metadata @> jsonb_build_object(c.key, v))
-            WHEN 'gte' THEN jsonb_typeof(d.metadata -> c.key) = jsonb_typeof(c.value)
-                            AND d.metadata -> c.key >= c.value
-            WHEN 'lte' THEN jsonb_typeof(d.metadata -> c.key) = jsonb_typeof(c.value)
-                            AND d.metadata -> c.key <= c.value
+        SELECT FROM jsonb_to_recordset($13::jsonb) AS c (key text, comparison text, value jsonb),
+            LATERAL (SELECT d.metadata -> c.key, (d.metadata ->> c.key) COLLATE "C",
+                            (c.value #>> '{}') COLLATE "C") AS m (held, held_text, value_text)
+        WHERE NOT coalesce(CASE
+            WHEN c.comparison = 'in' THEN EXISTS (
+                SELECT FROM jsonb_array_elements(c.value) v
+                WHERE d.metadata @> jsonb_build_object(c.key, v))
+            WHEN jsonb_typeof(m.held) <> jsonb_typeof(c.value) THEN false
+            WHEN jsonb_typeof(c.value) = 'string' THEN CASE c.comparison
+                WHEN 'gte' THEN m.held_text >= m.value_text
+                WHEN 'lte' THEN m.held_text <= m.value_text END
+            WHEN c.comparison = 'gte' THEN m.held >= c.value
+            WHEN c.comparison = 'lte' THEN m.held <= c.value
         END, false)))"""
+"""Texts compare by code points, whatever the collation of the database."""
 
 
 def search_statement(
