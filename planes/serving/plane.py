@@ -30,6 +30,7 @@ from planes.serving.retrieval.choose_reranker import build_reranker
 from planes.serving.retrieval.hybrid import Embed, HybridRetriever
 from planes.serving.retrieval.registry import DocumentRegistry
 from planes.serving.settings import FallbackProvider, ServingSettings
+from planes.serving.tracing import Tracing
 from planes.shared.domain import ChatMode
 from planes.shared.embedding import load_tokenizer
 from planes.shared.errors import NoLanguageModel, PlatformError
@@ -56,6 +57,7 @@ class Plane:
     cache: SharedCache
     choice: Choice
     admission: Admission
+    tracing: Tracing
     ask_generator: Callable[[], Awaitable[None]] | None
     """None where answers are written without a model, which needs the embedder alone."""
 
@@ -68,6 +70,12 @@ class Plane:
         """
         await self.database.open()
         await self.database.check_schema(SCHEMA_REVISION)
+        self.tracing.open()
+
+    async def drain(self, within_s: float) -> None:
+        """Take no more questions; return once the answers under way have ended."""
+        await self.admission.drain(within_s)
+        await self.tracing.flush()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -75,15 +83,14 @@ class Plane:
             await provider.client.aclose()
         await self.cache.close()
         await self.database.close()
+        await self.tracing.close()
 
     def check(self, request: AnswerRequest) -> None:
         """Refuse what cannot be answered, before the first byte.
 
         Raises:
             NoLanguageModel: Open chat without a language model.
-            Unavailable: Too many answers are under way, or the replica stops.
         """
-        self.admission.check()
         if request.mode is ChatMode.OPEN and self.choice.status.kind == "extractive":
             raise NoLanguageModel(NO_LANGUAGE_MODEL)
 
@@ -184,9 +191,17 @@ def build_plane(
         agent=CachedAgent(Agent(build_graph(), tools), answers),
         cache=cache,
         choice=choice,
-        admission=Admission(settings.max_answers),
+        admission=Admission(_most_answers(settings, choice)),
+        tracing=Tracing(settings.otlp_endpoint),
         ask_generator=_generator_check(choice, providers, language_model),
     )
+
+
+def _most_answers(settings: ServingSettings, choice: Choice) -> int:
+    """Return how many answers may be under way: as many as their generator takes."""
+    if choice.status.kind != "qwen":
+        return settings.max_answers
+    return min(settings.max_answers, settings.qwen_answers * settings.qwen_replicas)
 
 
 def _agent_tools(

@@ -161,7 +161,7 @@ def _serving(installation: Installation) -> Part:
         name="serving",
         command=python_module("planes.serving.app"),
         environment=installation.variables(
-            "serving", "SERVING_", "HF_", "CUDA_", "NVIDIA_", **values
+            "serving", "SERVING_", "HF_", "CUDA_", "NVIDIA_", "OTEL_", **values
         ),
         folder=home.run,
         needs=("migrations",),

@@ -19,6 +19,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from planes.serving.agent import nodes, writing
 from planes.serving.agent.state import AgentState, AgentTools, Progress
+from planes.serving.tracing import traced, traced_choice
 from planes.shared.domain import SearchScope
 from planes.shared.wire import AnswerRequest
 
@@ -39,11 +40,15 @@ def build_graph() -> Graph:
         writing.use_tools,
         nodes.verify,
     ):
-        graph.add_node(step.__name__, step)
+        graph.add_node(step.__name__, traced(step))
     graph.add_edge(START, "window")
-    graph.add_conditional_edges("window", nodes.route, ["condense", "generate", "compute"])
+    graph.add_conditional_edges(
+        "window", traced_choice(nodes.route), ["condense", "generate", "compute"]
+    )
     graph.add_edge("condense", "retrieve")
-    graph.add_conditional_edges("retrieve", nodes.judge, ["generate", "rewrite", "decline"])
+    graph.add_conditional_edges(
+        "retrieve", traced_choice(nodes.judge), ["generate", "rewrite", "decline"]
+    )
     graph.add_edge("rewrite", "retrieve")
     graph.add_conditional_edges("generate", writing.after_writing, ["use_tools", "verify"])
     graph.add_edge("use_tools", "generate")

@@ -19,6 +19,7 @@ from planes.serving.agent.state import (
     TextAdded,
     TokensSpent,
 )
+from planes.serving.tracing import note
 from planes.shared.domain import ChatMode, FinishReason
 
 _MIN_CLOSENESS = 0.25
@@ -89,6 +90,7 @@ async def retrieve(state: AgentState, runtime: Runtime[AgentTools]) -> AgentStat
     found = await runtime.context.retriever.retrieve(
         state["question"], scope=state["scope"], k=state["top_k"]
     )
+    note(passages=len(found.passages))
     return {"passages": found.passages, "is_useful": found.closeness >= _MIN_CLOSENESS}
 
 
@@ -147,6 +149,7 @@ async def verify(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
         unsupported=unsupported if sources and not has_declined else (),
         summary=state["summary"] if state["summary"] != state["earlier_summary"] else None,
     )
+    note(citations=len(answer.citations), unsupported=len(answer.unsupported))
     runtime.stream_writer(TokensSpent(answer.usage))
     runtime.stream_writer(answer)
     return {"answer": answer}

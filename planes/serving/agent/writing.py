@@ -18,6 +18,7 @@ from planes.serving.agent.state import (
     TokensSpent,
 )
 from planes.serving.generation.fitting import PromptRead
+from planes.serving.tracing import note, note_event
 from planes.shared.domain import ChatMode, Passage
 from planes.shared.errors import InvalidInput, Unavailable
 from planes.shared.ports import Generated, Prompt, Tool, ToolExchange
@@ -132,6 +133,7 @@ class _Writing:
             async for piece in pieces:
                 self._count(piece)
                 self._show(piece)
+        self._note_span()
         if self._draft.finish_reason is None:
             raise Unavailable("The language model ended its answer without saying why. Try again.")
         self._draft.citations += [
@@ -141,6 +143,15 @@ class _Writing:
             (self._begins_at + start, self._begins_at + end)
             for start, end in self._tracker.supported
         ]
+
+    def _note_span(self) -> None:
+        spent = self._draft.usage
+        note(
+            model=self._generator.model,
+            prompt_tokens=spent.prompt_tokens - self._before.prompt_tokens,
+            completion_tokens=spent.completion_tokens - self._before.completion_tokens,
+            calls=len(self._draft.calls),
+        )
 
     def _count(self, piece: Generated) -> None:
         draft = self._draft
@@ -168,6 +179,8 @@ class _Writing:
         if text and self._begins_at and len(self._draft.content) == self._begins_at:
             text, self._begins_at = f"\n\n{text}", self._begins_at + 2
         if text:
+            if len(self._draft.content) <= self._begins_at:
+                note_event("first text")
             self._draft.content += text
             self._tell(TextAdded(text, self._draft.usage.completion_tokens))
             for citation in self._tracker.feed(self._draft.content[self._fed() :]):

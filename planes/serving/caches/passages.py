@@ -11,6 +11,7 @@ from planes.serving.caches.lookups import note_lookup
 from planes.serving.caches.shared import SharedCache
 from planes.serving.retrieval.hybrid import HybridRetriever, Retrieved
 from planes.serving.retrieval.registry import DocumentRegistry
+from planes.serving.tracing import note
 from planes.shared.domain import SearchScope
 from planes.shared.stores.redis_caches import CacheEntry
 
@@ -57,6 +58,7 @@ class CachedRetriever:
         )
         kept = await self._kept(digest, scope)
         note_lookup("retrieval", is_hit=kept is not None)
+        note(is_cached=kept is not None)
         if kept is not None:
             return kept
         found = await retriever.retrieve(question, scope=scope, k=k)

@@ -47,7 +47,7 @@ class Ingress:
     async def drain(self, within_s: float) -> None:
         """Take no more questions; return once all answers have ended, at the latest after that."""
         if self._plane is not None:
-            await self._plane.admission.drain(within_s)
+            await self._plane.drain(within_s)
 
     def __serve_build_asgi_app__(self) -> "FastAPI":
         """Return the application of this replica."""

@@ -17,7 +17,6 @@ from planes.shared.domain import FinishReason
 from planes.shared.errors import Unavailable
 from planes.shared.ports import Generated, Prompt
 
-_MAX_WAITING = 16
 _CPU, _GPU = "cpu", "cuda"
 _DTYPES = {"auto": "auto", "f32": "float32", "bf16": "bfloat16", "int8": "bfloat16"}
 
@@ -31,11 +30,13 @@ def is_installed() -> bool:
 class QwenOptions:
     """How a model runs: on which device, in which precision, and how many answers at a time.
 
-    `batch_size` counts for the CPU alone; on a GPU its memory is the limit.
+    `batch_size` counts for the CPU alone; on a GPU its memory is the limit. Of `max_answers` those
+    that no batch has room for wait.
     """
 
     precision: QwenPrecision = "auto"
     batch_size: int = 4
+    max_answers: int = 16
     on_gpu: bool = False
     threads: int | None = None
 
@@ -68,7 +69,7 @@ class QwenGenerator:
         self._tokenizer: Any = None
         self._batches: Batches | None = None
         self._eos_ids: frozenset[int] = frozenset()
-        self._waiting = 0
+        self._answers = 0
 
     def load(self) -> None:
         """Read the weights (seconds; 1 to 4 bytes of memory a parameter) and start to work.
@@ -132,10 +133,10 @@ class QwenGenerator:
             InvalidInput: The question alone exceeds the prompt's limit.
             Unavailable: Too many answers wait already, or the model failed.
         """
-        if self._waiting >= _MAX_WAITING:
+        if self._answers >= self._options.max_answers:
             raise Unavailable("The language model is busy. Try again in a moment.", retry_after_s=5)
         batches = self._running_batches()
-        self._waiting += 1
+        self._answers += 1
         try:
             fitted = await asyncio.to_thread(
                 fit, prompt, lambda messages: len(self._token_ids(messages, prompt))
@@ -152,7 +153,7 @@ class QwenGenerator:
         except RuntimeError as error:  # PyTorch: out of memory, a broken kernel
             raise Unavailable("The language model failed. Try again in a moment.") from error
         finally:
-            self._waiting -= 1
+            self._answers -= 1
 
     def _token_ids(self, messages: list[Message], prompt: Prompt) -> list[int]:
         text = self._tokenizer.apply_chat_template(

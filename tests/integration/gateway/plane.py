@@ -51,6 +51,7 @@ class FakePlane:
     hold: asyncio.Event | None = None
     caches: tuple[CacheLookup, ...] = ()
     asked: list[AnswerRequest] = field(default_factory=list)
+    traceparents: list[str] = field(default_factory=list)
     searched: list[SearchRequest] = field(default_factory=list)
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -105,6 +106,7 @@ class FakePlane:
         return StreamingResponse(self._events(asked), media_type="text/event-stream")
 
     def _claims(self, request: Request) -> None:
+        self.traceparents.append(request.headers["traceparent"])
         token = request.headers["authorization"].removeprefix("Bearer ")
         ServingTokens(TOKEN_SECRET).verify(token)
 

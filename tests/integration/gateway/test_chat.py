@@ -44,6 +44,22 @@ async def messages_of(person: Person, conversation_id: str) -> list[dict[str, An
     return answer.json()["items"]
 
 
+async def test_the_serving_plane_works_in_its_callers_trace(
+    person: Person, plane: FakePlane
+) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    caller = f"00-{trace}-00f067aa0ba902b7-01"
+    question = {"message": "How long is the warranty?"}
+    await person.http.post("/chat", json=question, headers={"traceparent": caller})
+    for header in ({}, {"traceparent": f"00-{trace}-{'0' * 16}-01"}):
+        answer = await person.http.post("/chat", json=question, headers=header)
+        new = answer.headers["x-request-id"]
+        assert new != trace
+        version, told, _, flags = plane.traceparents[-1].split("-")
+        assert (version, told, flags) == ("00", new, "00"), "nobody records the gateway's part"
+    assert plane.traceparents[0] == caller
+
+
 async def test_an_answer_is_billed_to_the_token_and_stored(person: Person) -> None:
     response = await person.http.post("/chat", json={"message": "How long is the warranty?"})
     assert response.status_code == 200, response.text

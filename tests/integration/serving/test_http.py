@@ -1,6 +1,7 @@
 import asyncio
 from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -198,6 +199,18 @@ async def test_open_chat_without_a_language_model_is_refused_before_the_first_by
     response = await client.post("/v1/answer", json=body, headers=headers(uuid4()))
     assert response.status_code == 503
     assert response.json()["code"] == "no-language-model"
+
+
+async def test_where_there_is_no_place_an_answer_is_refused_before_the_first_byte(
+    app: FastAPI, client: httpx.AsyncClient
+) -> None:
+    with ExitStack() as places:
+        for _ in range(500):
+            places.enter_context(app.state.plane.admission.place())
+        response = await client.post("/v1/answer", json=question("Why?"), headers=headers(uuid4()))
+    assert (response.status_code, response.headers["retry-after"]) == (503, "2")
+    response = await client.post("/v1/answer", json=question("Why?"), headers=headers(uuid4()))
+    assert response.status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/answer", "/v1/search"])
