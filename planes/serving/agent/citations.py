@@ -32,11 +32,6 @@ class CitationTracker:
         self.supported: list[Span] = []
         """Where in the answer the claims stand, each up to its marker, that citations support."""
 
-    @property
-    def length(self) -> int:
-        """Characters read."""
-        return len(self._text)
-
     def feed(self, text: str) -> list[CitationOut]:
         """Add a piece of the answer and return the citations that it completes, in order."""
         self._text += text

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from planes.serving.agent.tools import Toolbox
 from planes.serving.caches.passages import CachedRetriever
+from planes.serving.retrieval.hybrid import HybridRetriever
 from planes.serving.sentences import Span
 from planes.shared.domain import ChatMode, FinishReason, Passage, SearchScope
 from planes.shared.ports import Generator, ToolCall, ToolExchange
@@ -16,7 +17,7 @@ from planes.shared.wire import ChatTurn, CitationOut, TextSpan, Usage
 class AgentTools:
     """What the nodes work with; one instance serves all requests."""
 
-    retriever: CachedRetriever
+    retriever: CachedRetriever | HybridRetriever
     generator: Generator
     toolbox: Toolbox | None = None
     """What the generator may call; None where it calls nothing."""
@@ -57,6 +58,7 @@ class Draft:
 
     Attributes:
         content: What was shown.
+        begins_at: Where in it the text of the last call begins.
         supported: Where in it the claims stand that a checked citation supports.
         citations: Checked, in the order of their markers.
         usage: Of all calls, those that wrote nothing to show included.
@@ -65,12 +67,18 @@ class Draft:
     """
 
     content: str = ""
+    begins_at: int = 0
     supported: list[Span] = field(default_factory=list)
     citations: list[CitationOut] = field(default_factory=list)
     usage: Usage = field(default_factory=lambda: Usage(prompt_tokens=0, completion_tokens=0))
     last_prompt_tokens: int = 0
     finish_reason: FinishReason | None = None
     calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def written(self) -> str:
+        """What the last call has written so far."""
+        return self.content[self.begins_at :]
 
 
 @dataclass(frozen=True, slots=True)

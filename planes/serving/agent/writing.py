@@ -1,7 +1,10 @@
 """The steps in which the generator writes, and calls tools in between."""
 
+import json
+import re
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Literal
 
 from langgraph.runtime import Runtime
@@ -18,10 +21,11 @@ from planes.serving.agent.state import (
     TokensSpent,
 )
 from planes.serving.generation.fitting import PromptRead
+from planes.serving.generation.tool_calls import UNREADABLE
 from planes.serving.tracing import note, note_event
-from planes.shared.domain import ChatMode, Passage
+from planes.shared.domain import ChatMode, FinishReason, Passage
 from planes.shared.errors import InvalidInput, Unavailable
-from planes.shared.ports import Generated, Prompt, Tool, ToolExchange
+from planes.shared.ports import Generated, Prompt, Tool, ToolCall, ToolExchange
 
 _USAGE_EVERY_TOKENS = 16
 _MAX_ROUNDS = 3
@@ -35,24 +39,28 @@ async def generate(state: AgentState, runtime: Runtime[AgentTools]) -> AgentStat
     """Let `draft` grow by one call of the generator, telling text, citations and tokens.
 
     A call that offers tools reads at most half of what is left of the prompt's tokens, so that
-    there is room to read again with the results.
+    there is room to read again with the results. One that writes nothing and calls nothing is
+    followed by one without tools.
+
+    Raises:
+        Unavailable: The language model does not answer, breaks off, or writes nothing.
     """
-    offered = _offered(state, runtime.context)
+    draft, offered = state["draft"], _offered(state, runtime.context)
+    has_written = False
     if offered:
-        try:
+        with suppress(InvalidInput):  # no room for tools beside the question: it was not written
             await _Writing(state, runtime, offered).run()
-        except InvalidInput:  # no room for tools beside the question; it was not yet written
-            offered = ()
-    if not offered:
+            has_written = bool(draft.calls or draft.written.strip()) or not _may_write_on(state)
+    if not has_written:
         await _Writing(state, runtime, ()).run()
+    if draft.finish_reason is FinishReason.STOP and not (draft.calls or draft.content.strip()):
+        raise Unavailable("The language model wrote no answer. Try again in other words.")
     return {}
 
 
 def after_writing(state: AgentState) -> Literal["use_tools", "verify"]:
     """Go on where the generator wants to know something."""
-    draft = state["draft"]
-    may_write_on = draft.usage.completion_tokens < state["max_tokens"]
-    return "use_tools" if draft.calls and may_write_on else "verify"
+    return "use_tools" if state["draft"].calls and _may_write_on(state) else "verify"
 
 
 async def use_tools(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
@@ -75,11 +83,22 @@ async def use_tools(state: AgentState, runtime: Runtime[AgentTools]) -> AgentSta
         )
         looked_up += result.passages
         results.append(result.text[:room])
-    exchange = ToolExchange(draft.content, calls, tuple(results))
+    calls = tuple(map(_told_back, calls))
+    exchange = ToolExchange(draft.written, calls, tuple(results))
     return {
         "exchanges": (*state.get("exchanges", ()), exchange),
         "looked_up": tuple(looked_up),
     }
+
+
+def _told_back(call: ToolCall) -> ToolCall:
+    """Return a call as the model reads it again; a server refuses one that is broken."""
+    name = re.sub(r"[^\w-]", "", call.name, flags=re.ASCII)[:64]
+    try:
+        is_object = isinstance(json.loads(call.arguments), dict)
+    except ValueError:
+        is_object = False
+    return replace(call, name=name or UNREADABLE, arguments=call.arguments if is_object else "{}")
 
 
 def _offered(state: AgentState, tools: AgentTools) -> Sequence[Tool]:
@@ -89,6 +108,10 @@ def _offered(state: AgentState, tools: AgentTools) -> Sequence[Tool]:
     draft = state["draft"]
     is_room_left = _left(state) // 2 > draft.last_prompt_tokens * 5 // 4
     return tools.toolbox.offered(state["mode"]) if is_room_left else ()
+
+
+def _may_write_on(state: AgentState) -> bool:
+    return state["draft"].usage.completion_tokens < state["max_tokens"]
 
 
 def _left(state: AgentState) -> int:
@@ -116,7 +139,7 @@ class _Writing:
         read = _read(self._prompt, state)
         self._inert, self._inert_thought = InertText(read), InertText(read)
         self._tracker = CitationTracker([*self._prompt.passages, *self._looked_up])
-        self._begins_at = len(self._draft.content)
+        self._draft.begins_at = len(self._draft.content)
         self._before = self._draft.usage
         self._told = self._before.completion_tokens
 
@@ -136,12 +159,9 @@ class _Writing:
         self._note_span()
         if self._draft.finish_reason is None:
             raise Unavailable("The language model ended its answer without saying why. Try again.")
-        self._draft.citations += [
-            one for one in self._tracker.citations if one not in self._draft.citations
-        ]
+        begins_at = self._draft.begins_at
         self._draft.supported += [
-            (self._begins_at + start, self._begins_at + end)
-            for start, end in self._tracker.supported
+            (begins_at + start, begins_at + end) for start, end in self._tracker.supported
         ]
 
     def _note_span(self) -> None:
@@ -176,21 +196,24 @@ class _Writing:
         text = self._inert.feed(_storable(piece.text))
         if is_last:
             text += self._inert.finish()
-        if text and self._begins_at and len(self._draft.content) == self._begins_at:
-            text, self._begins_at = f"\n\n{text}", self._begins_at + 2
         if text:
-            if len(self._draft.content) <= self._begins_at:
-                note_event("first text")
-            self._draft.content += text
-            self._tell(TextAdded(text, self._draft.usage.completion_tokens))
-            for citation in self._tracker.feed(self._draft.content[self._fed() :]):
-                self._tell(Cited(citation))
+            self._add(text)
         if self._draft.usage.completion_tokens - self._told >= _USAGE_EVERY_TOKENS and not is_last:
             self._told = self._draft.usage.completion_tokens
             self._tell(TokensSpent(self._draft.usage))
 
-    def _fed(self) -> int:
-        return self._begins_at + self._tracker.length
+    def _add(self, text: str) -> None:
+        draft = self._draft
+        if not draft.written:
+            note_event("first text")
+        gap = "\n\n" if draft.begins_at and not draft.written else ""
+        draft.begins_at += len(gap)
+        draft.content += gap + text
+        self._tell(TextAdded(gap + text, draft.usage.completion_tokens))
+        for citation in self._tracker.feed(text):
+            if citation not in draft.citations:  # an earlier call may have told it
+                draft.citations.append(citation)
+                self._tell(Cited(citation))
 
 
 def _prompt(state: AgentState, offered: Sequence[Tool]) -> Prompt:

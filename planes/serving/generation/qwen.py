@@ -173,7 +173,8 @@ class _Writing:
     def __init__(self, tokenizer: Any, prompt: Prompt, prompt_tokens: int) -> None:
         self._text = Detokenizer(tokenizer)
         self._thinking = TagFilter("think")
-        self._calls = TagFilter("tool_call") if prompt.tools else None
+        may_call = prompt.tools or prompt.exchanges  # out of habit, when it may no more
+        self._calls = TagFilter("tool_call") if may_call else None
         self._called = ""
         self._is_thinking_asked = prompt.thinking
         self._prompt_tokens = prompt_tokens
@@ -187,7 +188,8 @@ class _Writing:
         self._charged += self._is_thinking_asked or not is_thinking
         text = self._without_calls(parted.text)
         thinking = parted.inside if self._is_thinking_asked else ""
-        if not text and not thinking:
+        is_calling = self._calls is not None and self._calls.is_inside  # which is told as tokens
+        if not text and not thinking and not is_calling:
             return None
         return Generated(text, self._prompt_tokens, self._charged, thinking=thinking)
 

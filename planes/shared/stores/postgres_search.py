@@ -31,17 +31,18 @@ SELECT c.id, c.tenant_id, c.document_id, c.version_id, c.ordinal, c.char_start, 
 FROM {table} c WHERE c.id IN (SELECT id FROM dense UNION SELECT id FROM lexical)
 """
 
-_DOCUMENTS = """AND document_id IN (
+_FILTERED = """AND {column} IN (
     SELECT d.id FROM documents d
     WHERE d.tenant_id = $1 AND d.deleted_at IS NULL
-      AND ($9::text[] IS NULL OR d.tags && $9)
-      AND ($10::timestamptz IS NULL OR d.created_at >= $10)
-      AND ($11::timestamptz IS NULL OR d.created_at < $11)
-      AND d.metadata @> $12::jsonb
+      AND (${tags}::text[] IS NULL OR d.tags && ${tags})
+      AND (${uploaded_from}::timestamptz IS NULL OR d.created_at >= ${uploaded_from})
+      AND (${uploaded_to}::timestamptz IS NULL OR d.created_at < ${uploaded_to})
+      AND d.metadata @> ${metadata}::jsonb
       AND NOT EXISTS (
-        SELECT FROM jsonb_to_recordset($13::jsonb) AS c (key text, comparison text, value jsonb),
+        SELECT FROM jsonb_to_recordset(${conditions}::jsonb)
+            AS c (key text, comparison text, value jsonb),
             LATERAL (SELECT d.metadata -> c.key, (d.metadata ->> c.key) COLLATE "C",
-                            (c.value #>> '{}') COLLATE "C") AS m (held, held_text, value_text)
+                            (c.value #>> '{{}}') COLLATE "C") AS m (held, held_text, value_text)
         WHERE NOT coalesce(CASE
             WHEN c.comparison = 'in' THEN EXISTS (
                 SELECT FROM jsonb_array_elements(c.value) v
@@ -69,7 +70,7 @@ def search_statement(
         depth: Of each arm.
     """
     rarest = sorted(weights, key=lambda term: (-weights[term], term))[:_RAREST_TERMS]
-    documents = "" if scope.documents is None else _DOCUMENTS
+    documents, wanted = filtered_documents(scope.documents, column="document_id", first=9)
     statement = _SEARCH.format(table=table_of(scope.generation), documents=documents)
     return statement, (
         scope.tenant_id,
@@ -80,15 +81,28 @@ def search_statement(
         " | ".join(map(quoted, rarest)),
         [quoted(term) for term in weights],
         list(weights.values()),
-        *(() if scope.documents is None else _filter_arguments(scope.documents)),
+        *wanted,
     )
 
 
-def _filter_arguments(wanted: DocumentFilter) -> tuple[object, ...]:
-    return (
-        None if wanted.tags is None else list(wanted.tags),
-        wanted.uploaded_from,
-        wanted.uploaded_to,
-        wanted.metadata,
-        [asdict(condition) for condition in wanted.conditions],
-    )
+def filtered_documents(
+    wanted: DocumentFilter | None, *, column: str, first: int
+) -> tuple[str, tuple[object, ...]]:
+    """Return a condition on a document's id and its arguments; both empty where none is wanted.
+
+    Args:
+        wanted: Which documents are meant; `$1` of the statement is their tenant.
+        column: The id, as the statement names it.
+        first: The number of the first argument.
+    """
+    if wanted is None:
+        return "", ()
+    arguments = {
+        "tags": None if wanted.tags is None else list(wanted.tags),
+        "uploaded_from": wanted.uploaded_from,
+        "uploaded_to": wanted.uploaded_to,
+        "metadata": wanted.metadata,
+        "conditions": [asdict(condition) for condition in wanted.conditions],
+    }
+    numbers = {name: number for number, name in enumerate(arguments, start=first)}
+    return _FILTERED.format(column=column, **numbers), tuple(arguments.values())

@@ -1,14 +1,16 @@
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
 from planes.serving.agent.catalog import DocumentCatalog
-from planes.shared.domain import SearchScope, new_id
+from planes.shared.domain import DocumentFilter, SearchScope, new_id
 from planes.shared.embedding import MiniLMEmbedder
 from planes.shared.stores.postgres import Database
 from tests.fakes_serving import Library, chunk
 
+YEAR_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 pytestmark = pytest.mark.integration
 
 
@@ -69,6 +71,11 @@ async def test_a_list_holds_what_the_caller_may_search_and_nothing_else(
     assert await names((hidden,)) == {"harbour.txt"}
     assert await names((), (bridge,)) == {"bridge.txt"}
     assert await names((), ()) == set()
+    assert await names((), None, DocumentFilter(tags=("red",))) == set()
+    assert await names((), None, DocumentFilter(uploaded_from=YEAR_2000)) == {
+        "harbour.txt",
+        "bridge.txt",
+    }
     assert len(await catalog.documents(SearchScope(acme, 1), limit=1)) == 1
     assert harbour != bridge
 
@@ -85,3 +92,5 @@ async def test_an_outline_holds_the_headings_in_reading_order(
     ]
     assert await catalog.outline(document, SearchScope(globex, 1), limit=10) == []
     assert await catalog.outline(document, SearchScope(acme, 1, (), ()), limit=10) == []
+    old = SearchScope(acme, 1, (), None, DocumentFilter(uploaded_to=YEAR_2000))
+    assert await catalog.outline(document, old, limit=10) == []

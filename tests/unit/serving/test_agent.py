@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -11,13 +11,13 @@ import pytest
 from planes.serving.agent.catalog import Heading, Listed
 from planes.serving.agent.graph import Agent, build_graph
 from planes.serving.agent.prompts import DECLINED, chat_messages
-from planes.serving.agent.state import AgentTools, Answer, Progress, StepTaken, TokensSpent
+from planes.serving.agent.state import AgentTools, Answer, Cited, Progress, StepTaken, TokensSpent
 from planes.serving.agent.tools import Toolbox
-from planes.serving.generation.fitting import PromptRead
+from planes.serving.generation.fitting import PromptRead, fit
 from planes.serving.retrieval.hybrid import Retrieved
-from planes.shared.domain import FinishReason, Passage, SearchScope, new_id
-from planes.shared.errors import InvalidInput
-from planes.shared.ports import Generated, Prompt, ToolCall
+from planes.shared.domain import ChatMode, FinishReason, Passage, SearchScope, new_id
+from planes.shared.errors import InvalidInput, Unavailable
+from planes.shared.ports import Generated, Prompt, ToolCall, ToolExchange
 from planes.shared.wire import AnswerRequest, ChatTurn, Scope
 from tests.fakes_serving import passage
 
@@ -186,6 +186,52 @@ async def test_a_question_without_room_for_tools_is_answered_without_them() -> N
     answer, _, _ = await told([], generator=generator)
     assert answer.grounded
     assert [len(prompt.tools) for prompt in generator.prompts] == [0]
+
+
+async def test_a_call_repeats_only_its_own_words_and_no_citation_that_was_told() -> None:
+    said = "The harbour opened in 1901 [1]."
+    turns = [Turn(said, [call("current_time")]), Turn("I look.", [call("current_time")])]
+    answer, progress, generator = await told([*turns, Turn(said)])
+    assert [each.text for each in generator.prompts[2].exchanges] == [said, "I look."]
+    assert len([each for each in progress if isinstance(each, Cited)]) == 1
+    assert len(answer.citations) == 1
+    assert len(answer.unsupported) == 1
+
+
+async def test_a_call_that_cannot_be_read_is_told_to_the_model_in_a_form_that_can() -> None:
+    broken = [ToolCall("1", "", "{"), ToolCall("2", "calculator", '{"expression": "2 +')]
+    answer, _, generator = await told([Turn("", broken), Turn("It opened in 1901 [1].")])
+    (exchange,) = generator.prompts[1].exchanges
+    assert [(each.name, each.arguments) for each in exchange.calls] == [
+        ("unreadable", "{}"),
+        ("calculator", "{}"),
+    ]
+    assert "cannot be read" in exchange.results[0]
+    assert "do not fit" in exchange.results[1]
+    assert answer.grounded
+
+
+async def test_a_model_that_writes_nothing_is_asked_once_more_without_tools() -> None:
+    answer, _, generator = await told([Turn(), Turn("It opened in 1901 [1].")])
+    assert [bool(prompt.tools) for prompt in generator.prompts] == [True, False]
+    assert answer.grounded
+    with pytest.raises(Unavailable, match="wrote no answer"):
+        await told([Turn(), Turn(" ")])
+
+
+def test_a_prompt_that_tools_made_too_long_loses_passages_and_then_the_oldest_results() -> None:
+    exchanges = [ToolExchange("", [call("clock")], [f"result {n}"]) for n in range(3)]
+    prompt = Prompt("When?", "When?", ChatMode.RAG, [HARBOUR], (), 0, 50, exchanges=exchanges)
+
+    def kept(max_prompt_tokens: int) -> tuple[int, list[str]]:
+        fitted = fit(replace(prompt, max_prompt_tokens=max_prompt_tokens), len)
+        assert fitted.prompt_tokens <= max_prompt_tokens
+        results = [m["content"] for m in fitted.messages if m["role"] == "tool"]
+        return fitted.passages, [text.split("\n")[1] for text in results]
+
+    assert kept(8) == (1, ["result 0", "result 1", "result 2"])
+    assert kept(7) == (0, ["result 1", "result 2"])
+    assert kept(2) == (0, [])
 
 
 async def test_open_chat_offers_no_tool_that_reads_documents() -> None:

@@ -1,4 +1,4 @@
-from planes.serving.generation.tool_calls import tool_calls
+from planes.serving.generation.tool_calls import UNREADABLE, tool_calls
 
 
 def test_calls_are_read_one_after_another() -> None:
@@ -11,9 +11,9 @@ def test_calls_are_read_one_after_another() -> None:
     assert first.id != second.id
 
 
-def test_what_is_no_call_is_left_out() -> None:
+def test_what_cannot_be_read_is_a_call_of_no_tool() -> None:
     assert tool_calls("") == ()
-    assert tool_calls("calculator(2 + 2)") == ()
-    assert tool_calls('{"arguments": {}}') == ()
-    assert tool_calls("[1]") == ()
-    assert [call.name for call in tool_calls('{"name": "clock"}{"name": "cl')] == ["clock"]
+    for written in ("calculator(2 + 2)", '{"arguments": {}}', "[1]"):
+        assert [call.name for call in tool_calls(written)] == [UNREADABLE]
+    names = [call.name for call in tool_calls('{"name": "clock"}{"name": "cl')]
+    assert names == ["clock", UNREADABLE]
