@@ -15,7 +15,7 @@ class Admission:
 
     def __init__(self, max_answers: int) -> None:
         """Store the most answers at a time."""
-        self._max_answers = max_answers
+        self.max_answers = max_answers
         self._waits: set[asyncio.Timeout] = set()
         self._ends_at: float | None = None
         self._idle = asyncio.Event()
@@ -31,7 +31,7 @@ class Admission:
         """
         if self._ends_at is not None:
             raise Unavailable("This part of the platform is stopping. Try again in a moment.")
-        if self.answers >= self._max_answers:
+        if self.answers >= self.max_answers:
             raise Unavailable("Too many questions are being answered. Try again in a moment.")
         self.answers += 1
         self._idle.clear()

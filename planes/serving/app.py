@@ -68,7 +68,7 @@ def _language_model(settings: ServingSettings, choice: Choice) -> "Application":
     most, target = answers + _CHECKS, max(1, answers // 4)
     model_class: Any = LanguageModel
     model: Application = model_class.options(
-        **scaling(settings.qwen_replicas, target=target, most=most, queued=answers),
+        **scaling(settings.qwen_replicas, target=target, most=most, queued=answers, least=1),
         ray_actor_options={"num_cpus": 0, "num_gpus": settings.qwen_gpus},
     ).bind(
         choice.weights,
