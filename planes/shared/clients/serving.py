@@ -185,7 +185,10 @@ class ServingClient:
             return Unavailable(_NO_ANSWER)
 
     async def _frames(self, response: Response) -> AsyncIterator[Frame]:
-        """Split the stream into events; the first token has a longer deadline than the rest."""
+        """Split the stream into events; the first token has a longer deadline than the rest.
+
+        A model that thinks before may take minutes: then each step has the time of an event.
+        """
         buffer = b""
         now = asyncio.get_running_loop().time
         deadline = now() + self._deadlines.first_token_s
@@ -204,6 +207,8 @@ class ServingClient:
                 yield frame
                 if has_begun:
                     deadline = now() + self._deadlines.idle_s
+                elif frame.event != "meta":
+                    deadline = max(deadline, now() + self._deadlines.idle_s)
 
 
 def _parse(raw: bytes) -> Frame | None:

@@ -88,19 +88,17 @@ class Answer:
         self._task = asyncio.create_task(self._run(serving, context, trace_id))
         return self._task
 
-    async def first_event(self) -> bytes:
+    async def begun(self) -> None:
         """Wait for the first event.
 
         Raises:
             PlatformError: There was none, and the question was taken back.
         """
-        event = await self._reader.next()
-        if event is None:
+        if not await self._reader.has_begun():
             raise self.problem or Unavailable(_BROKEN_OFF)
-        return event
 
     def events(self, heartbeat_s: float | None = None) -> AsyncIterator[bytes]:
-        """Yield the remaining events, `done` or `error` last; comments in between if wanted."""
+        """Yield the events, once, `done` or `error` last; comments in between if wanted."""
         return self._reader.events(heartbeat_s)
 
     async def is_resumable(self) -> bool:

@@ -1,6 +1,6 @@
 """Answers that were settled before, told again: from the ledger and the stored message."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from itertools import count
 
 import asyncpg
@@ -61,3 +61,9 @@ def events_of(answer: ChatAnswer, after: int = 0) -> Iterator[bytes]:
     for event_id, (name, data) in zip(count(FIRST_ID), told, strict=False):
         if event_id > after:
             yield encode_event(name, data, event_id=event_id)
+
+
+async def one_by_one(events: Iterable[bytes]) -> AsyncGenerator[bytes]:
+    """Yield events as those of an answer under way come."""
+    for event in events:
+        yield event

@@ -194,6 +194,20 @@ async def stop(connection: Connection, context: TenantContext, answer_id: UUID) 
     return stopping
 
 
+async def answer_under_way(
+    connection: Connection, context: TenantContext, conversation_id: UUID
+) -> UUID | None:
+    """Return which answer of the caller is under way in a conversation."""
+    answer_id: UUID | None = await connection.fetchval(
+        "SELECT id FROM reservations "
+        "WHERE tenant_id = $1 AND user_id = $2 AND conversation_id = $3",
+        context.tenant_id,
+        context.user_id,
+        conversation_id,
+    )
+    return answer_id
+
+
 async def written_ago_s(
     connection: Connection, context: TenantContext, answer_id: UUID
 ) -> float | None:
@@ -279,12 +293,16 @@ async def change_conversation(
             )
 
 
-async def unlist(connection: Connection, context: TenantContext, conversation_id: UUID) -> None:
-    """Keep a conversation out of its user's list: its client keeps the conversation itself."""
+async def list_as(
+    connection: Connection, context: TenantContext, conversation_id: UUID, is_listed: bool
+) -> None:
+    """Put a conversation into its user's list, or keep it out: then its client keeps it itself."""
     await connection.execute(
-        "UPDATE conversations SET is_listed = false WHERE tenant_id = $1 AND id = $2",
+        "UPDATE conversations SET is_listed = $3 "
+        "WHERE tenant_id = $1 AND id = $2 AND is_listed <> $3",
         context.tenant_id,
         conversation_id,
+        is_listed,
     )
 
 

@@ -67,7 +67,8 @@ class Asked:
         effect: Told where the answer will be, so that a repeat of the request finds it.
         history: What was said before; None is what the conversation holds.
         wishes: What the caller's application asks of the answer.
-        is_listed: Whether a new conversation stands in its user's list.
+        is_listed: Whether the conversation stands in its user's list from now on.
+        is_resumable: Whether the client may come back for the answer.
         replaces: The question is this one, and the answer takes the place of its present one.
     """
 
@@ -78,6 +79,7 @@ class Asked:
     history: tuple[ChatTurn, ...] | None = None
     wishes: str = ""
     is_listed: bool = True
+    is_resumable: bool = True
     replaces: Exchange | None = None
 
 
@@ -118,12 +120,14 @@ class ChatService:
         reservation = await self._reserve(context, intent, asked)
         ledger = AnswerLedger(self._parts.database, context, intent.answer_id)
         try:
+            if asked.is_listed != (intent.title is not None):
+                await self._list(context, intent.conversation_id, is_listed=asked.is_listed)
             request = await self._request(context, asked, intent, reservation)
         except BaseException:
             await asyncio.shield(ledger.release(undo=True))
             raise
         accounting = Accounting(ledger, self._parts.prices, self._parts.metrics)
-        is_resumable = is_stream or asked.effect.is_keyed
+        is_resumable = asked.is_resumable and (is_stream or asked.effect.is_keyed)
         writer = self._writer(context, intent.answer_id) if is_resumable else None
         answer = Answer(request, accounting, writer, is_stream=is_stream)
         task = answer.start(self._parts.serving, context, current_trace_id())
@@ -141,7 +145,7 @@ class ChatService:
 
     async def _reserve(self, context: TenantContext, intent: Intent, asked: Asked) -> Reservation:
         """Reserve in one statement, or in one transaction with what else must hold."""
-        if asked.is_listed and not asked.effect.is_keyed and asked.replaces is None:
+        if not asked.effect.is_keyed and asked.replaces is None:
             async with self._parts.database.platform() as connection:
                 return await repository.reserve(connection, context, intent)
         async with self._parts.database.tenant(context.tenant_id) as connection:
@@ -156,10 +160,15 @@ class ChatService:
                 intent.message_id,
                 reservation.question_seq + 1,
             )
-            if not asked.is_listed:
-                await repository.unlist(connection, context, intent.conversation_id)
             await asked.effect.record_answer(connection, place)
             return reservation
+
+    async def _list(
+        self, context: TenantContext, conversation_id: UUID, *, is_listed: bool
+    ) -> None:
+        """List a conversation that goes on, or keep one out; not under the quota's lock."""
+        async with self._parts.database.tenant(context.tenant_id) as connection:
+            await repository.list_as(connection, context, conversation_id, is_listed)
 
     async def whole(
         self,
@@ -187,7 +196,7 @@ class ChatService:
         watch = asyncio.ensure_future((client_left or asyncio.Event().wait)())
         watch.add_done_callback(lambda _: answer.hang_up())
         try:
-            await answer.first_event()
+            await answer.begun()
             async for _ in answer.events():
                 pass
         finally:
@@ -197,8 +206,8 @@ class ChatService:
             raise answer.problem or Unavailable("The answer was stopped.")
         return answer.whole
 
-    async def stream(self, account: Account, asked: Asked) -> tuple[bytes, Answer]:
-        """Answer and return the first event with the answer, whose `events` are the others.
+    async def stream(self, account: Account, asked: Asked) -> Answer:
+        """Answer, and return the answer when it has begun; its `events` are to be read.
 
         The caller says `hang_up` when nobody reads it any more.
 
@@ -206,7 +215,8 @@ class ChatService:
             PlatformError: As `whole`, as long as there was no first event.
         """
         answer = await self._begin(account, asked, is_stream=True)
-        return await answer.first_event(), answer
+        await answer.begun()
+        return answer
 
     def end_answers(self, problem: PlatformError) -> None:
         """End every answer under way with `problem`, billed for what was produced."""

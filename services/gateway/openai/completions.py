@@ -1,6 +1,6 @@
 """Answers in the shapes of OpenAI's chat completions: whole, or as chunks of a stream."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -8,6 +8,7 @@ from uuid import UUID
 import orjson
 
 from planes.shared.domain import FinishReason
+from services.gateway.chat.reading import HEARTBEAT
 from services.gateway.chat.schemas import ChatAnswer
 from services.gateway.openai.errors import error_of
 from services.gateway.openai.schemas import (
@@ -38,13 +39,18 @@ def completion_of(answer: ChatAnswer) -> Completion:
     )
 
 
-async def chunks_of(events: AsyncIterator[bytes], *, with_usage: bool) -> AsyncIterator[bytes]:
+async def chunks_of(events: AsyncIterator[bytes], *, with_usage: bool) -> AsyncGenerator[bytes]:
     """Yield an answer's events as chunks, the citations in the last one, and `[DONE]`.
+
+    Comments in silences stay: clients skip them.
 
     An answer that fails ends with an error instead, as OpenAI's own streams do.
     """
     chunks = _Chunks(with_usage=with_usage)
     async for frame in events:
+        if frame == HEARTBEAT:
+            yield frame
+            continue
         name, data = _event(frame)
         for chunk in chunks.of(name, data):
             yield chunk
@@ -95,7 +101,7 @@ class _Chunks:
 
 
 def _event(frame: bytes) -> tuple[str, dict[str, Any]]:
-    """Return name and data of a server-sent event; a comment has no name."""
+    """Return name and data of a server-sent event."""
     name, data = "", b"{}"
     for line in frame.split(b"\n"):
         if line.startswith(b"event: "):
