@@ -11,7 +11,7 @@ from planes.shared.analysis import terms
 from planes.shared.domain import Chunk, Passage
 from planes.shared.wire import CitationOut
 
-_MARKER = re.compile(r"\[(\d{1,3})\]")
+MARKER = re.compile(r"\[(\d{1,3})\]")
 _TRAILING_MARKERS = re.compile(r"(?:\s*\[\d{1,3}\])+\s*$")
 _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -36,7 +36,7 @@ class CitationTracker:
         """Add a piece of the answer and return the citations that it completes, in order."""
         self._text += text
         found: list[CitationOut] = []
-        for marker in _MARKER.finditer(self._text, self._read):
+        for marker in MARKER.finditer(self._text, self._read):
             self._read = marker.end()
             citation = self._citation(int(marker.group(1)), marker.start())
             if citation is not None and citation not in self.citations:
@@ -138,7 +138,7 @@ def _numbers(text: str) -> set[str]:
 
 def _words(text: str) -> list[str]:
     """Return words only: an answer drops line breaks, and brackets that look like its markers."""
-    return _WORD.findall(inert(_MARKER.sub("", text)))
+    return _WORD.findall(inert(MARKER.sub("", text)))
 
 
 def _claims(before: str) -> list[Span]:
@@ -148,7 +148,7 @@ def _claims(before: str) -> list[Span]:
     last sentence of that.
     """
     end = len(_TRAILING_MARKERS.sub("", before).rstrip())
-    start = max((marker.end() for marker in _MARKER.finditer(before, 0, end)), default=0)
+    start = max((marker.end() for marker in MARKER.finditer(before, 0, end)), default=0)
     spans = [(start + a, start + b) for a, b in sentence_spans(before[start:end])]
     if not spans:
         return []

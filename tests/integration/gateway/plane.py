@@ -47,6 +47,7 @@ class FakePlane:
     prompt_tokens: int = 40
     pause_s: float = 0.0
     longest_text: int = 256
+    thoughts: int = 0
     ends_with: str = "done"
     hold: asyncio.Event | None = None
     caches: tuple[CacheLookup, ...] = ()
@@ -120,6 +121,10 @@ class FakePlane:
         )
         try:
             yield encode_event("meta", meta, event_id=number)
+            for _ in range(self.thoughts):
+                await asyncio.sleep(self.pause_s)
+                number += 1
+                yield encode_event("step", {"name": "think"}, event_id=number)
             for count, word in enumerate(self.words, start=1):
                 await asyncio.sleep(self.pause_s)
                 number += 2

@@ -351,3 +351,19 @@ async def test_bodies_that_are_no_json_or_too_large_are_refused(person: Person) 
     assert large.status_code == 413
     for response in (broken, lone, deep, large):
         assert response.headers["content-type"] == "application/problem+json"
+
+
+class TestThinking:
+    """A model that says nothing of its answer for longer than the first token may take."""
+
+    @pytest.fixture
+    def overrides(self) -> dict[str, object]:
+        return {"answer_first_token_s": 2.0}
+
+    async def test_what_it_tells_before_prolongs_the_wait(
+        self, person: Person, plane: FakePlane
+    ) -> None:
+        plane.thoughts, plane.pause_s = 6, 0.5
+        answer = await person.http.post("/chat", json={"message": "How long?"})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["finish_reason"] == "stop"

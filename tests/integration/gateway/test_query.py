@@ -31,6 +31,17 @@ async def test_a_repeated_key_is_answered_again_and_costs_nothing(person: Person
     assert (await usage_of(person))["totals"]["messages"] == 1
 
 
+async def test_a_single_question_that_somebody_goes_on_from_becomes_a_conversation_of_theirs(
+    person: Person,
+) -> None:
+    await person.http.post("/query", json={"query": "How long?"})
+    [single] = (await person.http.get("/conversations?listed=false")).json()["items"]
+    path = f"/conversations/{single['id']}/messages"
+    assert (await person.http.post(path, json={"message": "And then?"})).status_code == 200
+    [listed] = (await person.http.get("/conversations")).json()["items"]
+    assert listed["id"] == single["id"], "and does not expire as those of programs do"
+
+
 @pytest.mark.parametrize("body", [{}, {"query": " "}, {"query": "x", "top_k": 51}, {"q": "x"}])
 async def test_what_is_no_question_is_refused(person: Person, body: dict[str, object]) -> None:
     assert (await person.http.post("/query", json=body)).status_code == 422

@@ -343,6 +343,18 @@ async def test_a_replica_keeps_no_more_than_its_share(
         )["caches"]
 
 
+async def test_a_redis_that_fills_up_is_left_to_those_who_cannot_do_without(
+    plane: Plane, tenant: UUID, redis: Client
+) -> None:
+    used = (await redis.info("memory"))["used_memory"]
+    await redis.config_set("maxmemory", used * 2)
+    try:
+        await plane.ask(tenant, OPENED)
+        assert not await redis.keys(f"cache:{tenant}:*")
+    finally:
+        await redis.config_set("maxmemory", "256mb")
+
+
 async def test_without_redis_every_question_is_answered_and_one_line_is_logged(
     library: Library, tenant: UUID, capsys: pytest.CaptureFixture[str]
 ) -> None:
