@@ -173,8 +173,8 @@ async def test_an_export_ends_with_the_session_that_began_it(
         blocks = answer.aiter_bytes()
         await anext(blocks)
         assert (await person.http.post("/auth/logout")).status_code == 204
-        await until(lambda: is_free(admin_database))
-        with pytest.raises(httpx.RemoteProtocolError):
+        await asyncio.sleep(1)  # it looks twice a second, as far as its client reads
+        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
             await drained(blocks)
 
 
