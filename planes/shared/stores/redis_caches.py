@@ -105,12 +105,12 @@ class RedisCaches:
             await pipe.watch(floor)
             if await _version(pipe, floor) > entry.corpus_version:
                 return False
+            left_ms = int(await pipe.pttl(index))  # entries of other settings may end later
             pipe.multi()  # type: ignore[no-untyped-call]
             pipe.set(entry.key, entry.value, ex=ttl_s)
             pipe.zremrangebyscore(index, "-inf", now)
             pipe.zadd(index, {entry.key: now + ttl_s})
-            pipe.expire(index, ttl_s, nx=True)
-            pipe.expire(index, ttl_s, gt=True)  # other replicas' entries may end later
+            pipe.pexpire(index, max(1000 * ttl_s, left_ms))
             try:
                 await pipe.execute()
             except WatchError:
