@@ -125,8 +125,13 @@ async def post_embed(body: EmbedRequest, _: ClaimsDep, plane: PlaneDep) -> Embed
 
 
 @router.get("/v1/health")
-async def get_health(plane: PlaneDep) -> JSONResponse:
-    """Tell how each part does: 200, or 503 where a part that answers need is down."""
+async def get_health(request: Request, plane: PlaneDep) -> JSONResponse:
+    """Tell how each part does: 200, or 503 where a part that answers need is down.
+
+    Who sends a token learns also whether this is the plane that takes it; 401 if not.
+    """
+    if "authorization" in request.headers:
+        await _claims(request, plane)
     health: ServingHealth = await plane.health()
     status = 503 if health.status == "unavailable" else 200
     return JSONResponse(health.model_dump(mode="json"), status)

@@ -19,6 +19,7 @@ from services.embedded.parts import (
     dagster_daemon_is_healthy,
     http_answers,
     port_answers,
+    serving_answers,
 )
 from services.embedded.ports import admin_ports
 from services.embedded.processes import INSTANCE_VARIABLE, PART_VARIABLE, python_module
@@ -165,7 +166,7 @@ def _serving(installation: Installation) -> Part:
         ),
         folder=home.run,
         needs=("migrations",),
-        is_ready=http_answers(f"http://127.0.0.1:{ports['serving']}/v1/health"),
+        is_ready=serving_answers(ports["serving"], values["SERVING_TOKEN_SECRET"]),
         stop_s=30,
         settings=ServingSettings,
     )

@@ -29,6 +29,10 @@ from planes.shared.wire import (
     ServingTokens,
 )
 
+_NOT_OURS = (
+    "The serving plane does not take the gateway's tokens: it is another installation's, or "
+    "SERVING_TOKEN_SECRET differs."
+)
 _NO_ANSWER = "The serving plane does not answer. Try again in a moment."
 
 
@@ -138,14 +142,18 @@ class ServingClient:
         """Return the plane's own view of its parts.
 
         Raises:
-            Unavailable: No answer in time, or it speaks another major version of the wire.
+            Unavailable: No answer in time, it takes none of our tokens, or it speaks another
+                major version of the wire.
         """
         try:
             async with asyncio.timeout(self._deadlines.health_s):
-                response = await self._open().get(f"{self._url}/v1/health").build().send()
+                asked = self._open().get(f"{self._url}/v1/health").header(WIRE_HEADER, WIRE_VERSION)
+                response = await asked.bearer_auth(self._tokens.mint_for_health()).build().send()
                 body = bytes(await response.bytes())
         except (PyreqwestError, TimeoutError) as error:
             raise Unavailable(_NO_ANSWER) from error
+        if response.status == 401:
+            raise Unavailable(_NOT_OURS)
         try:
             health = ServingHealth.model_validate_json(body)
         except ValidationError as error:
@@ -175,6 +183,8 @@ class ServingClient:
         )
 
     async def _refusal(self, response: Response) -> PlatformError:
+        if response.status == 401:  # ours to mend; the client's own identity is good
+            return Unavailable(_NOT_OURS)
         try:
             async with asyncio.timeout(self._deadlines.headers_s):
                 problem = orjson.loads(bytes(await response.bytes()))
