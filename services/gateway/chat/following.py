@@ -20,7 +20,10 @@ _FORGOTTEN = (
     "The events after this one are kept no longer. The whole answer stands in its conversation "
     "when it has ended."
 )
-_ABANDONED = "The gateway that wrote the answer is gone. What it had stored a moment before stands in its conversation within a minute."
+_ABANDONED = (
+    "The gateway that wrote the answer is gone. What it had stored a moment before stands in its "
+    "conversation within a minute."
+)
 
 
 class Follower:

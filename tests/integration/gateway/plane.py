@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from planes.shared.domain import FinishReason
+from planes.shared.errors import Unauthenticated
 from planes.shared.wire import (
     WIRE_VERSION,
     AnswerRequest,
@@ -45,6 +46,7 @@ class FakePlane:
     kind: str = "openai"
     model: str = "test-model"
     prompt_tokens: int = 40
+    secret: str = TOKEN_SECRET
     pause_s: float = 0.0
     longest_text: int = 256
     thoughts: int = 0
@@ -64,7 +66,8 @@ class FakePlane:
                 Route("/v1/answer", self._answer, methods=["POST"]),
                 Route("/v1/search", self._search, methods=["POST"]),
                 Route("/v1/embed", self._embed, methods=["POST"]),
-            ]
+            ],
+            exception_handlers={Unauthenticated: _refused},
         )
 
     async def _health(self, _: Request) -> Response:
@@ -109,7 +112,7 @@ class FakePlane:
     def _claims(self, request: Request) -> None:
         self.traceparents.append(request.headers["traceparent"])
         token = request.headers["authorization"].removeprefix("Bearer ")
-        ServingTokens(TOKEN_SECRET).verify(token)
+        ServingTokens(self.secret).verify(token)
 
     async def _events(self, asked: AnswerRequest) -> AsyncIterator[bytes]:
         number = 1
@@ -164,3 +167,8 @@ class FakePlane:
             caches=self.caches,
         )
         return encode_event("done", done, event_id=number)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    problem = Problem(code="unauthenticated", title="No", status=401, detail=str(error))
+    return JSONResponse(problem.model_dump(mode="json"), 401)

@@ -164,6 +164,15 @@ async def test_a_hang_up_is_billed_for_what_was_produced(person: Person, plane: 
     assert stored["finish_reason"] == "cancelled"
 
 
+async def test_a_plane_of_another_installation_is_none(person: Person, plane: FakePlane) -> None:
+    plane.secret = "x" * 32
+    for path, body in (("/chat", {"message": "How long?"}), ("/search", {"query": "How long?"})):
+        response = await person.http.post(path, json=body)
+        assert response.status_code == 503, "401 would send people to sign in again"
+        assert "SERVING_TOKEN_SECRET" in response.json()["detail"]
+    assert (await usage_of(person))["totals"]["messages"] == 0
+
+
 async def test_an_error_before_the_first_token_costs_nothing_and_takes_the_question_back(
     person: Person, plane: FakePlane
 ) -> None:

@@ -247,6 +247,15 @@ async def test_health_names_each_part(client: httpx.AsyncClient) -> None:
     assert health.generator.kind == "extractive"
 
 
+async def test_health_shows_whose_plane_it_is_to_who_sends_a_token(
+    client: httpx.AsyncClient,
+) -> None:
+    sent = headers(uuid4())
+    assert (await client.get("/v1/health", headers=sent)).status_code == 200
+    stranger = {**sent, "authorization": f"Bearer {ServingTokens('x' * 32).mint_for_health()}"}
+    assert (await client.get("/v1/health", headers=stranger)).status_code == 401
+
+
 async def test_health_tells_which_part_is_down_and_answers_say_unavailable(
     client: httpx.AsyncClient, embedder: MiniLMEmbedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
