@@ -128,5 +128,6 @@ def _event(told: Progress, model: str) -> tuple[str, BaseModel | dict[str, objec
                 usage=told.usage,
                 unsupported=told.unsupported,
                 summary=told.summary,
+                summary_seq=told.summary_seq,
                 caches=lookups_so_far(),
             )

@@ -36,6 +36,8 @@ class ChatTurn(WireModel):
 
     role: Literal["user", "assistant"]
     content: str
+    seq: int = Field(default=0, ge=0)
+    """Its number in the conversation; 0: the platform does not keep the conversation."""
 
 
 class Scope(WireModel):
@@ -66,7 +68,9 @@ class AnswerRequest(WireModel):
     max_prompt_tokens: int = Field(ge=1)
     max_tokens: int = Field(ge=1)
     summary: str = Field(default="", max_length=8000)
-    """What turns before `history` were about, as the last answer's `done` told it."""
+    """What earlier turns were about, as an earlier answer's `done` told it."""
+    summary_seq: int = Field(default=0, ge=0)
+    """The number of the last turn that `summary` tells; 0: it tells none."""
     thinking: bool = False
     wishes: str = ""
     """What the caller's application asks of the answer, below the platform's own rules."""
@@ -185,7 +189,8 @@ class Done(WireModel):
     unsupported: tuple[TextSpan, ...] = ()
     """Sentences of an answer from documents that no checked citation supports."""
     summary: str | None = None
-    """What turns before the next request's history were about, if that has changed."""
+    """What the turns up to `summary_seq` were about, if that is newer than the request's."""
+    summary_seq: int = Field(default=0, ge=0)
     caches: tuple[CacheLookup, ...] = ()
 
 

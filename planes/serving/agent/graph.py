@@ -88,6 +88,7 @@ class Agent:
             "max_prompt_tokens": request.max_prompt_tokens,
             "max_tokens": request.max_tokens,
             "earlier_summary": request.summary,
+            "earlier_summary_seq": request.summary_seq,
             "conversation_id": request.conversation_id,
             "thinking": request.thinking,
             "wishes": request.wishes,

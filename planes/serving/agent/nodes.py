@@ -24,6 +24,7 @@ from planes.shared.domain import ChatMode, FinishReason
 
 _MIN_CLOSENESS = 0.25
 _WINDOW_TURNS = 10
+_UNTOLD_TURNS = 4  # so that the next summary is due four questions later
 _SMALL_TALK = re.compile(
     r"\W*(?:hi|hello|hey|good (?:morning|afternoon|evening)|thanks|thank you|thank you very much|"
     r"many thanks|bye|goodbye)(?: there| everyone)?\W*",
@@ -32,16 +33,27 @@ _SMALL_TALK = re.compile(
 
 
 async def window(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
-    """Keep the last ten messages in `history`; older ones go into `summary`.
+    """Keep the last ten messages in `history`; a language model tells of older ones in `summary`.
 
-    The tokens of what is kept are bounded later, by the generator's own tokenizer.
+    It is asked once for several messages: where more than ten are in no summary yet, it sums up all
+    but the last four of them. The tokens of what is kept are bounded later, by the generator's own
+    tokenizer.
     """
-    dropped, kept = state["history"][:-_WINDOW_TURNS], state["history"][-_WINDOW_TURNS:]
-    summary, draft = state["earlier_summary"], Draft()
-    if dropped and runtime.context.is_language_model:
-        runtime.stream_writer(StepTaken("summarise", f"{len(dropped)} messages"))
-        summary = await summary_of(state | {"draft": draft}, dropped, runtime)
-    return {"history": kept, "summary": summary, "draft": draft}
+    history, draft = state["history"], Draft()
+    summary, summary_seq = state["earlier_summary"], state["earlier_summary_seq"]
+    untold = [turn for turn in history if turn.seq > summary_seq]
+    if len(untold) > _WINDOW_TURNS and runtime.context.is_language_model:
+        leaving = untold[:-_UNTOLD_TURNS]
+        runtime.stream_writer(StepTaken("summarise", f"{len(leaving)} messages"))
+        summary = await summary_of(state | {"draft": draft}, leaving, runtime)
+        is_new = summary != state["earlier_summary"]
+        summary_seq = leaving[-1].seq if is_new else summary_seq
+    return {
+        "history": history[-_WINDOW_TURNS:],
+        "summary": summary,
+        "summary_seq": summary_seq,
+        "draft": draft,
+    }
 
 
 def route(
@@ -147,7 +159,8 @@ async def verify(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
         draft.usage,
         grounded=bool(draft.citations) and not has_declined,
         unsupported=unsupported if sources and not has_declined else (),
-        summary=state["summary"] if state["summary"] != state["earlier_summary"] else None,
+        summary=state["summary"] if state["summary_seq"] > state["earlier_summary_seq"] else None,
+        summary_seq=state["summary_seq"],
     )
     note(citations=len(answer.citations), unsupported=len(answer.unsupported))
     runtime.stream_writer(TokensSpent(answer.usage))

@@ -36,12 +36,14 @@ class AgentState(TypedDict, total=False):
     max_prompt_tokens: int
     max_tokens: int
     earlier_summary: str
+    earlier_summary_seq: int
     conversation_id: UUID
     thinking: bool
     wishes: str
 
     question: str
     summary: str
+    summary_seq: int
     is_rewritten: bool
     passages: tuple[Passage, ...]
     is_useful: bool
@@ -92,6 +94,7 @@ class Answer:
     grounded: bool = False
     unsupported: tuple[TextSpan, ...] = ()
     summary: str | None = None
+    summary_seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,11 @@ class ServingMonitor:
         """The embedder's model; None while it is unknown."""
         return self._embedding_model
 
+    @property
+    def has_language_model(self) -> bool:
+        """Whether the plane is known to have a language model."""
+        return self._generator is not None and self._generator.kind != "extractive"
+
     def require_language_model(self) -> None:
         """Refuse open chat where the plane is known to have no language model.
 

@@ -203,6 +203,10 @@ class Answer:
         cost = await self._accounting.ledger.settle(settlement)
         self._accounting.metrics.count_answer(done.finish_reason, done.model, tokens)
         self._accounting.metrics.count_lookups(done.caches)
+        if done.summary is not None:
+            await self._accounting.ledger.keep_summary(
+                self.request.conversation_id, done.summary, done.summary_seq
+            )
         self._tell_whole(settlement, cost)
 
     async def _end_early(self) -> None:

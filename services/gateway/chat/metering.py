@@ -151,6 +151,17 @@ class AnswerLedger:
             break
         raise Unavailable("The answer was closed before it could be stored.")
 
+    async def keep_summary(self, conversation_id: UUID, summary: str, seq: int) -> None:
+        """Keep what the messages up to `seq` were about.
+
+        A database that is down costs the summary alone: a later answer makes it again.
+        """
+        with contextlib.suppress(Unavailable):
+            async with self._database.tenant(self._context.tenant_id) as connection:
+                await repository.keep_summary(
+                    connection, self._context, conversation_id, storable(summary), seq
+                )
+
     async def release(self, *, undo: bool) -> None:
         """Give the reservation back; where the database is down, the sweeper does."""
         with contextlib.suppress(Unavailable):

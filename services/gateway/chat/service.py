@@ -17,7 +17,7 @@ from services.gateway.billing.prices import Prices
 from services.gateway.chat import repository
 from services.gateway.chat.answers import Accounting, Answer
 from services.gateway.chat.guard import StreamGuard
-from services.gateway.chat.history import ChatHistory, Exchange
+from services.gateway.chat.history import ChatHistory, Exchange, Remembered
 from services.gateway.chat.metering import AnswerLedger
 from services.gateway.chat.repository import Intent, Reservation
 from services.gateway.chat.schemas import ChatAnswer, Question
@@ -29,6 +29,7 @@ from services.gateway.idempotency.service import Effect
 from services.gateway.tracing import current_trace_id
 
 _SHUTDOWN_S = 10.0
+_LEAST_SUMMED_UP = 10  # what a model reads word by word; where fewer are sent, that is on purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,19 +260,18 @@ class ChatService:
         intent: Intent,
         reservation: Reservation,
     ) -> AnswerRequest:
-        question, limit = asked.question, self._limits.history_messages
-        if asked.history is None:
-            history = await self._parts.history.turns_before(
-                context, intent.conversation_id, seq=reservation.question_seq, limit=limit
-            )
-        else:
-            history = asked.history[-limit:] if limit else ()
+        question = asked.question
+        remembered = await self._remembered(
+            context, asked, intent.conversation_id, reservation.question_seq
+        )
         return AnswerRequest(
             answer_id=intent.answer_id,
             message_id=intent.message_id,
             conversation_id=intent.conversation_id,
             message=question.message,
-            history=history,
+            history=remembered.turns,
+            summary=remembered.summary,
+            summary_seq=remembered.summary_seq,
             mode=reservation.mode,
             scope=Scope(
                 generation=reservation.generation,
@@ -285,6 +285,19 @@ class ChatService:
             thinking=question.thinking,
             wishes=asked.wishes,
             fresh=asked.replaces is not None,
+        )
+
+    async def _remembered(
+        self, context: TenantContext, asked: Asked, conversation_id: UUID, seq: int
+    ) -> Remembered:
+        """Return what was said before; a summary of it is for language models alone."""
+        limit, history = self._limits.history_messages, self._parts.history
+        if asked.history is not None:
+            return Remembered(asked.history[-limit:] if limit else ())
+        if self._parts.monitor.has_language_model and limit >= _LEAST_SUMMED_UP:
+            return await history.remembered(context, conversation_id, seq=seq, limit=limit)
+        return Remembered(
+            await history.turns_before(context, conversation_id, seq=seq, limit=limit)
         )
 
     def _keep(self, answer: Answer, task: asyncio.Task[None], context: TenantContext) -> None:

@@ -43,6 +43,7 @@ class FakePlane:
     words: list[str] = field(default_factory=lambda: ["Two", " years", " [1]."])
     citations: list[CitationOut] = field(default_factory=list)
     unsupported: list[TextSpan] = field(default_factory=list)
+    summary: tuple[str, int] | None = None
     kind: str = "openai"
     model: str = "test-model"
     prompt_tokens: int = 40
@@ -165,6 +166,8 @@ class FakePlane:
             model=self.model,
             usage=Usage(prompt_tokens=self.prompt_tokens, completion_tokens=len(self.words)),
             caches=self.caches,
+            summary=self.summary[0] if self.summary else None,
+            summary_seq=self.summary[1] if self.summary else 0,
         )
         return encode_event("done", done, event_id=number)
 

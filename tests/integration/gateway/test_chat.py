@@ -130,6 +130,39 @@ async def test_history_goes_with_a_follow_up(person: Person, plane: FakePlane) -
     ]
 
 
+async def test_what_leaves_the_window_is_summed_up_once_and_goes_with_later_questions(
+    person: Person, plane: FakePlane
+) -> None:
+    first = (await person.http.post("/chat", json={"message": "1"})).json()
+    path = f"/conversations/{first['conversation_id']}/messages"
+    for n in range(2, 7):
+        await person.http.post(path, json={"message": str(n)})
+    plane.summary = ("They counted \x00to four.", 8)
+    await person.http.post(path, json={"message": "7"})
+    assert [turn.seq for turn in plane.asked[-1].history] == list(range(1, 13))
+    plane.summary = ("It was told before.", 6)  # less than what is kept
+    await person.http.post(path, json={"regenerate": True})
+    assert [turn.seq for turn in plane.asked[-1].history] == list(range(3, 13))
+    await person.http.post(path, json={"message": "8"})
+    assert [turn.seq for turn in plane.asked[-1].history] == list(range(5, 15))
+    told = [(asked.summary, asked.summary_seq) for asked in plane.asked[-3:]]
+    assert told == [("", 0), ("They counted to four.", 8), ("They counted to four.", 8)]
+    assert "counted" not in (await person.http.get(path.removesuffix("/messages"))).text
+    assert len(await messages_of(person, first["conversation_id"])) == 16
+
+
+async def test_without_a_language_model_nothing_is_summed_up(
+    person: Person, plane: FakePlane
+) -> None:
+    plane.kind = "extractive"
+    await person.http.get("/health")
+    first = (await person.http.post("/chat", json={"message": "1"})).json()
+    path = f"/conversations/{first['conversation_id']}/messages"
+    for n in range(2, 8):
+        await person.http.post(path, json={"message": str(n)})
+    assert [turn.seq for turn in plane.asked[-1].history] == list(range(3, 13))
+
+
 async def test_messages_come_in_pages_oldest_first(person: Person) -> None:
     first = (await person.http.post("/chat", json={"message": "one"})).json()
     path = f"/conversations/{first['conversation_id']}/messages"

@@ -284,18 +284,32 @@ async def test_a_sum_is_calculated_without_a_language_model() -> None:
     assert (answer.grounded, answer.finish_reason) == (False, FinishReason.STOP)
 
 
-async def test_the_last_ten_messages_are_kept_and_the_others_summed_up() -> None:
-    history = [
-        ChatTurn(role="user" if n % 2 == 0 else "assistant", content=f"turn {n}") for n in range(14)
+def conversation(first: int, last: int) -> list[ChatTurn]:
+    return [
+        ChatTurn(role="user" if n % 2 else "assistant", content=f"turn {n}", seq=n)
+        for n in range(first, last + 1)
     ]
+
+
+async def test_the_last_ten_messages_are_kept_and_older_ones_summed_up() -> None:
     turns = [Turn("They spoke of turns."), Turn("It opened in 1901 [1].")]
-    answer, _, generator = await told(turns, history=history, summary="Before: ships.")
+    earlier = {"summary": "Before: ships.", "summary_seq": 8}
+    answer, _, generator = await told(turns, history=conversation(9, 20), **earlier)
     summing_up, answering = generator.prompts
-    assert [turn.content for turn in summing_up.history] == [f"turn {n}" for n in range(4)]
+    assert [turn.seq for turn in summing_up.history] == list(range(9, 17))
     assert summing_up.summary == "Before: ships."
-    assert [turn.content for turn in answering.history] == [f"turn {n}" for n in range(4, 14)]
+    assert [turn.seq for turn in answering.history] == list(range(11, 21))
     assert answering.summary == answer.summary == "They spoke of turns."
+    assert answer.summary_seq == 16
     assert answer.usage.prompt_tokens == 200
+
+
+async def test_nothing_is_summed_up_before_a_message_would_be_forgotten() -> None:
+    earlier = {"summary": "Before: ships.", "summary_seq": 10}
+    answer, _, generator = await told([Turn("1901 [1].")], history=conversation(1, 20), **earlier)
+    assert [turn.seq for turn in generator.prompts[0].history] == list(range(11, 21))
+    assert generator.prompts[0].summary == "Before: ships."
+    assert answer.summary is None
 
 
 HOSTILE: list[Passage] = [
