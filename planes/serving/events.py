@@ -2,19 +2,37 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import asdict
 
 import structlog
 from opentelemetry.trace import Span
 from pydantic import BaseModel
 
 from planes.serving.admission import Admission
-from planes.serving.agent.state import Answer, Cited, Progress, StepTaken, TextAdded, TokensSpent
+from planes.serving.agent.state import (
+    Answer,
+    Cited,
+    Progress,
+    StepTaken,
+    TextAdded,
+    TokensSpent,
+    ToolCalled,
+)
 from planes.serving.caches.answers import CachedAgent
 from planes.serving.caches.lookups import begin_lookups, lookups_so_far
 from planes.serving.tracing import begin_span, named, note_failure
 from planes.shared.domain import SearchScope, TenantContext
 from planes.shared.errors import PlatformError
-from planes.shared.wire import AnswerRequest, Done, Meta, Problem, Scope, encode_event
+from planes.shared.wire import (
+    AnswerRequest,
+    CallPiece,
+    Done,
+    FunctionCall,
+    Meta,
+    Problem,
+    Scope,
+    encode_event,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -116,6 +134,8 @@ def _event(told: Progress, model: str) -> tuple[str, BaseModel | dict[str, objec
             return "delta", {"text": text, "completion_tokens": completion_tokens}
         case Cited(citation):
             return "citation", citation
+        case ToolCalled(piece):
+            return "tool_call", CallPiece(**asdict(piece))
         case TokensSpent(usage):
             return "usage", usage
         case Answer():
@@ -130,4 +150,5 @@ def _event(told: Progress, model: str) -> tuple[str, BaseModel | dict[str, objec
                 summary=told.summary,
                 summary_seq=told.summary_seq,
                 caches=lookups_so_far(),
+                tool_calls=tuple(FunctionCall(**asdict(call)) for call in told.tool_calls),
             )

@@ -33,7 +33,7 @@ from planes.serving.settings import FallbackProvider, ServingSettings
 from planes.serving.tracing import Tracing
 from planes.shared.domain import ChatMode
 from planes.shared.embedding import load_tokenizer
-from planes.shared.errors import NoLanguageModel, PlatformError
+from planes.shared.errors import NoLanguageModel, PlatformError, ToolsUnsupported
 from planes.shared.ports import Generator
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
@@ -90,9 +90,14 @@ class Plane:
 
         Raises:
             NoLanguageModel: Open chat without a language model.
+            ToolsUnsupported: Tools of the caller without a language model.
         """
-        if request.mode is ChatMode.OPEN and self.choice.status.kind == "extractive":
+        if self.choice.status.kind != "extractive":
+            return
+        if request.mode is ChatMode.OPEN:
             raise NoLanguageModel(NO_LANGUAGE_MODEL)
+        if request.client_tools is not None or request.rounds:
+            raise ToolsUnsupported
 
     async def health(self) -> ServingHealth:
         """Ask each part, for at most two seconds.

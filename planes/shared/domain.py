@@ -48,6 +48,7 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     DECLINED = "declined"
     CANCELLED = "cancelled"
+    TOOL_CALLS = "tool_calls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +180,8 @@ class Passage:
 class ChatMessage:
     """One message of a conversation as the chat log keeps it.
 
-    `seq` orders the messages of a conversation from 1; `citations`, `usage` and `unsupported` hold
-    the JSON shapes of the public API.
+    `seq` orders the messages of a conversation from 1; `citations`, `usage`, `unsupported`
+    and `tool_calls` hold the JSON shapes of the public API.
     """
 
     id: UUID
@@ -197,6 +198,7 @@ class ChatMessage:
     finish_reason: str | None = None
     grounded: bool | None = None
     unsupported: list[dict[str, int]] = field(default_factory=list)
+    tool_calls: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

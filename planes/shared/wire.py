@@ -8,7 +8,7 @@ Every request carries `x-polyplane-wire: 1` and a token that the gateway signed 
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
 import jwt
@@ -31,13 +31,58 @@ class WireModel(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
+class FunctionCall(WireModel):
+    """A model's wish that a program runs a function; `arguments` is the JSON that it wrote."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class FunctionRound(WireModel):
+    """Calls of a program's functions, a result for each; `text` is what the model said first."""
+
+    text: str = ""
+    calls: tuple[FunctionCall, ...]
+    results: tuple[str, ...]
+
+
 class ChatTurn(WireModel):
-    """One earlier message, oldest first in a history."""
+    """One earlier message, oldest first in a history.
+
+    Before an answer stand the `rounds` of calls that led to it; one that was not written is empty.
+    """
 
     role: Literal["user", "assistant"]
     content: str
     seq: int = Field(default=0, ge=0)
     """Its number in the conversation; 0: the platform does not keep the conversation."""
+    rounds: tuple[FunctionRound, ...] = ()
+
+
+class Function(WireModel):
+    """What a program lets the model call; `parameters` is a JSON Schema.
+
+    `strict` asks that arguments fit it always.
+    """
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    strict: bool = False
+
+
+class ClientTools(WireModel):
+    """Functions that the caller's program runs, and how freely the model chooses among them.
+
+    With `must_call` the answer is a call: of the function `named`, if one is. Without `in_parallel`
+    there is one call at most.
+    """
+
+    functions: tuple[Function, ...]
+    must_call: bool = False
+    named: str | None = None
+    in_parallel: bool = True
 
 
 class Scope(WireModel):
@@ -75,6 +120,9 @@ class AnswerRequest(WireModel):
     wishes: str = ""
     """What the caller's application asks of the answer, below the platform's own rules."""
     fresh: bool = False
+    client_tools: ClientTools | None = None
+    rounds: tuple[FunctionRound, ...] = ()
+    """What the model called for this message so far; it goes on from there."""
 
 
 class SearchRequest(WireModel):
@@ -174,6 +222,18 @@ class Meta(WireModel):
     mode: ChatMode
 
 
+class CallPiece(WireModel):
+    """The event `tool_call`: a further piece of a call of a program's function.
+
+    The first piece of each `index` has the call's id and name; `arguments` are joined in order.
+    """
+
+    index: int = Field(ge=0)
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
 class Done(WireModel):
     """The last event of a whole answer; the gateway keeps `content` and does not pass it on.
 
@@ -192,6 +252,8 @@ class Done(WireModel):
     """What the turns up to `summary_seq` were about, if that is newer than the request's."""
     summary_seq: int = Field(default=0, ge=0)
     caches: tuple[CacheLookup, ...] = ()
+    tool_calls: tuple[FunctionCall, ...] = ()
+    """Calls of the program's functions; then it is asked again with their results."""
 
 
 class Problem(WireModel):

@@ -6,7 +6,7 @@
 | condense | retrieve |
 | retrieve | judge: generate, rewrite (once) or decline |
 | rewrite | retrieve |
-| generate | use_tools, as long as the model calls some, or verify |
+| generate | use_tools, as long as the model calls some of ours, or verify |
 | compute, decline | verify |
 """
 
@@ -92,6 +92,8 @@ class Agent:
             "conversation_id": request.conversation_id,
             "thinking": request.thinking,
             "wishes": request.wishes,
+            "client_tools": request.client_tools,
+            "rounds": request.rounds,
         }
         stream = self._graph.astream(state, context=self._tools, stream_mode="custom")
         async with aclosing(stream) as progress:  # type: ignore[type-var]  # it is a generator

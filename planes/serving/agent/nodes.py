@@ -7,6 +7,7 @@ from langgraph.runtime import Runtime
 
 from planes.serving.agent.asides import rewritten_question, summary_of
 from planes.serving.agent.calculator import NotArithmetic, asked_for, calculate
+from planes.serving.agent.client_tools import has_client_tools
 from planes.serving.agent.follow_ups import other_reading, standalone_question
 from planes.serving.agent.grounding import unsupported_spans
 from planes.serving.agent.prompts import DECLINED
@@ -112,8 +113,9 @@ def judge(
     """Go on with passages near the question; else ask once more in other words, or decline.
 
     The measure is the highest cosine of a passage with the question, whatever the ranking's scale.
+    What the documents do not hold, the caller's own tools may.
     """
-    if state["passages"] and state["is_useful"]:
+    if has_client_tools(state) or (state["passages"] and state["is_useful"]):
         return "generate"
     if state.get("is_rewritten"):
         return "decline"
@@ -147,7 +149,7 @@ async def verify(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
     """
     draft = state["draft"]
     has_declined = draft.finish_reason is FinishReason.DECLINED or (
-        not draft.citations and DECLINED.rstrip(".") in draft.content
+        not draft.citations and not draft.calls and DECLINED.rstrip(".") in draft.content
     )
     sources = [*state.get("passages", ()), *state.get("looked_up", ())]
     texts = [state["message"], *(passage.chunk.text for passage in sources)]
@@ -155,14 +157,21 @@ async def verify(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
     answer = Answer(
         draft.content,
         tuple(draft.citations),
-        FinishReason.DECLINED if has_declined else draft.finish_reason or FinishReason.STOP,
+        FinishReason.DECLINED if has_declined else _finish_reason(draft),
         draft.usage,
         grounded=bool(draft.citations) and not has_declined,
         unsupported=unsupported if sources and not has_declined else (),
         summary=state["summary"] if state["summary_seq"] > state["earlier_summary_seq"] else None,
         summary_seq=state["summary_seq"],
+        tool_calls=draft.calls,
     )
     note(citations=len(answer.citations), unsupported=len(answer.unsupported))
     runtime.stream_writer(TokensSpent(answer.usage))
     runtime.stream_writer(answer)
     return {"answer": answer}
+
+
+def _finish_reason(draft: Draft) -> FinishReason:
+    """Return why the generator ended: calls of the caller's tools are whole unless it was cut."""
+    reason = draft.finish_reason or FinishReason.STOP
+    return FinishReason.TOOL_CALLS if draft.calls and reason is FinishReason.STOP else reason

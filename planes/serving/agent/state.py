@@ -9,8 +9,8 @@ from planes.serving.caches.passages import CachedRetriever
 from planes.serving.retrieval.hybrid import HybridRetriever
 from planes.serving.sentences import Span
 from planes.shared.domain import ChatMode, FinishReason, Passage, SearchScope
-from planes.shared.ports import Generator, ToolCall, ToolExchange
-from planes.shared.wire import ChatTurn, CitationOut, TextSpan, Usage
+from planes.shared.ports import Generator, ToolCall, ToolCallPiece, ToolExchange
+from planes.shared.wire import ChatTurn, CitationOut, ClientTools, FunctionRound, TextSpan, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class AgentState(TypedDict, total=False):
     conversation_id: UUID
     thinking: bool
     wishes: str
+    client_tools: ClientTools | None
+    rounds: tuple[FunctionRound, ...]
 
     question: str
     summary: str
@@ -95,6 +97,8 @@ class Answer:
     unsupported: tuple[TextSpan, ...] = ()
     summary: str | None = None
     summary_seq: int = 0
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Of the caller's own tools: the caller asks again with their results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +125,17 @@ class Cited:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCalled:
+    """A further piece of a call of one of the caller's own tools."""
+
+    piece: ToolCallPiece
+
+
+@dataclass(frozen=True, slots=True)
 class TokensSpent:
     """Tokens of this answer so far."""
 
     usage: Usage
 
 
-Progress: TypeAlias = StepTaken | TextAdded | Cited | TokensSpent | Answer
+Progress: TypeAlias = StepTaken | TextAdded | Cited | ToolCalled | TokensSpent | Answer

@@ -1,7 +1,5 @@
 """The steps in which the generator writes, and calls tools in between."""
 
-import json
-import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -10,7 +8,9 @@ from typing import Literal
 from langgraph.runtime import Runtime
 
 from planes.serving.agent.citations import CitationTracker
+from planes.serving.agent.client_tools import has_client_tools, offered_tools
 from planes.serving.agent.inert import InertText
+from planes.serving.agent.prompts import exchanges_of, told_back
 from planes.serving.agent.state import (
     AgentState,
     AgentTools,
@@ -19,13 +19,14 @@ from planes.serving.agent.state import (
     StepTaken,
     TextAdded,
     TokensSpent,
+    ToolCalled,
 )
 from planes.serving.generation.fitting import PromptRead
 from planes.serving.generation.tool_calls import UNREADABLE
 from planes.serving.tracing import note, note_event
 from planes.shared.domain import ChatMode, FinishReason, Passage
 from planes.shared.errors import InvalidInput, Unavailable
-from planes.shared.ports import Generated, Prompt, Tool, ToolCall, ToolExchange
+from planes.shared.ports import Generated, Prompt, Tool, ToolExchange
 
 _USAGE_EVERY_TOKENS = 16
 _MAX_ROUNDS = 3
@@ -40,14 +41,18 @@ async def generate(state: AgentState, runtime: Runtime[AgentTools]) -> AgentStat
 
     A call that offers tools reads at most half of what is left of the prompt's tokens, so that
     there is room to read again with the results. One that writes nothing and calls nothing is
-    followed by one without tools.
+    followed by one without tools. The caller's own tools are not ours to leave out.
 
     Raises:
+        InvalidInput: The question does not fit, or not with the caller's tools.
         Unavailable: The language model does not answer, breaks off, or writes nothing.
     """
     draft, offered = state["draft"], _offered(state, runtime.context)
     has_written = False
-    if offered:
+    if has_client_tools(state):
+        await _Writing(state, runtime, offered_tools(state)).run()
+        has_written = True
+    elif offered:
         with suppress(InvalidInput):  # no room for tools beside the question: it was not written
             await _Writing(state, runtime, offered).run()
             has_written = bool(draft.calls or draft.written.strip()) or not _may_write_on(state)
@@ -59,8 +64,9 @@ async def generate(state: AgentState, runtime: Runtime[AgentTools]) -> AgentStat
 
 
 def after_writing(state: AgentState) -> Literal["use_tools", "verify"]:
-    """Go on where the generator wants to know something."""
-    return "use_tools" if state["draft"].calls and _may_write_on(state) else "verify"
+    """Go on where the generator wants to know something that our tools find out."""
+    is_called = state["draft"].calls and not has_client_tools(state)
+    return "use_tools" if is_called and _may_write_on(state) else "verify"
 
 
 async def use_tools(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
@@ -83,22 +89,12 @@ async def use_tools(state: AgentState, runtime: Runtime[AgentTools]) -> AgentSta
         )
         looked_up += result.passages
         results.append(result.text[:room])
-    calls = tuple(map(_told_back, calls))
+    calls = tuple(map(told_back, calls))
     exchange = ToolExchange(draft.written, calls, tuple(results))
     return {
         "exchanges": (*state.get("exchanges", ()), exchange),
         "looked_up": tuple(looked_up),
     }
-
-
-def _told_back(call: ToolCall) -> ToolCall:
-    """Return a call as the model reads it again; a server refuses one that is broken."""
-    name = re.sub(r"[^\w-]", "", call.name, flags=re.ASCII)[:64]
-    try:
-        is_object = isinstance(json.loads(call.arguments), dict)
-    except ValueError:
-        is_object = False
-    return replace(call, name=name or UNREADABLE, arguments=call.arguments if is_object else "{}")
 
 
 def _offered(state: AgentState, tools: AgentTools) -> Sequence[Tool]:
@@ -140,6 +136,7 @@ class _Writing:
         self._inert, self._inert_thought = InertText(read), InertText(read)
         self._tracker = CitationTracker([*self._prompt.passages, *self._looked_up])
         self._draft.begins_at = len(self._draft.content)
+        self._is_callers = has_client_tools(state)
         self._before = self._draft.usage
         self._told = self._before.completion_tokens
 
@@ -178,7 +175,8 @@ class _Writing:
         draft.usage = self._before.plus(piece.prompt_tokens, piece.completion_tokens)
         draft.last_prompt_tokens = piece.prompt_tokens
         draft.finish_reason = piece.finish_reason or draft.finish_reason
-        draft.calls = piece.tool_calls or draft.calls
+        calls = [call for n, call in enumerate(piece.tool_calls) if self._takes(n, call.name)]
+        draft.calls = tuple(calls) or draft.calls
         if isinstance(piece, PromptRead):
             shown = self._prompt.passages[: piece.passages]
             unseen = [None] * (len(self._prompt.passages) - len(shown))
@@ -198,9 +196,20 @@ class _Writing:
             text += self._inert.finish()
         if text:
             self._add(text)
+        if self._is_callers:
+            for part in piece.call_pieces:
+                if self._takes(part.index, part.name):
+                    self._tell(ToolCalled(replace(part, arguments=_storable(part.arguments))))
         if self._draft.usage.completion_tokens - self._told >= _USAGE_EVERY_TOKENS and not is_last:
             self._told = self._draft.usage.completion_tokens
             self._tell(TokensSpent(self._draft.usage))
+
+    def _takes(self, place: int, name: str | None) -> bool:
+        """Whether a call is told: of ours each, of the caller's those that it asked for."""
+        if not self._is_callers:
+            return True
+        is_asked_for = bool(self._prompt.tools) and (place == 0 or self._prompt.in_parallel)
+        return is_asked_for and name != UNREADABLE
 
     def _add(self, text: str) -> None:
         draft = self._draft
@@ -218,20 +227,26 @@ class _Writing:
 
 def _prompt(state: AgentState, offered: Sequence[Tool]) -> Prompt:
     left = _left(state)
+    client = state.get("client_tools")
+    is_read_again = bool(offered) and client is None
     return Prompt(
         question=state["message"],
         standalone=state.get("question", state["message"]),
         mode=state["mode"],
         passages=state.get("passages", ()),
         history=state["history"],
-        max_prompt_tokens=left // 2 if offered else left,
+        max_prompt_tokens=left // 2 if is_read_again else left,
         max_tokens=state["max_tokens"] - state["draft"].usage.completion_tokens,
         summary=state["summary"],
         tools=offered,
-        exchanges=state.get("exchanges", ()),
+        exchanges=(*exchanges_of(state.get("rounds", ())), *state.get("exchanges", ())),
         conversation_id=state.get("conversation_id"),
         thinking=state.get("thinking", False),
         wishes=state.get("wishes", ""),
+        must_call=client is not None and client.must_call,
+        must_call_named=client.named if client is not None else None,
+        in_parallel=client is None or client.in_parallel,
+        are_callers_tools=has_client_tools(state),
     )
 
 
@@ -240,6 +255,7 @@ def _read(prompt: Prompt, state: AgentState) -> list[str] | None:
     if state["mode"] is ChatMode.OPEN:
         return None
     results = [result for exchange in prompt.exchanges for result in exchange.results]
+    results += [r for turn in prompt.history for each in turn.rounds for r in each.results]
     turns = [turn.content for turn in prompt.history]
     passages = [passage.chunk.text for passage in prompt.passages]
     return [prompt.question, *turns, *passages, *results]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import orjson
 import structlog
@@ -9,7 +10,7 @@ import structlog
 from planes.serving.generation.tags import Parted, TagFilter
 from planes.serving.generation.tokens import TokenCounter
 from planes.shared.domain import FinishReason
-from planes.shared.ports import Generated, Prompt, ToolCall
+from planes.shared.ports import Generated, Prompt, ToolCall, ToolCallPiece
 
 _log = structlog.get_logger(__name__)
 
@@ -59,10 +60,10 @@ class Completion:
         if not text and not reasoning and not calls:
             return None
         self.has_started = True
-        for call in calls:
-            self._read_call(call)
+        pieces = tuple(self._read_call(call) for call in calls)
         parted = self._thinking.feed(text)
-        return self._generated(Parted(parted.text, f"{reasoning}{parted.inside}"))
+        generated = self._generated(Parted(parted.text, f"{reasoning}{parted.inside}"))
+        return replace(generated, call_pieces=pieces) if pieces else generated
 
     def finish(self) -> Generated:
         """Return the last piece, with the finish reason.
@@ -77,15 +78,19 @@ class Completion:
         last = self._generated(self._thinking.finish(), self._finish_reason)
         return replace(last, tool_calls=tuple(ToolCall(*call) for call in self._calls.values()))
 
-    def _read_call(self, call: dict[str, Any]) -> None:
+    def _read_call(self, call: dict[str, Any]) -> ToolCallPiece:
         """Join a piece of a call: the first names the tool, the others bring its arguments."""
         place, function = int(call.get("index") or 0), call.get("function") or {}
-        known = self._calls.setdefault(place, [f"call_{place}", "", ""])
-        known[0] = call.get("id") or known[0]
-        known[1] = function.get("name") or known[1]
-        known[2] += (written := function.get("arguments") or "")
+        name, written = function.get("name") or "", function.get("arguments") or ""
         if self._told is None:
-            self._answer_tokens += self._tokens.count(f"{function.get('name') or ''}{written}")
+            self._answer_tokens += self._tokens.count(f"{name}{written}")
+        if (known := self._calls.get(place)) is not None:
+            known[1] = known[1] or name
+            known[2] += written
+            return ToolCallPiece(place, None, None, written)
+        call_id = call.get("id") or f"call_{uuid4().hex[:12]}"
+        self._calls[place] = [call_id, name, written]
+        return ToolCallPiece(place, call_id, name, written)
 
     def _read_usage(self, usage: dict[str, Any] | None) -> None:
         if usage:

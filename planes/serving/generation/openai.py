@@ -139,7 +139,7 @@ class OpenAIGenerator:
             "temperature": 0,
             "stream": True,
             "stream_options": {"include_usage": True},
-            **({"tools": _tools(prompt)} if prompt.tools else {}),
+            **_calling(prompt),
             **provider.extra_body,
         }
 
@@ -151,6 +151,21 @@ class OpenAIGenerator:
         """Estimate the tokens of messages, calls of tools included."""
         texts = (f"{m['content']}{m.get('tool_calls') or ''}" for m in messages)
         return sum(self._tokens.count(text) + _TOKENS_A_MESSAGE for text in texts)
+
+
+def _calling(prompt: Prompt) -> dict[str, object]:
+    """Return what a request says of tools; what is usual is not said."""
+    if not prompt.tools:
+        return {}
+    said: dict[str, object] = {"tools": _tools(prompt)}
+    if prompt.must_call_named is not None:
+        function = {"name": prompt.must_call_named}
+        said["tool_choice"] = {"type": "function", "function": function}
+    elif prompt.must_call:
+        said["tool_choice"] = "required"
+    if not prompt.in_parallel:
+        said["parallel_tool_calls"] = False
+    return said
 
 
 def _tools(prompt: Prompt) -> list[dict[str, object]]:
@@ -173,7 +188,8 @@ def _check(response: httpx.Response) -> None:
     if response.status_code in _OF_THE_QUESTION:
         raise _QuestionRefused(
             f"The language model's server refused this question with HTTP {response.status_code}: "
-            "it may be longer than the model reads, or against the server's rules."
+            "it may be longer than the model reads, against the server's rules, or ask for what "
+            "the model cannot do, such as calls of tools."
         )
     raise _Refused(
         f"The language model's server refused the request with HTTP {response.status_code}. The "

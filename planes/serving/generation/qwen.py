@@ -11,11 +11,11 @@ from planes.serving.agent.prompts import Message
 from planes.serving.generation.detokenizer import Detokenizer
 from planes.serving.generation.fitting import PromptRead, fit
 from planes.serving.generation.tags import TagFilter
-from planes.serving.generation.tool_calls import tool_calls
+from planes.serving.generation.tool_calls import forced_beginning, tool_calls
 from planes.serving.settings import QwenPrecision
 from planes.shared.domain import FinishReason
 from planes.shared.errors import Unavailable
-from planes.shared.ports import Generated, Prompt
+from planes.shared.ports import Generated, Prompt, ToolCallPiece
 
 _CPU, _GPU = "cpu", "cuda"
 _DTYPES = {"auto": "auto", "f32": "float32", "bf16": "bfloat16", "int8": "bfloat16"}
@@ -163,6 +163,7 @@ class QwenGenerator:
             add_generation_prompt=True,
             enable_thinking=prompt.thinking,
         )
+        text += forced_beginning(prompt)
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
@@ -176,6 +177,7 @@ class _Writing:
         may_call = prompt.tools or prompt.exchanges  # out of habit, when it may no more
         self._calls = TagFilter("tool_call") if may_call else None
         self._called = ""
+        self._without_calls(forced_beginning(prompt))
         self._is_thinking_asked = prompt.thinking
         self._prompt_tokens = prompt_tokens
         self._charged = 0
@@ -198,7 +200,12 @@ class _Writing:
         rest = self._thinking.feed(self._text.finish()).text + self._thinking.finish().text
         rest = self._without_calls(rest) + (self._calls.finish().text if self._calls else "")
         calls = tool_calls(self._called)
-        return Generated(rest, self._prompt_tokens, self._charged, reason, tool_calls=calls)
+        pieces = tuple(
+            ToolCallPiece(index, call.id, call.name, call.arguments)
+            for index, call in enumerate(calls)
+        )
+        tokens = (self._prompt_tokens, self._charged)
+        return Generated(rest, *tokens, reason, tool_calls=calls, call_pieces=pieces)
 
     def _without_calls(self, text: str) -> str:
         if self._calls is None:

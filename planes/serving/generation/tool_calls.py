@@ -8,13 +8,22 @@ from uuid import uuid4
 
 import structlog
 
-from planes.shared.ports import ToolCall
+from planes.shared.ports import Prompt, ToolCall
 
 _log = structlog.get_logger(__name__)
 
 
 UNREADABLE = "unreadable"
 """The name of a call that cannot be read; there is no such tool, and the model is told so."""
+
+
+def forced_beginning(prompt: Prompt) -> str:
+    """Return what an answer begins with that has to be a call: the model goes on from there."""
+    if not prompt.must_call:
+        return ""
+    if prompt.must_call_named is None:
+        return '<tool_call>\n{"name": "'
+    return f'<tool_call>\n{{"name": {json.dumps(prompt.must_call_named)}, "arguments": '
 
 
 def tool_calls(written: str) -> tuple[ToolCall, ...]:

@@ -213,7 +213,7 @@ class ServingClient:
                 return
             *events, buffer = (buffer + bytes(block)).split(b"\n\n")
             for frame in filter(None, map(_parse, events)):  # comments prolong nothing
-                has_begun = has_begun or frame.event == "delta"
+                has_begun = has_begun or frame.event in {"delta", "tool_call"}
                 yield frame
                 if has_begun:
                     deadline = now() + self._deadlines.idle_s

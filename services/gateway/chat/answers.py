@@ -16,7 +16,7 @@ from planes.shared.errors import PlatformError, RequestTimeout, Unavailable
 from planes.shared.wire import AnswerRequest, Done, Meta, Problem, Usage, encode_event
 from services.gateway.admin.metrics import GatewayMetrics
 from services.gateway.billing.prices import Prices, usage_of
-from services.gateway.chat.metering import AnswerLedger, Meter, storable_frame, stored_answer
+from services.gateway.chat.metering import AnswerLedger, Meter, storable_frame, stored_whole
 from services.gateway.chat.reading import Reader
 from services.gateway.chat.repository import Settlement
 from services.gateway.chat.schemas import AnswerMessage, ChatAnswer
@@ -191,15 +191,8 @@ class Answer:
     async def _finish(self, done: Done) -> None:
         """Settle a whole answer, then tell the client."""
         self._begin_to_end()
-        payload = stored_answer(
-            content=done.content,
-            citations=[citation.model_dump(mode="json") for citation in done.citations],
-            grounded=done.grounded,
-            finish_reason=done.finish_reason,
-            unsupported=done.unsupported,
-        )
         tokens = (done.usage.prompt_tokens, done.usage.completion_tokens)
-        settlement = Settlement(done.model, *tokens, payload)
+        settlement = Settlement(done.model, *tokens, stored_whole(done))
         cost = await self._accounting.ledger.settle(settlement)
         self._accounting.metrics.count_answer(done.finish_reason, done.model, tokens)
         self._accounting.metrics.count_lookups(done.caches)
@@ -292,6 +285,7 @@ class Answer:
             citations=payload["citations"],
             grounded=payload["grounded"],
             unsupported=payload["unsupported"],
+            tool_calls=payload.get("tool_calls", []),
             finish_reason=payload["finish_reason"],
             model=settlement.model,
             mode=self.request.mode,

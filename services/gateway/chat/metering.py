@@ -15,7 +15,7 @@ from planes.shared.clients.serving import Frame
 from planes.shared.domain import FinishReason, TenantContext
 from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres import Database
-from planes.shared.wire import TextSpan, Usage, encode_event
+from planes.shared.wire import Done, FunctionCall, TextSpan, Usage, encode_event
 from services.gateway.chat import repository
 from services.gateway.chat.repository import Produced, Settlement
 
@@ -90,6 +90,24 @@ def stored_answer(
         "finish_reason": finish_reason,
         "created_at": datetime.now(UTC).isoformat(),
     }
+
+
+def stored_whole(done: Done) -> dict[str, Any]:
+    """Return a finished answer likewise, with the calls that it asks for."""
+    payload = stored_answer(
+        content=done.content,
+        citations=[citation.model_dump(mode="json") for citation in done.citations],
+        grounded=done.grounded,
+        finish_reason=done.finish_reason,
+        unsupported=done.unsupported,
+    )
+    if done.tool_calls:
+        payload["tool_calls"] = [_storable_call(call) for call in done.tool_calls]
+    return payload
+
+
+def _storable_call(call: FunctionCall) -> dict[str, str]:
+    return {name: storable(text) for name, text in call.model_dump().items()}
 
 
 def storable(text: str) -> str:

@@ -9,7 +9,7 @@ from planes.shared.clients.serving import ServingClient
 from planes.shared.domain import ChatMode, TenantContext, new_id
 from planes.shared.errors import PlatformError, Unavailable
 from planes.shared.stores.postgres import Database
-from planes.shared.wire import AnswerRequest, ChatTurn, Scope
+from planes.shared.wire import AnswerRequest, ChatTurn, ClientTools, FunctionRound, Scope
 from services.gateway.admin.health import ServingMonitor
 from services.gateway.admin.metrics import GatewayMetrics
 from services.gateway.auth.models import Account
@@ -68,6 +68,8 @@ class Asked:
         effect: Told where the answer will be, so that a repeat of the request finds it.
         history: What was said before; None is what the conversation holds.
         wishes: What the caller's application asks of the answer.
+        client_tools: What the model may call and the caller's program runs.
+        rounds: What was called for this question so far.
         is_listed: Whether the conversation stands in its user's list from now on.
         is_resumable: Whether the client may come back for the answer.
         replaces: The question is this one, and the answer takes the place of its present one.
@@ -79,6 +81,8 @@ class Asked:
     effect: Effect = field(default_factory=Effect)
     history: tuple[ChatTurn, ...] | None = None
     wishes: str = ""
+    client_tools: ClientTools | None = None
+    rounds: tuple[FunctionRound, ...] = ()
     is_listed: bool = True
     is_resumable: bool = True
     replaces: Exchange | None = None
@@ -116,6 +120,8 @@ class ChatService:
     async def _start(self, account: Account, asked: Asked, *, is_stream: bool) -> Answer:
         if asked.question.wanted_mode == ChatMode.OPEN:
             self._parts.monitor.require_language_model()
+        if asked.client_tools is not None or asked.rounds:
+            self._parts.monitor.require_tools(asked.client_tools)
         context = account.context
         intent = self._intent(asked)
         reservation = await self._reserve(context, intent, asked)
@@ -285,6 +291,8 @@ class ChatService:
             thinking=question.thinking,
             wishes=asked.wishes,
             fresh=asked.replaces is not None,
+            client_tools=asked.client_tools,
+            rounds=asked.rounds,
         )
 
     async def _remembered(

@@ -96,7 +96,7 @@ class OpenAIErrorsMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+        if scope["type"] != "http" or not f"{scope['path']}/".startswith(PREFIX):
             await self._app(scope, receive, send)
             return
         head: Message | None = None

@@ -12,6 +12,7 @@ from services.gateway.chat.schemas import ChatAnswer, Question
 from services.gateway.chat.service import Asked, ChatService
 from services.gateway.idempotency.service import Effect
 from services.gateway.openai.errors import no_model
+from services.gateway.openai.messages import conversation_of
 from services.gateway.openai.schemas import CompletionRequest, Model, Models
 
 ANY_MODEL = "polyplane"
@@ -96,8 +97,9 @@ class OpenAIApi:
     def _asked(self, request: CompletionRequest, effect: Effect) -> Asked:
         if request.model not in {ANY_MODEL, self._generator()}:
             raise no_model(request.model)
+        told = conversation_of(request.messages)
         question = Question(
-            message=request.question,
+            message=told.question,
             mode=request.mode or ChatMode.RAG,
             document_ids=request.document_ids,
             top_k=request.top_k,
@@ -106,8 +108,10 @@ class OpenAIApi:
         return Asked(
             question,
             effect=effect,
-            history=request.history,
-            wishes=request.wishes,
+            history=told.history,
+            wishes=told.wishes,
+            client_tools=request.client_tools,
+            rounds=told.rounds,
             is_listed=False,
             is_resumable=not request.stream,
         )

@@ -16,6 +16,7 @@ async def test_a_question_is_answered_with_its_sources_and_billed(
     assert answer.status_code == 200, answer.text
     assert answer.json()["answer"] == "Two years [1]."
     assert answer.json()["sources"] == []
+    assert (answer.json()["finish_reason"], answer.json()["grounded"]) == ("stop", False)
     assert (plane.asked[0].message, plane.asked[0].top_k) == ("How long?", 3)
     assert (await usage_of(person))["totals"]["total_tokens"] == 43
     assert (await person.http.get("/conversations")).json()["items"] == []
