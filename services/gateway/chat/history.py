@@ -8,7 +8,6 @@ from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog, message_of
 from planes.shared.wire import ChatTurn
 from services.gateway.chat import repository
-from services.gateway.idempotency.models import AnswerPlace
 
 _MOST_SUMMED_UP = 40
 
@@ -57,14 +56,16 @@ class ChatHistory:
         newest = {message.seq: message for message in found}
         return [newest[seq] for seq in sorted(newest)][:limit]
 
-    async def find(self, context: TenantContext, place: AnswerPlace) -> ChatMessage | None:
+    async def find(
+        self, context: TenantContext, conversation_id: UUID, *, seq: int, message_id: UUID
+    ) -> ChatMessage | None:
         """Return one answer, also one that another has replaced; None: it is gone."""
         async with self._database.tenant(context.tenant_id) as connection:
-            row = await repository.pending_message(connection, context, place.message_id)
+            row = await repository.pending_message(connection, context, message_id)
         if row is not None:
             return message_of(row)
         return await self._chat_log.find(
-            context.tenant_id, place.conversation_id, seq=place.seq, message_id=place.message_id
+            context.tenant_id, conversation_id, seq=seq, message_id=message_id
         )
 
     async def remembered(

@@ -3,6 +3,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -247,6 +248,36 @@ async def test_calls_of_tools_come_with_the_last_piece() -> None:
         ToolCall("id-1", "current_time", "{}"),
     )
     assert pieces[-1].completion_tokens > 0
+    told = [part for piece in pieces for part in piece.call_pieces]
+    assert [(part.index, part.id, part.arguments) for part in told] == [
+        (0, "id-0", ""),
+        (0, None, '{"zone": '),
+        (0, None, '"UTC"}'),
+        (1, "id-1", "{}"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({}, {}),
+        ({"must_call": True}, {"tool_choice": "required"}),
+        (
+            {"must_call": True, "must_call_named": "current_time", "in_parallel": False},
+            {
+                "tool_choice": {"type": "function", "function": {"name": "current_time"}},
+                "parallel_tool_calls": False,
+            },
+        ),
+    ],
+)
+async def test_the_server_is_told_how_freely_the_model_chooses(
+    wanted: dict[str, Any], said: dict[str, Any]
+) -> None:
+    server = ModelServer([WHOLE])
+    await ask(server, prompt=replace(PROMPT, tools=[CLOCK], **wanted))
+    body = server.bodies[0]
+    assert {name: body[name] for name in body if name.endswith(("choice", "calls"))} == said
 
 
 async def test_definitions_and_results_of_tools_count_as_prompt() -> None:
