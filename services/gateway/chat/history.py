@@ -102,5 +102,5 @@ class ChatHistory:
                 role="assistant" if m.role == "assistant" else "user", content=m.content, seq=m.seq
             )
             for m in messages
-            if m.seq < seq
+            if m.seq < seq and m.content  # a program's calls of tools may have no words
         )
