@@ -123,7 +123,13 @@ def search_scope(scope: Scope, context: TenantContext) -> SearchScope:
 
 def problem_of(error: PlatformError) -> Problem:
     """Return what a caller may see of a failure."""
-    return Problem(code=error.code, title=error.title, status=error.status, detail=error.detail)
+    return Problem(
+        code=error.code,
+        title=error.title,
+        status=error.status,
+        detail=error.detail,
+        is_permanent=error.retry_after_s is None,
+    )
 
 
 def _event(told: Progress, model: str) -> tuple[str, BaseModel | dict[str, object]]:

@@ -168,6 +168,10 @@ class NoLanguageModel(Unavailable):
 
     code, title = "no-language-model", "No language model"
 
+    def __init__(self, detail: str) -> None:
+        """Without a time to retry: a repeat meets the same until the operator configures one."""
+        super().__init__(detail, retry_after_s=None)
+
 
 class DocumentRejected(PlatformError):
     """A document that cannot become searchable; `code` and `detail` are kept with the document."""

@@ -257,12 +257,13 @@ class Done(WireModel):
 
 
 class Problem(WireModel):
-    """The last event of an answer that failed."""
+    """The last event of an answer that failed; where it is permanent, a repeat meets it again."""
 
     code: str
     title: str
     status: int
     detail: str
+    is_permanent: bool = False
 
 
 class GeneratorStatus(WireModel):

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-import orjson
 from pydantic import BaseModel, ValidationError
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import PyreqwestError
@@ -23,6 +22,7 @@ from planes.shared.wire import (
     AnswerRequest,
     EmbedRequest,
     EmbedResponse,
+    Problem,
     SearchRequest,
     SearchResponse,
     ServingHealth,
@@ -187,11 +187,9 @@ class ServingClient:
             return Unavailable(_NOT_OURS)
         try:
             async with asyncio.timeout(self._deadlines.headers_s):
-                problem = orjson.loads(bytes(await response.bytes()))
-            return remote_problem(
-                problem["code"], problem["title"], response.status, problem["detail"]
-            )
-        except (PyreqwestError, TimeoutError, orjson.JSONDecodeError, KeyError, TypeError):
+                body = bytes(await response.bytes())
+            return remote_problem(Problem.model_validate_json(body))
+        except (PyreqwestError, TimeoutError, ValidationError):
             return Unavailable(_NO_ANSWER)
 
     async def _frames(self, response: Response) -> AsyncIterator[Frame]:
@@ -234,8 +232,9 @@ def _parse(raw: bytes) -> Frame | None:
     return Frame(number, event, data, raw + b"\n\n") if event else None
 
 
-def remote_problem(code: str, title: str, status: int, detail: str) -> PlatformError:
+def remote_problem(problem: Problem) -> PlatformError:
     """Return a problem of the plane as an exception with the same code, title and status."""
-    error = PlatformError(detail, retry_after_s=2 if status == 503 else None)
-    error.code, error.title, error.status = code, title, status
+    may_pass = problem.status == 503 and not problem.is_permanent
+    error = PlatformError(problem.detail, retry_after_s=2 if may_pass else None)
+    error.code, error.title, error.status = problem.code, problem.title, problem.status
     return error

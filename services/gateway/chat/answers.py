@@ -177,8 +177,7 @@ class Answer:
                 await self._finish(Done.model_validate_json(frame.data))
                 return True
             case "error":
-                problem = Problem.model_validate_json(frame.data)
-                raise remote_problem(problem.code, problem.title, problem.status, problem.detail)
+                raise remote_problem(Problem.model_validate_json(frame.data))
             case "meta":
                 self._meter.model = Meta.model_validate_json(frame.data).model
                 await self._put(frame.raw)

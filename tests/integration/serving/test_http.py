@@ -229,7 +229,7 @@ async def test_only_the_gateway_is_let_in(
     response = await client.post(path, json=question("Why?"), headers=sent)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
-    assert set(response.json()) == {"code", "title", "status", "detail"}
+    assert set(response.json()) == {"code", "title", "status", "detail", "is_permanent"}
 
 
 async def test_a_request_that_does_not_fit_the_wire_names_its_fields(
