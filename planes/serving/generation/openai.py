@@ -17,7 +17,7 @@ from planes.serving.generation.completion import BrokenAnswer, Completion
 from planes.serving.generation.fitting import Fitted, PromptRead, fit
 from planes.serving.generation.providers import FallbackChain, Provider, Turns
 from planes.serving.generation.tokens import TokenCounter
-from planes.shared.errors import Unavailable
+from planes.shared.errors import InvalidInput, PlatformError, Unavailable
 from planes.shared.ports import Generated, Prompt
 
 _TOKENS_A_MESSAGE = 4
@@ -73,7 +73,7 @@ class OpenAIGenerator:
         """Yield the answer as it comes; providers are changed before the first token alone.
 
         Raises:
-            InvalidInput: The question alone exceeds the prompt's limit.
+            InvalidInput: The question alone exceeds the prompt's limit, or the provider refuses it.
             Unavailable: No provider answers in time, or one refuses or breaks off.
         """
         # a long prompt takes a tenth of a second to count
@@ -96,7 +96,7 @@ class OpenAIGenerator:
             except _Refused as error:
                 if not isinstance(error, _QuestionRefused):
                     self._chain.note_failure(provider)
-                turns.refuse(provider, str(error))
+                turns.refuse(provider, error)
             except (_AttemptFailed, BrokenAnswer, httpx.TransportError, TimeoutError) as error:
                 host = provider.client.base_url.host
                 _log.warning("language model failed", host=host, error=repr(error))
@@ -107,10 +107,7 @@ class OpenAIGenerator:
                 self._chain.note_success(provider)
                 yield last
                 return
-        # a refusal, if there was one, tells the operator more than that all are down
-        raise (
-            Unavailable(turns.refusal, retry_after_s=None) if turns.refusal else Unavailable(_DOWN)
-        )
+        raise _failure(turns.refusal)
 
     async def _attempt(
         self, provider: Provider, body: dict[str, object], first_token_at: float
@@ -170,6 +167,13 @@ def _calling(prompt: Prompt) -> dict[str, object]:
 
 def _tools(prompt: Prompt) -> list[dict[str, object]]:
     return [tool.definition for tool in prompt.tools]
+
+
+def _failure(refusal: Exception | None) -> PlatformError:
+    """Return why nobody answered; a refusal tells more than that all are down."""
+    if isinstance(refusal, _QuestionRefused):
+        return InvalidInput(str(refusal))
+    return Unavailable(_DOWN) if refusal is None else Unavailable(str(refusal), retry_after_s=None)
 
 
 def _check(response: httpx.Response) -> None:

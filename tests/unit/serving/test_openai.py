@@ -14,7 +14,7 @@ from planes.serving.generation.providers import FallbackChain, Provider
 from planes.serving.generation.tokens import TokenCounter
 from planes.shared.domain import ChatMode, FinishReason
 from planes.shared.embedding import load_tokenizer
-from planes.shared.errors import Unavailable
+from planes.shared.errors import InvalidInput, Unavailable
 from planes.shared.ports import Generated, Prompt, Tool, ToolCall, ToolExchange
 from tests.fakes_serving import ModelServer, Reply, completion_chunk, passage, usage_chunk
 
@@ -288,3 +288,22 @@ async def test_definitions_and_results_of_tools_count_as_prompt() -> None:
         for more in ({}, {"tools": [CLOCK]}, {"tools": [CLOCK], "exchanges": [asked]})
     ]
     assert plain < with_tools < with_results - 50
+
+
+async def test_half_a_surrogate_pair_waits_for_the_other_half() -> None:
+    halves = [
+        '{"choices": [{"delta": {"content": "Well \\ud83d"}}]}',
+        '{"choices": [{"delta": {"content": "\\ude00 done"}}]}',
+        completion_chunk(finish_reason="stop"),
+    ]
+    pieces = await ask(ModelServer([Reply(halves)]))
+    assert text(pieces) == "Well \U0001f600 done"
+
+
+async def test_what_a_server_refuses_for_good_is_told_so() -> None:
+    with pytest.raises(InvalidInput, match="refused this question"):
+        await ask(ModelServer([Reply(status=400)]))
+    cut = [completion_chunk("Half a"), completion_chunk(finish_reason="content_filter")]
+    with pytest.raises(Unavailable, match="by its rules") as cut_off:
+        await ask(ModelServer([Reply(cut)]))
+    assert cut_off.value.retry_after_s is None
