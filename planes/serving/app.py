@@ -52,7 +52,11 @@ def build(settings: ServingSettings) -> "Application":
     )
     embedder = embedder_class.options(
         **scaling(settings.embedder_replicas, target=32, most=256, queued=2 * most)
-    ).bind(threads=settings.embedder_threads, precision=settings.embedding_precision)
+    ).bind(
+        threads=settings.embedder_threads,
+        precision=settings.embedding_precision,
+        models_dir=settings.embedding_models_dir,
+    )
     if choice.weights is None:
         application: Application = ingress.bind(settings, embedder)
     else:

@@ -1,6 +1,7 @@
 """What one ingress replica holds: the database, the retriever, the generator and the agent."""
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -27,12 +28,13 @@ from planes.serving.generation.openai import Deadlines, OpenAIGenerator
 from planes.serving.generation.providers import FallbackChain, Provider
 from planes.serving.generation.tokens import TokenCounter
 from planes.serving.retrieval.choose_reranker import build_reranker
-from planes.serving.retrieval.hybrid import Embed, HybridRetriever
+from planes.serving.retrieval.hybrid import Embed, EmbedBy, HybridRetriever
 from planes.serving.retrieval.registry import DocumentRegistry
 from planes.serving.settings import FallbackProvider, ServingSettings
 from planes.serving.tracing import Tracing
 from planes.shared.domain import ChatMode
 from planes.shared.embedding import load_tokenizer
+from planes.shared.embedding_models import MODEL_NAME
 from planes.shared.errors import NoLanguageModel, PlatformError, ToolsUnsupported
 from planes.shared.ports import Generator
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database
@@ -153,13 +155,13 @@ async def _state(ask: Callable[[], Awaitable[None]]) -> str:
 
 
 def build_plane(
-    settings: ServingSettings, embed: Embed, *, language_model: RemoteModel | None = None
+    settings: ServingSettings, embed_by: EmbedBy, *, language_model: RemoteModel | None = None
 ) -> Plane:
     """Wire the parts of one replica; nothing is connected yet.
 
     Args:
         settings: From the environment.
-        embed: The embedder deployment.
+        embed_by: The embedder deployment.
         language_model: The generator deployment, where the choice is `qwen`.
     """
     choice = choose(settings)
@@ -173,12 +175,15 @@ def build_plane(
         CacheKeys(settings.token_secret.get_secret_value(), recipe_of(settings)),
     )
     registry = DocumentRegistry(database)
-    embeddings = EmbeddingCache(embed, keys, max_bytes=settings.cache_embeddings_bytes)
+    embeddings = EmbeddingCache(embed_by, keys, max_bytes=settings.cache_embeddings_bytes)
 
-    reranker = build_reranker(settings, embed)
+    embed = embed_by(MODEL_NAME)
+    reranker_by = functools.cache(lambda model: build_reranker(settings, embed_by(model)))
+    reranker_by(MODEL_NAME)  # refuses now what cannot run
 
-    def retriever_of(tenant_id: UUID) -> HybridRetriever:
-        embed_once = embeddings.of(tenant_id)
+    async def retriever_of(tenant_id: UUID, generation: int) -> HybridRetriever:
+        model = await registry.embedder_of(generation)
+        embed_once, reranker = embeddings.of(tenant_id, model), reranker_by(model)
         return HybridRetriever(PostgresChunks(database), registry, embed_once, reranker)
 
     retriever = CachedRetriever(retriever_of, registry, cache, keys)

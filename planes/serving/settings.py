@@ -44,8 +44,12 @@ class ServingSettings(SharedSettings):
     otlp_endpoint: str | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     embedder_threads: int = Field(default=1, ge=1)
     embedding_precision: EmbeddingPrecision = Field("auto", validation_alias="EMBEDDING_PRECISION")
+    embedding_models_dir: AbsolutePath | None = Field(
+        default=None, validation_alias="EMBEDDING_MODELS_DIR"
+    )
 
     reranker: str = Field(default="sentences", min_length=1)
+    reranker_deadline_s: float = Field(default=2.0, gt=0)
 
     generator: Literal["auto", "qwen", "openai", "extractive"] = "auto"
     openai_base_url: str | None = None

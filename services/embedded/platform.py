@@ -156,6 +156,7 @@ def _serving(installation: Installation) -> Part:
         values["SERVING_REDIS_URL"] = installation.redis().serving_url()
     if "SERVING_MODELS_DIR" not in installation.environment:
         values["SERVING_MODELS_DIR"] = str(home.models)
+    values["EMBEDDING_MODELS_DIR"] = str(installation.embedding_models)
     if "SERVING_RAY_DIR" not in installation.environment:
         values["SERVING_RAY_DIR"] = str(home.serving / "ray")
     return Part(
@@ -202,6 +203,7 @@ def _dagster(
     if name == "dagster-code":
         values["DATABASE_URL"] = installation.database_url("polyplane_data")
         values["OBJECTS_DIR"] = str(home.objects)
+        values["EMBEDDING_MODELS_DIR"] = str(installation.embedding_models)
         if "DATA_REDIS_URL" not in installation.environment:
             values["DATA_REDIS_URL"] = installation.redis().data_url()
     return Part(

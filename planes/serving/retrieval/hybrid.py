@@ -19,6 +19,8 @@ from planes.shared.stores.postgres_chunks import PostgresChunks
 
 Vectors: TypeAlias = NDArray[np.float32]
 Embed: TypeAlias = Callable[[Sequence[str]], Awaitable[Vectors]]
+EmbedBy: TypeAlias = Callable[[str], Embed]
+"""Returns the function that embeds by a model, which is named."""
 
 _DEPTH = 100
 _log = structlog.get_logger(__name__)

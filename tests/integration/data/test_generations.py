@@ -15,9 +15,10 @@ from planes.data.composition_generations import Reembedding, open_reembedding
 from planes.data.pipeline.generations import Built
 from planes.data.pipeline.parse import Parser
 from planes.shared.domain import IndexRecipe, SearchScope, spans_key, text_key
-from planes.shared.embedding import DIMENSION, MODEL_NAME, MiniLMEmbedder
+from planes.shared.embedding import DIMENSION, MiniLMEmbedder
+from planes.shared.embedding_models import MODEL_NAME
 from planes.shared.errors import Conflict, InvalidInput
-from planes.shared.recipe import DIMENSIONS, check_recipe, difference
+from planes.shared.recipe import check_recipe, difference, dimension_of
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
 from planes.shared.stores.postgres_generations import PostgresGenerations
@@ -565,7 +566,7 @@ async def test_a_deleted_tenant_leaves_no_chunk_in_any_generation(
 @pytest.mark.parametrize(
     ("embedder", "chunker", "reason"),
     [
-        ("BAAI/bge-small-en", "semchunk-128", "no adapter for the embedder 'BAAI/bge-small-en'"),
+        ("BAAI/bge-small-en", "semchunk-128", "no embedding model BAAI/bge-small-en"),
         (MODEL_NAME, "semchunk-512", "64 to 256"),
         (MODEL_NAME, "semchunk-128; DROP TABLE x", "no chunker"),
         (MODEL_NAME, "recursive-128", "no chunker"),
@@ -584,5 +585,5 @@ def test_the_settings_are_compared_with_the_live_generation() -> None:
     assert difference(live, live) is None
     told = difference(live, SMALL)
     assert told == "The settings ask for chunker semchunk-64 instead of semchunk-256."
-    assert DIMENSIONS[MODEL_NAME] == DIMENSION
+    assert dimension_of(MODEL_NAME) == DIMENSION
     check_recipe(live)

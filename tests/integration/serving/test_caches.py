@@ -67,7 +67,7 @@ class Plane:
     async def running(self, **settings: object) -> AsyncIterator["Plane"]:
         values = {"generator": "extractive", "token_secret": self.token_secret, **settings}
         chosen = ServingSettings(database_url=self.library.urls["serving"], **values)
-        app = create_app(build_plane(chosen, self.embed))
+        app = create_app(build_plane(chosen, lambda _: self.embed))
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),

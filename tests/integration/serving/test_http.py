@@ -46,7 +46,7 @@ def app(
     monkeypatch.setenv("DATABASE_URL", database_urls["serving"])
     monkeypatch.setenv("SERVING_TOKEN_SECRET", TOKEN_SECRET)
     settings = ServingSettings(generator="extractive")
-    return create_app(build_plane(settings, embedding_in_process(embedder)))
+    return create_app(build_plane(settings, lambda _: embedding_in_process(embedder)))
 
 
 @pytest.fixture
@@ -279,7 +279,7 @@ async def test_without_its_language_model_the_plane_is_degraded(
     monkeypatch.setenv("SERVING_TOKEN_SECRET", TOKEN_SECRET)
     address = f"http://127.0.0.1:{free_port()}/v1"
     settings = ServingSettings(openai_base_url=address, openai_model="llama")
-    plane = build_plane(settings, embedding_in_process(embedder))
+    plane = build_plane(settings, lambda _: embedding_in_process(embedder))
     await plane.open()
     health = await plane.health()
     await plane.close()
