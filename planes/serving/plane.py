@@ -29,6 +29,7 @@ from planes.serving.generation.providers import FallbackChain, Provider
 from planes.serving.generation.tokens import TokenCounter
 from planes.serving.retrieval.choose_reranker import build_reranker
 from planes.serving.retrieval.hybrid import Embed, EmbedBy, HybridRetriever
+from planes.serving.retrieval.neighbours import Neighbours
 from planes.serving.retrieval.registry import DocumentRegistry
 from planes.serving.settings import FallbackProvider, ServingSettings
 from planes.serving.tracing import Tracing
@@ -224,7 +225,8 @@ def _agent_tools(
     is_language_model = choice.status.kind != "extractive"
     has_tools = is_language_model and settings.agent_tools
     toolbox = Toolbox(retriever, DocumentCatalog(database)) if has_tools else None
-    return AgentTools(retriever, generator, toolbox, is_language_model)
+    neighbours = Neighbours(database) if is_language_model else None
+    return AgentTools(retriever, generator, toolbox, is_language_model, neighbours)
 
 
 def _shared_cache(settings: ServingSettings) -> SharedCache:

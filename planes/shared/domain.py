@@ -168,12 +168,21 @@ class SearchScope:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A chunk chosen for an answer, with what a person needs to find it."""
+    """A chunk chosen for an answer, with what a person needs to find it.
+
+    `beside` are chunks next to it in the same version, which a language model reads with it.
+    """
 
     chunk: Chunk
     document_name: str
     version: int
     score: float
+    beside: tuple[Chunk, ...] = ()
+
+    @property
+    def read(self) -> tuple[Chunk, ...]:
+        """The chunk and those beside it, in the document's order."""
+        return tuple(sorted((self.chunk, *self.beside), key=lambda chunk: chunk.ordinal))
 
 
 @dataclass(frozen=True, slots=True)

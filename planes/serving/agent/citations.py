@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -50,14 +51,21 @@ class CitationTracker:
             return None
         claims = _claims(self._text[:marker_start])
         for claim_start, claim_end in claims:
-            claim, text = self._text[claim_start:claim_end], passage.chunk.text
-            span = verbatim_quote(claim, text)
-            if span is None and (claim_start, claim_end) == claims[-1]:
-                span = best_quote(claim, text, passage.chunk.language)
-            if span is not None and (citation := cite(number, passage, span)) is not None:
-                self.supported.append((claim_start, marker_start))
-                return citation
+            claim = self._text[claim_start:claim_end]
+            is_last = (claim_start, claim_end) == claims[-1]
+            for one in _apart(passage):
+                span = verbatim_quote(claim, one.chunk.text)
+                if span is None and is_last:
+                    span = best_quote(claim, one.chunk.text, one.chunk.language)
+                if span is not None and (citation := cite(number, one, span)) is not None:
+                    self.supported.append((claim_start, marker_start))
+                    return citation
         return None
+
+
+def _apart(passage: Passage) -> list[Passage]:
+    """Return the passage and each chunk beside it, to be quoted alone: no gap is stored."""
+    return [replace(passage, chunk=chunk, beside=()) for chunk in (passage.chunk, *passage.beside)]
 
 
 def verbatim_quote(claim: str, text: str) -> Span | None:

@@ -98,13 +98,19 @@ async def condense(state: AgentState, runtime: Runtime[AgentTools]) -> AgentStat
 
 
 async def retrieve(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
-    """Write `passages`: at most `top_k`, best first, of the caller's tenant only."""
+    """Write `passages`: at most `top_k`, best first, of the caller's tenant only.
+
+    A language model reads the best ones with their neighbours.
+    """
     runtime.stream_writer(StepTaken("retrieve"))
     found = await runtime.context.retriever.retrieve(
         state["question"], scope=state["scope"], k=state["top_k"]
     )
     note(passages=len(found.passages))
-    return {"passages": found.passages, "is_useful": found.closeness >= _MIN_CLOSENESS}
+    passages, neighbours = found.passages, runtime.context.neighbours
+    if neighbours is not None:
+        passages = await neighbours.expand(passages, state["scope"])
+    return {"passages": passages, "is_useful": found.closeness >= _MIN_CLOSENESS}
 
 
 def judge(
@@ -152,7 +158,8 @@ async def verify(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
         not draft.citations and not draft.calls and DECLINED.rstrip(".") in draft.content
     )
     sources = [*state.get("passages", ()), *state.get("looked_up", ())]
-    texts = [state["message"], *(passage.chunk.text for passage in sources)]
+    read = (chunk.text for passage in sources for chunk in passage.read)
+    texts = [state["message"], *read]
     unsupported = unsupported_spans(draft.content, draft.supported, texts)
     answer = Answer(
         draft.content,

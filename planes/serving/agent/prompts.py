@@ -79,7 +79,7 @@ def _delimited(passages: Sequence[Passage], boundary: str) -> str:
     return "\n".join(
         _quoted(
             "passage",
-            plain(passage.chunk.text),
+            plain("\n".join(chunk.text for chunk in passage.read)),
             boundary,
             f' number="{number}" document="{_attribute(passage.document_name)}"',
         )

@@ -7,6 +7,7 @@ from uuid import UUID
 from planes.serving.agent.tools import Toolbox
 from planes.serving.caches.passages import CachedRetriever
 from planes.serving.retrieval.hybrid import HybridRetriever
+from planes.serving.retrieval.neighbours import Neighbours
 from planes.serving.sentences import Span
 from planes.shared.domain import ChatMode, FinishReason, Passage, SearchScope
 from planes.shared.ports import Generator, ToolCall, ToolCallPiece, ToolExchange
@@ -23,6 +24,8 @@ class AgentTools:
     """What the generator may call; None where it calls nothing."""
     is_language_model: bool = False
     """Whether the generator can also rewrite a question and sum up a conversation."""
+    neighbours: Neighbours | None = None
+    """What stands beside passages; None where the generator quotes and does not read on."""
 
 
 class AgentState(TypedDict, total=False):

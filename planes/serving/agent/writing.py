@@ -257,7 +257,7 @@ def _read(prompt: Prompt, state: AgentState) -> list[str] | None:
     results = [result for exchange in prompt.exchanges for result in exchange.results]
     results += [r for turn in prompt.history for each in turn.rounds for r in each.results]
     turns = [turn.content for turn in prompt.history]
-    passages = [passage.chunk.text for passage in prompt.passages]
+    passages = [chunk.text for passage in prompt.passages for chunk in passage.read]
     return [prompt.question, *turns, *passages, *results]
 
 

@@ -29,8 +29,8 @@ class PromptRead(Generated):
 def fit(prompt: Prompt, count: Callable[[list[Message]], int]) -> Fitted:
     """Return the messages of `prompt`, at most `max_prompt_tokens` long.
 
-    The oldest turns of the history go first, then the worst passages, then the oldest calls of
-    tools with their results; numbers of passages stay.
+    The oldest turns of the history go first, then what stands beside passages, then the worst
+    passages, then the oldest calls of tools with their results; numbers of passages stay.
 
     Args:
         prompt: What is to be answered.
@@ -49,6 +49,8 @@ def fit(prompt: Prompt, count: Callable[[list[Message]], int]) -> Fitted:
             return Fitted(messages, tokens, len(passages) if is_rag else 0)
         if history:
             history = history[1:]
+        elif any(passage.beside for passage in passages):
+            passages = [replace(passage, beside=()) for passage in passages]
         elif passages:
             passages = passages[:-1]
         elif prompt.exchanges:

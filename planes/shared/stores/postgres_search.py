@@ -7,9 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planes.shared.domain import DocumentFilter, SearchScope
-from planes.shared.stores.postgres_chunk_rows import quoted, table_of, vector_literal
+from planes.shared.stores.postgres_chunk_rows import (
+    CHUNK_COLUMNS,
+    quoted,
+    table_of,
+    vector_literal,
+)
 
-_RAREST_TERMS = 3
+_RAREST_TERMS = 6
 
 _SEARCH = """
 WITH weights AS MATERIALIZED (
@@ -24,8 +29,7 @@ WITH weights AS MATERIALIZED (
     SELECT s.id FROM scope s WHERE s.terms @@ $6::tsquery
     ORDER BY (SELECT sum(w.idf * ts_rank(s.terms, w.term, 1)) FROM weights w) DESC, s.id LIMIT $5
 )
-SELECT c.id, c.tenant_id, c.document_id, c.version_id, c.ordinal, c.char_start, c.char_end, c.page,
-       c.heading, c.body, c.language, 1 - (c.embedding <=> $4::vector) AS dense_score,
+SELECT {columns}, 1 - (c.embedding <=> $4::vector) AS dense_score,
        coalesce((SELECT sum(w.idf * ts_rank(c.terms, w.term, 1)) FROM weights w), 0)
            AS lexical_score
 FROM {table} c WHERE c.id IN (SELECT id FROM dense UNION SELECT id FROM lexical)
@@ -64,14 +68,16 @@ def search_statement(
 
     Args:
         weights: Inverse document frequency of each of the question's terms. Chunks that hold one of
-            the three rarest are candidates; all terms make the score.
+            the six rarest are candidates; all terms make the score.
         vector: Of the question.
         scope: What may be seen; values are arguments, so none becomes a part of the statement.
         depth: Of each arm.
     """
     rarest = sorted(weights, key=lambda term: (-weights[term], term))[:_RAREST_TERMS]
     documents, wanted = filtered_documents(scope.documents, column="document_id", first=9)
-    statement = _SEARCH.format(table=table_of(scope.generation), documents=documents)
+    statement = _SEARCH.format(
+        columns=CHUNK_COLUMNS, table=table_of(scope.generation), documents=documents
+    )
     return statement, (
         scope.tenant_id,
         list(scope.hidden_versions),

@@ -5,7 +5,8 @@ from uuid import UUID
 import pytest
 
 from planes.serving.agent.catalog import DocumentCatalog
-from planes.shared.domain import DocumentFilter, SearchScope, new_id
+from planes.serving.retrieval.neighbours import Neighbours
+from planes.shared.domain import DocumentFilter, Passage, SearchScope, new_id
 from planes.shared.embedding import MiniLMEmbedder
 from planes.shared.stores.postgres import Database
 from tests.fakes_serving import Library, chunk
@@ -94,3 +95,26 @@ async def test_an_outline_holds_the_headings_in_reading_order(
     assert await catalog.outline(document, SearchScope(acme, 1, (), ()), limit=10) == []
     old = SearchScope(acme, 1, (), None, DocumentFilter(uploaded_to=YEAR_2000))
     assert await catalog.outline(document, old, limit=10) == []
+
+
+async def test_the_best_passages_are_read_with_what_stands_beside_them(
+    database_urls: Mapping[str, str], library: Library
+) -> None:
+    acme, globex = await library.add_tenant(), await library.add_tenant()
+    document, version = new_id(), new_id()
+    of = {"tenant_id": acme, "document_id": document, "version_id": version}
+    chunks = [chunk(f"Paragraph {n}.", ordinal=n, start=20 * n, **of) for n in range(9)]
+    await library.add_chunks("harbour.txt", chunks)
+    passages = [Passage(chunks[n], "harbour.txt", 1, 0.0) for n in (1, 2, 8, 5)]
+    database = Database(database_urls["serving"], service="test")
+    await database.open()
+
+    async def beside(scope: SearchScope) -> list[list[int]]:
+        found = await Neighbours(database).expand(passages, scope)
+        assert [one.chunk for one in found] == [one.chunk for one in passages]
+        return [[c.ordinal for c in one.read if c != one.chunk] for one in found]
+
+    assert await beside(SearchScope(acme, 1)) == [[0], [3], [7], []]
+    assert await beside(SearchScope(acme, 1, (version,))) == [[], [], [], []]
+    assert await beside(SearchScope(globex, 1)) == [[], [], [], []]
+    await database.close()
