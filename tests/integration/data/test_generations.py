@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from uuid import UUID
 
 import asyncpg
@@ -24,6 +25,8 @@ from planes.shared.stores.postgres_chunks import PostgresChunks
 from planes.shared.stores.postgres_generations import PostgresGenerations
 from tests.fakes_data import PDF, pdf
 from tests.integration.data.conftest import Platform, Upload, ingest
+from tests.tiny_encoder import CONFIG, NAME, weights, write
+from tests.tiny_encoder import DIMENSION as TINY_DIMENSION
 
 pytestmark = pytest.mark.integration
 SMALL = IndexRecipe(MODEL_NAME, "semchunk-64")
@@ -578,6 +581,24 @@ async def test_what_cannot_be_made_is_refused_with_what_is_missing(
     with pytest.raises(InvalidInput, match=reason):
         await generations.create(IndexRecipe(embedder, chunker))
     assert len(await generations.all()) == 1
+
+
+async def test_a_generation_is_built_and_fed_by_a_model_of_its_own(
+    platform: Platform, parser: Parser, owner: Database, tmp_path: Path
+) -> None:
+    write(tmp_path / NAME, CONFIG, weights())
+    platform.settings = platform.settings.model_copy(update={"embedding_models_dir": tmp_path})
+    first = await platform.upload(b"Herons eat fish.")
+    await ingest_all(platform)
+    generations = PostgresGenerations(owner, models_dir=tmp_path)
+    number = await generations.create(IndexRecipe(NAME, "semchunk-64"))
+    await Builders(platform, parser).build(number)
+    assert await generations.switch(number, unevaluated=True) == 0
+    second = await platform.upload(b"Boats lie in the harbour.", tenant_id=first.tenant_id)
+    await ingest_all(platform, "later")
+    wide = f"SELECT count(*) FROM chunks_g{number} WHERE vector_dims(embedding) = $1"  # noqa: S608
+    assert await platform.admin.fetchval(wide, TINY_DIMENSION) == 2
+    assert await chunk_count(platform, number, second) == 1
 
 
 def test_the_settings_are_compared_with_the_live_generation() -> None:
