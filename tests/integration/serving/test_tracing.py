@@ -55,7 +55,7 @@ def plane_of(library: Library, address: str | None) -> Plane:
         generator="extractive",
         otlp_endpoint=address,
     )
-    return build_plane(settings, embedding_in_process(library.embedder))
+    return build_plane(settings, lambda _: embedding_in_process(library.embedder))
 
 
 @asynccontextmanager

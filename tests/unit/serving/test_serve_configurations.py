@@ -82,7 +82,7 @@ def test_a_language_model_takes_as_many_answers_as_it_can_write(
     assert options.max_ongoing_requests == model.init_kwargs["options"].max_answers > answers
     assert options.graceful_shutdown_timeout_s > 60
     assert "ConsistentHashRouter" in str(options.request_router_config.request_router_class)
-    plane = build_plane(settings, embed, language_model=RemoteModel([]))
+    plane = build_plane(settings, lambda _: embed, language_model=RemoteModel([]))
     assert plane.admission.max_answers == min(answers, 500)
 
 

@@ -85,7 +85,7 @@ async def overrides(
     monkeypatch.setenv("SERVING_TOKEN_SECRET", TOKEN_SECRET)
     async with model.running() as address:
         settings = ServingSettings(openai_base_url=address, openai_model="test-model")
-        plane = build_plane(settings, embedding_in_process(MiniLMEmbedder()))
+        plane = build_plane(settings, lambda _: embedding_in_process(MiniLMEmbedder()))
         async with served(create_app(plane)) as url:
             yield {"serving_url": url}
 
