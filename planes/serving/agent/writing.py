@@ -205,11 +205,10 @@ class _Writing:
             self._tell(TokensSpent(self._draft.usage))
 
     def _takes(self, place: int, name: str | None) -> bool:
-        """Whether a call is told: of ours each, of the caller's those that it asked for."""
-        if not self._is_callers:
-            return True
-        is_asked_for = bool(self._prompt.tools) and (place == 0 or self._prompt.in_parallel)
-        return is_asked_for and name != UNREADABLE
+        """Whether a call counts: of our tools, if they were offered; the caller's as asked for."""
+        if not self._prompt.tools or not self._is_callers:
+            return bool(self._prompt.tools)
+        return (place == 0 or self._prompt.in_parallel) and name != UNREADABLE
 
     def _add(self, text: str) -> None:
         draft = self._draft

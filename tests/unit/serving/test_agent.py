@@ -181,6 +181,13 @@ async def test_all_calls_together_stay_within_what_was_reserved() -> None:
     assert spent == sorted(spent)
 
 
+async def test_a_model_that_calls_without_end_has_three_rounds() -> None:
+    generator = TalkingGenerator([Turn("", [call("current_time")], 20) for _ in range(9)])
+    with pytest.raises(Unavailable, match="wrote no answer"):
+        await told([], generator=generator)
+    assert [bool(prompt.tools) for prompt in generator.prompts] == [True, True, True, False]
+
+
 async def test_a_question_without_room_for_tools_is_answered_without_them() -> None:
     generator = TalkingGenerator([Turn("It opened in 1901 [1].")], least_prompt_tokens=600)
     answer, _, _ = await told([], generator=generator)
