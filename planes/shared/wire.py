@@ -151,7 +151,11 @@ class EmbedResponse(WireModel):
 
 
 class PassageOut(WireModel):
-    """A passage as the public API shows it; `text == extracted[start:end]`."""
+    """A passage as the public API shows it; `text == extracted[start:end]`.
+
+    `score` orders the passages of one answer: a sum of standard scores, which says how far a
+    passage stands above the other candidates of this question, and nothing beyond it.
+    """
 
     document_id: UUID
     document_name: str
