@@ -16,6 +16,7 @@ from services.gateway.idempotency.models import AnswerPlace
 
 RESERVATION_LIFETIME = timedelta(seconds=60)
 WRITER_DEAD_S = 15.0  # without a checkpoint; there is one every two seconds
+_EVENTS_LIFETIME = timedelta(minutes=6)  # a minute more than they have
 _STOPPED_LIFETIME = timedelta(seconds=10)
 _QUOTAS = {
     "messages": "The plan's quota of messages is used up.",
@@ -194,18 +195,22 @@ async def stop(connection: Connection, context: TenantContext, answer_id: UUID) 
     return stopping
 
 
-async def answer_under_way(
+async def recent_answers(
     connection: Connection, context: TenantContext, conversation_id: UUID
-) -> UUID | None:
-    """Return which answer of the caller is under way in a conversation."""
-    answer_id: UUID | None = await connection.fetchval(
-        "SELECT id FROM reservations "
-        "WHERE tenant_id = $1 AND user_id = $2 AND conversation_id = $3",
+) -> list[tuple[UUID, bool]]:
+    """Return the caller's answers in a conversation whose events may be kept: (id, under way)."""
+    rows = await connection.fetch(
+        "SELECT id, true AS is_under_way FROM reservations "
+        "WHERE tenant_id = $1 AND user_id = $2 AND conversation_id = $3 "
+        "UNION ALL SELECT request_id, false FROM ledger "
+        "WHERE tenant_id = $1 AND user_id = $2 AND conversation_id = $3 AND kind = 'answer' "
+        "AND created_at > now() - $4::interval",
         context.tenant_id,
         context.user_id,
         conversation_id,
+        _EVENTS_LIFETIME,
     )
-    return answer_id
+    return [(row["id"], row["is_under_way"]) for row in rows]
 
 
 async def written_ago_s(

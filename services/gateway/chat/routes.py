@@ -158,7 +158,7 @@ async def delete_conversation(
 ) -> None:
     """Delete a conversation with its messages; an answer that is under way is stopped."""
     await conversations.delete(account.context, conversation_id)
-    await streams.stop_in(account, conversation_id)
+    await streams.forget(account, conversation_id)
 
 
 @router.get(

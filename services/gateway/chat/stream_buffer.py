@@ -113,6 +113,14 @@ class StreamBuffer:
         entries = await self._ask(lambda: self._redis.xrevrange(key, count=1))
         return _batch(entries[0]).events[-1] if entries else None
 
+    async def forget(self, key: str) -> None:
+        """Remove a stream; one that is not there changes nothing.
+
+        Raises:
+            RedisUnavailable: Redis does not answer.
+        """
+        await self._ask(lambda: self._redis.unlink(key))
+
     async def see(self, key: str, seconds: float) -> None:
         """Note that somebody reads the stream, or will come back within `seconds`.
 

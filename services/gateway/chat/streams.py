@@ -144,18 +144,25 @@ class StreamService:
                 while await self._is_under_way(account, answer_id):  # noqa: ASYNC110 (elsewhere)
                     await asyncio.sleep(_LOOK_S)
 
-    async def stop_in(self, account: Account, conversation_id: UUID) -> None:
-        """Stop the answer that is under way in a conversation of the caller, if there is one.
+    async def forget(self, account: Account, conversation_id: UUID) -> None:
+        """Remove the events of a deleted conversation, and stop its answer that is under way.
+
+        Without Redis they end by themselves; they are told no more already.
 
         Raises:
             Unavailable: The database does not answer.
         """
         context = account.context
         async with self._stores.database.tenant(context.tenant_id) as connection:
-            answer_id = await repository.answer_under_way(connection, context, conversation_id)
-        if answer_id is not None:
-            with contextlib.suppress(NotFound):  # it has ended meanwhile, and cost nothing
-                await self.stop(account, answer_id)
+            answers = await repository.recent_answers(connection, context, conversation_id)
+        for answer_id, is_under_way in answers:
+            key = stream_key(context, answer_id)
+            if is_under_way:
+                with contextlib.suppress(NotFound):  # it has ended meanwhile, and cost nothing
+                    await self.stop(account, answer_id)
+                await self._end_of(key)
+            with contextlib.suppress(RedisUnavailable):
+                await self._stores.buffer.forget(key)
 
     async def listen(self) -> None:
         """Stop answers of this process as other gateways ask.

@@ -130,12 +130,17 @@ async def test_a_whole_answer_that_is_stopped_is_told_as_far_as_it_came(
 
 
 async def test_with_a_conversation_its_streams_go_also_one_that_is_under_way(
-    person: Person, second: str, plane: FakePlane
+    gateway: Gateway, person: Person, second: str, plane: FakePlane
 ) -> None:
     reading = await Reading(person).ask(deltas=3)
     path = f"/conversations/{reading.conversation_id}"
+    redis = gateway.app.state.streams._stores.buffer._redis
+    kept = await redis.keys(f"stream:*:{reading.answer_id}")
+    events = await redis.dump(kept[0])
     assert (await person.http.delete(f"{second}{path}")).status_code == 204
     assert plane.hung_up.is_set()
+    assert not await redis.keys(f"stream:*:{reading.answer_id}")
+    await redis.restore(kept[0], 60_000, events)
     resumed = await Reading(person, list(reading.events)).resume(url=second)
     assert resumed.status == 404, "though its events are in the buffer"
     again = await Reading(person, list(reading.events)).resume(from_start=True)
