@@ -47,7 +47,9 @@ async def open_ingestion(
             remover=Remover(stores, worker=run_id),
             parser=parser,
             model=BackgroundModel(
-                threads=settings.embedding_threads, precision=settings.embedding_precision
+                threads=settings.embedding_threads,
+                precision=settings.embedding_precision,
+                models_dir=settings.embedding_models_dir,
             ),
         )
         yield Ingestion(tools, files)

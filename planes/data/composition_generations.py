@@ -57,7 +57,9 @@ async def open_reembedding(
             store=store,
             texts=StoredTexts(FolderObjects(settings.objects_dir), store, parser),
             model=BackgroundModel(
-                threads=settings.embedding_threads, precision=settings.embedding_precision
+                threads=settings.embedding_threads,
+                precision=settings.embedding_precision,
+                models_dir=settings.embedding_models_dir,
             ),
         )
         live = await generations.live()

@@ -53,6 +53,9 @@ class DataSettings(ScheduleSettings):
     nice: int = Field(default=10, ge=0, le=19)
     embedding_threads: int = Field(default_factory=available_processors, ge=1)
     embedding_precision: EmbeddingPrecision = Field("auto", validation_alias="EMBEDDING_PRECISION")
+    embedding_models_dir: AbsolutePath | None = Field(
+        default=None, validation_alias="EMBEDDING_MODELS_DIR"
+    )
     reembedding_s: float = Field(default=60.0, gt=0, le=240)
     embedder: str = "sentence-transformers/all-MiniLM-L6-v2"
     chunker: str = "semchunk-256"

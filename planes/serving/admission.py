@@ -1,8 +1,8 @@
 """How many answers a replica writes at a time, and how they end when it stops."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import TypeVar
 
 from planes.shared.errors import Unavailable
@@ -15,44 +15,46 @@ class Admission:
 
     def __init__(self, max_answers: int) -> None:
         """Store the most answers at a time."""
-        self._max_answers = max_answers
+        self.max_answers = max_answers
         self._waits: set[asyncio.Timeout] = set()
         self._ends_at: float | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self.answers = 0
 
-    def check(self) -> None:
-        """Return where one more answer may begin.
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place for an answer, from before its first event to its end.
 
         Raises:
-            Unavailable: There are too many, or the replica stops.
+            Unavailable: All are taken, or the replica stops.
         """
         if self._ends_at is not None:
             raise Unavailable("This part of the platform is stopping. Try again in a moment.")
-        if self.answers >= self._max_answers:
+        if self.answers >= self.max_answers:
             raise Unavailable("Too many questions are being answered. Try again in a moment.")
+        self.answers += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self.answers -= 1
+            if self.answers == 0:
+                self._idle.set()
 
-    async def admitted(self, progress: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    async def until_stopped(self, progress: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
         """Yield what `progress` yields; closing one closes the other.
 
         Raises:
             Unavailable: The replica stops, and its last moment has come.
         """
-        self.answers += 1
-        self._idle.clear()
-        try:
-            async with aclosing(progress):
-                while True:
-                    try:
-                        item = await self._next(progress)
-                    except StopAsyncIteration:
-                        return
-                    yield item
-        finally:
-            self.answers -= 1
-            if self.answers == 0:
-                self._idle.set()
+        async with aclosing(progress):
+            while True:
+                try:
+                    item = await self._next(progress)
+                except StopAsyncIteration:
+                    return
+                yield item
 
     async def drain(self, within_s: float) -> None:
         """Admit no more; return once no answer is left: what lasts longer ends with an error."""

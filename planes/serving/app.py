@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _CHECK_S = 1.0
 _BESIDE = 64  # searches, embeddings and questions after health, besides the answers
-_GPU_ANSWERS = 64
+_CHECKS = 8  # questions after the model's health, besides its answers
 _log = structlog.get_logger(__name__)
 
 
@@ -52,7 +52,11 @@ def build(settings: ServingSettings) -> "Application":
     )
     embedder = embedder_class.options(
         **scaling(settings.embedder_replicas, target=32, most=256, queued=2 * most)
-    ).bind(threads=settings.embedder_threads, precision=settings.embedding_precision)
+    ).bind(
+        threads=settings.embedder_threads,
+        precision=settings.embedding_precision,
+        models_dir=settings.embedding_models_dir,
+    )
     if choice.weights is None:
         application: Application = ingress.bind(settings, embedder)
     else:
@@ -64,10 +68,11 @@ def _language_model(settings: ServingSettings, choice: Choice) -> "Application":
     from planes.serving.deployments.generator import LanguageModel
     from planes.serving.deployments.scaling import scaling
 
-    size = settings.qwen_batch_size if settings.qwen_gpus == 0 else _GPU_ANSWERS
+    answers = settings.qwen_answers
+    most, target = answers + _CHECKS, max(1, answers // 4)
     model_class: Any = LanguageModel
     model: Application = model_class.options(
-        **scaling(settings.qwen_replicas, target=size, most=4 * size, queued=4 * size),
+        **scaling(settings.qwen_replicas, target=target, most=most, queued=answers, least=1),
         ray_actor_options={"num_cpus": 0, "num_gpus": settings.qwen_gpus},
     ).bind(
         choice.weights,
@@ -75,6 +80,7 @@ def _language_model(settings: ServingSettings, choice: Choice) -> "Application":
         options=QwenOptions(
             precision=settings.qwen_precision,
             batch_size=settings.qwen_batch_size,
+            max_answers=most,
             threads=settings.qwen_threads,
             on_gpu=settings.qwen_gpus > 0,
         ),

@@ -7,7 +7,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from planes.serving.retrieval.hybrid import Embed
-from planes.shared.embedding import MAX_TOKENS, MODEL_NAME
+from planes.shared.embedding_models import MAX_TOKENS, MODEL_NAME
 from planes.shared.errors import InvalidInput
 from planes.shared.wire import EmbedRequest, EmbedResponse
 

@@ -1,7 +1,7 @@
 """The plane's calls over HTTP, as `planes.shared.wire` describes them."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Annotated
 
 import structlog
@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from planes.serving.caches.lookups import begin_lookups, lookups_so_far
 from planes.serving.events import answer_events, problem_of, search_scope
 from planes.serving.plane import Plane
+from planes.serving.tracing import span
 from planes.shared.domain import Passage
 from planes.shared.errors import BadRequest, InvalidInput, PlatformError, Unauthenticated
 from planes.shared.telemetry import trace_id_of
@@ -72,11 +73,13 @@ async def _claims(request: Request, plane: PlaneDep) -> ServingClaims:
     if scheme.lower() != "bearer":
         raise Unauthenticated("The request does not carry the gateway's token.")
     claims = plane.tokens.verify(token)
+    traceparent = request.headers.get("traceparent")
     structlog.contextvars.bind_contextvars(
         request_id=claims.request_id,
         tenant_id=str(claims.context.tenant_id),
-        trace_id=trace_id_of(request.headers.get("traceparent")),
+        trace_id=trace_id_of(traceparent),
     )
+    plane.tracing.begin(traceparent)
     return claims
 
 
@@ -88,8 +91,20 @@ async def post_answer(body: AnswerRequest, claims: ClaimsDep, plane: PlaneDep) -
     """Answer with server-sent events; headers and `meta` go out before any work."""
     plane.check(body)
     events = answer_events(plane.agent, body, claims.context, admission=plane.admission)
+    first = await anext(events)  # where there is no place, the refusal still has a status
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+    return StreamingResponse(
+        _and_further(first, events), media_type="text/event-stream", headers=headers
+    )
+
+
+async def _and_further(
+    first: bytes, events: AsyncGenerator[bytes, None]
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(events):
+        yield first
+        async for event in events:
+            yield event
 
 
 @router.post("/v1/search")
@@ -97,7 +112,8 @@ async def post_search(body: SearchRequest, claims: ClaimsDep, plane: PlaneDep) -
     """Return the best passages without an answer."""
     begin_lookups()
     scope = search_scope(body.scope, claims.context)
-    found = await plane.retriever.retrieve(body.query, scope=scope, k=body.top_k)
+    with span("search", tenant_id=str(claims.context.tenant_id)):
+        found = await plane.retriever.retrieve(body.query, scope=scope, k=body.top_k)
     passages = tuple(_shown(passage) for passage in found.passages)
     return SearchResponse(passages=passages, caches=lookups_so_far())
 
@@ -109,8 +125,13 @@ async def post_embed(body: EmbedRequest, _: ClaimsDep, plane: PlaneDep) -> Embed
 
 
 @router.get("/v1/health")
-async def get_health(plane: PlaneDep) -> JSONResponse:
-    """Tell how each part does: 200, or 503 where a part that answers need is down."""
+async def get_health(request: Request, plane: PlaneDep) -> JSONResponse:
+    """Tell how each part does: 200, or 503 where a part that answers need is down.
+
+    Who sends a token learns also whether this is the plane that takes it; 401 if not.
+    """
+    if "authorization" in request.headers:
+        await _claims(request, plane)
     health: ServingHealth = await plane.health()
     status = 503 if health.status == "unavailable" else 200
     return JSONResponse(health.model_dump(mode="json"), status)

@@ -1,6 +1,7 @@
 """What one ingress replica holds: the database, the retriever, the generator and the agent."""
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -27,12 +28,15 @@ from planes.serving.generation.openai import Deadlines, OpenAIGenerator
 from planes.serving.generation.providers import FallbackChain, Provider
 from planes.serving.generation.tokens import TokenCounter
 from planes.serving.retrieval.choose_reranker import build_reranker
-from planes.serving.retrieval.hybrid import Embed, HybridRetriever
+from planes.serving.retrieval.hybrid import Embed, EmbedBy, HybridRetriever
+from planes.serving.retrieval.neighbours import Neighbours
 from planes.serving.retrieval.registry import DocumentRegistry
 from planes.serving.settings import FallbackProvider, ServingSettings
+from planes.serving.tracing import Tracing
 from planes.shared.domain import ChatMode
 from planes.shared.embedding import load_tokenizer
-from planes.shared.errors import NoLanguageModel, PlatformError
+from planes.shared.embedding_models import MODEL_NAME
+from planes.shared.errors import NoLanguageModel, PlatformError, ToolsUnsupported
 from planes.shared.ports import Generator
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
@@ -56,6 +60,7 @@ class Plane:
     cache: SharedCache
     choice: Choice
     admission: Admission
+    tracing: Tracing
     ask_generator: Callable[[], Awaitable[None]] | None
     """None where answers are written without a model, which needs the embedder alone."""
 
@@ -68,6 +73,12 @@ class Plane:
         """
         await self.database.open()
         await self.database.check_schema(SCHEMA_REVISION)
+        self.tracing.open()
+
+    async def drain(self, within_s: float) -> None:
+        """Take no more questions; return once the answers under way have ended."""
+        await self.admission.drain(within_s)
+        await self.tracing.flush()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -75,17 +86,21 @@ class Plane:
             await provider.client.aclose()
         await self.cache.close()
         await self.database.close()
+        await self.tracing.close()
 
     def check(self, request: AnswerRequest) -> None:
         """Refuse what cannot be answered, before the first byte.
 
         Raises:
             NoLanguageModel: Open chat without a language model.
-            Unavailable: Too many answers are under way, or the replica stops.
+            ToolsUnsupported: Tools of the caller without a language model.
         """
-        self.admission.check()
-        if request.mode is ChatMode.OPEN and self.choice.status.kind == "extractive":
+        if self.choice.status.kind != "extractive":
+            return
+        if request.mode is ChatMode.OPEN:
             raise NoLanguageModel(NO_LANGUAGE_MODEL)
+        if request.client_tools is not None or request.rounds:
+            raise ToolsUnsupported
 
     async def health(self) -> ServingHealth:
         """Ask each part, for at most two seconds.
@@ -141,13 +156,13 @@ async def _state(ask: Callable[[], Awaitable[None]]) -> str:
 
 
 def build_plane(
-    settings: ServingSettings, embed: Embed, *, language_model: RemoteModel | None = None
+    settings: ServingSettings, embed_by: EmbedBy, *, language_model: RemoteModel | None = None
 ) -> Plane:
     """Wire the parts of one replica; nothing is connected yet.
 
     Args:
         settings: From the environment.
-        embed: The embedder deployment.
+        embed_by: The embedder deployment.
         language_model: The generator deployment, where the choice is `qwen`.
     """
     choice = choose(settings)
@@ -161,12 +176,15 @@ def build_plane(
         CacheKeys(settings.token_secret.get_secret_value(), recipe_of(settings)),
     )
     registry = DocumentRegistry(database)
-    embeddings = EmbeddingCache(embed, keys, max_bytes=settings.cache_embeddings_bytes)
+    embeddings = EmbeddingCache(embed_by, keys, max_bytes=settings.cache_embeddings_bytes)
 
-    reranker = build_reranker(settings, embed)
+    embed = embed_by(MODEL_NAME)
+    reranker_by = functools.cache(lambda model: build_reranker(settings, embed_by(model)))
+    reranker_by(MODEL_NAME)  # refuses now what cannot run
 
-    def retriever_of(tenant_id: UUID) -> HybridRetriever:
-        embed_once = embeddings.of(tenant_id)
+    async def retriever_of(tenant_id: UUID, generation: int) -> HybridRetriever:
+        model = await registry.embedder_of(generation)
+        embed_once, reranker = embeddings.of(tenant_id, model), reranker_by(model)
         return HybridRetriever(PostgresChunks(database), registry, embed_once, reranker)
 
     retriever = CachedRetriever(retriever_of, registry, cache, keys)
@@ -184,9 +202,17 @@ def build_plane(
         agent=CachedAgent(Agent(build_graph(), tools), answers),
         cache=cache,
         choice=choice,
-        admission=Admission(settings.max_answers),
+        admission=Admission(_most_answers(settings, choice)),
+        tracing=Tracing(settings.otlp_endpoint),
         ask_generator=_generator_check(choice, providers, language_model),
     )
+
+
+def _most_answers(settings: ServingSettings, choice: Choice) -> int:
+    """Return how many answers may be under way: as many as their generator takes."""
+    if choice.status.kind != "qwen":
+        return settings.max_answers
+    return min(settings.max_answers, settings.qwen_answers * settings.qwen_replicas)
 
 
 def _agent_tools(
@@ -199,7 +225,8 @@ def _agent_tools(
     is_language_model = choice.status.kind != "extractive"
     has_tools = is_language_model and settings.agent_tools
     toolbox = Toolbox(retriever, DocumentCatalog(database)) if has_tools else None
-    return AgentTools(retriever, generator, toolbox, is_language_model)
+    neighbours = Neighbours(database) if is_language_model else None
+    return AgentTools(retriever, generator, toolbox, is_language_model, neighbours)
 
 
 def _shared_cache(settings: ServingSettings) -> SharedCache:

@@ -8,6 +8,8 @@ from pydantic_settings import SettingsConfigDict
 from planes.shared.domain import ChatMode
 from planes.shared.settings import AbsolutePath, EmbeddingPrecision, LogLevel, SharedSettings
 
+_BATCHES = 4  # one is written, three wait
+_GPU_ANSWERS = 64
 QwenPrecision = Literal["auto", "f32", "bf16", "int8"]
 
 
@@ -39,10 +41,15 @@ class ServingSettings(SharedSettings):
     port: int = 8100
     log_level: LogLevel = "INFO"
     database_connections: int = Field(default=8, ge=2)
+    otlp_endpoint: str | None = Field(None, validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     embedder_threads: int = Field(default=1, ge=1)
     embedding_precision: EmbeddingPrecision = Field("auto", validation_alias="EMBEDDING_PRECISION")
+    embedding_models_dir: AbsolutePath | None = Field(
+        default=None, validation_alias="EMBEDDING_MODELS_DIR"
+    )
 
     reranker: str = Field(default="sentences", min_length=1)
+    reranker_deadline_s: float = Field(default=2.0, gt=0)
 
     generator: Literal["auto", "qwen", "openai", "extractive"] = "auto"
     openai_base_url: str | None = None
@@ -58,6 +65,7 @@ class ServingSettings(SharedSettings):
     qwen_batch_size: int = Field(default=4, ge=1, le=64)
     qwen_threads: int | None = Field(default=None, ge=1)
     qwen_gpus: int = Field(default=0, ge=0)
+    qwen_max_answers: int | None = Field(default=None, ge=1)
     models_dir: AbsolutePath | None = None
 
     max_answers: int = Field(default=500, ge=1)
@@ -75,6 +83,12 @@ class ServingSettings(SharedSettings):
     object_store_bytes: int = Field(default=80 * 1024 * 1024, ge=76 * 1024 * 1024)
     haproxy_stats_port: int = 8404
     haproxy_metrics_port: int = 9101
+
+    @property
+    def qwen_answers(self) -> int:
+        """Answers that a replica of the model takes, those included that wait for their batch."""
+        size = _GPU_ANSWERS if self.qwen_gpus else self.qwen_batch_size
+        return self.qwen_max_answers or _BATCHES * size
 
     @property
     def cached_modes(self) -> frozenset[ChatMode]:

@@ -48,6 +48,7 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     DECLINED = "declined"
     CANCELLED = "cancelled"
+    TOOL_CALLS = "tool_calls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,20 +168,29 @@ class SearchScope:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A chunk chosen for an answer, with what a person needs to find it."""
+    """A chunk chosen for an answer, with what a person needs to find it.
+
+    `beside` are chunks next to it in the same version, which a language model reads with it.
+    """
 
     chunk: Chunk
     document_name: str
     version: int
     score: float
+    beside: tuple[Chunk, ...] = ()
+
+    @property
+    def read(self) -> tuple[Chunk, ...]:
+        """The chunk and those beside it, in the document's order."""
+        return tuple(sorted((self.chunk, *self.beside), key=lambda chunk: chunk.ordinal))
 
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
     """One message of a conversation as the chat log keeps it.
 
-    `seq` orders the messages of a conversation from 1; `citations`, `usage` and `unsupported` hold
-    the JSON shapes of the public API.
+    `seq` orders the messages of a conversation from 1; `citations`, `usage`, `unsupported`
+    and `tool_calls` hold the JSON shapes of the public API.
     """
 
     id: UUID
@@ -197,6 +207,7 @@ class ChatMessage:
     finish_reason: str | None = None
     grounded: bool | None = None
     unsupported: list[dict[str, int]] = field(default_factory=list)
+    tool_calls: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

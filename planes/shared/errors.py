@@ -2,6 +2,7 @@
 
     PlatformError
     ├── InvalidInput            422  a field or a file that cannot be accepted
+    │   └── ToolsUnsupported    422  tools of a caller need a language model, and none is configured
     ├── BadRequest              400  a request that cannot be read
     ├── Unauthenticated         401
     ├── QuotaExceeded           402  a used-up quota, until the period resets
@@ -124,6 +125,22 @@ class InvalidInput(PlatformError):
     status, code, title = 422, "invalid-input", "Invalid input"
 
 
+class ToolsUnsupported(InvalidInput):
+    """Tools of the caller need a language model."""
+
+    code, title = "tools-unsupported", "Tools not supported"
+
+    def __init__(self) -> None:
+        """Say which generators can."""
+        super().__init__(
+            "Tools need a language model, and this platform quotes documents without one "
+            "(generator `extractive`). The generators `openai` and `qwen` call tools: set "
+            "SERVING_OPENAI_BASE_URL to an OpenAI-compatible server, or run "
+            "`polyplane models pull` and set SERVING_GENERATOR=qwen.",
+            extensions={"param": "tools"},
+        )
+
+
 class TooManyRequests(PlatformError):
     """A rate limit."""
 
@@ -150,6 +167,10 @@ class NoLanguageModel(Unavailable):
     """Open chat needs a language model."""
 
     code, title = "no-language-model", "No language model"
+
+    def __init__(self, detail: str) -> None:
+        """Without a time to retry: a repeat meets the same until the operator configures one."""
+        super().__init__(detail, retry_after_s=None)
 
 
 class DocumentRejected(PlatformError):

@@ -20,20 +20,26 @@ def _boundary() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """What a language model may call; `parameters` is the JSON Schema of its arguments."""
+    """What a language model may call; `parameters` is the JSON Schema of its arguments.
+
+    `strict` asks servers that can to write only arguments that fit it.
+    """
 
     name: str
     description: str
     parameters: Mapping[str, object]
+    strict: bool = False
 
     @property
     def definition(self) -> dict[str, object]:
         """The tool as OpenAI's API and chat templates take it."""
-        function = {
+        function: dict[str, object] = {
             "name": self.name,
             "description": self.description,
             "parameters": dict(self.parameters),
         }
+        if self.strict:
+            function["strict"] = True
         return {"type": "function", "function": function}
 
 
@@ -43,6 +49,16 @@ class ToolCall:
 
     id: str
     name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallPiece:
+    """A further piece of a call; the first of each `index` has id and name, for the others None."""
+
+    index: int
+    id: str | None
+    name: str | None
     arguments: str
 
 
@@ -61,8 +77,9 @@ class Prompt:
 
     `question` is the user's message; `standalone` is the same, understandable without the history.
     `instructions` stand in place of the mode's own, `summary` tells of turns that the history no
-    longer holds. `tools` may be called now; `exchanges` are the rounds that were. `boundary` marks
-    quoted data in the messages; who wrote the data cannot know it.
+    longer holds. `tools` may be called now, and with `must_call` one has to be, `must_call_named`
+    if that is set; `exchanges` are the rounds that were. `boundary` marks quoted data in the
+    messages; who wrote the data cannot know it.
     Answers of one `conversation_id` go to one replica of a model, whose cache knows it. `thinking`
     asks for the model's reasoning, which is then charged like the answer.
     `wishes` are what the caller's application adds; the platform's own rules come first.
@@ -83,6 +100,12 @@ class Prompt:
     conversation_id: UUID | None = None
     thinking: bool = False
     wishes: str = ""
+    must_call: bool = False
+    must_call_named: str | None = None
+    in_parallel: bool = True
+    """Whether the model may call several tools at once."""
+    are_callers_tools: bool = False
+    """Whether the tools are those of the caller's program, not the platform's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +123,8 @@ class Generated:
     tool_calls: tuple[ToolCall, ...] = ()
     thinking: str = ""
     """Reasoning before the answer, only where the prompt asks for it; no part of the answer."""
+    call_pieces: tuple[ToolCallPiece, ...] = ()
+    """Of the calls as they are written; all of an answer's make its `tool_calls`."""
 
 
 class Generator(Protocol):

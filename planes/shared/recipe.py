@@ -1,29 +1,27 @@
 """What a generation of the index can be made by."""
 
 import re
+from pathlib import Path
 
 from planes.shared.domain import IndexRecipe
+from planes.shared.embedding_models import WeightsError, find_model
 from planes.shared.errors import InvalidInput
-
-DIMENSIONS = {"sentence-transformers/all-MiniLM-L6-v2": 384}
-"""Of the vectors of every embedder that there is an adapter for, by its name."""
 
 _CHUNKER = re.compile(r"semchunk-([1-9]\d{0,3})")
 _LEAST_TOKENS, _MOST_TOKENS = 64, 256
 
 
-def check_recipe(recipe: IndexRecipe) -> None:
-    """Refuse what no part of this version can make.
+def check_recipe(recipe: IndexRecipe, models_dir: Path | None = None) -> None:
+    """Refuse what cannot be made here.
+
+    Args:
+        recipe: Of an index.
+        models_dir: Where folders of embedding models are.
 
     Raises:
         InvalidInput: It says what is missing.
     """
-    if recipe.embedder not in DIMENSIONS:
-        raise InvalidInput(
-            f"There is no adapter for the embedder {recipe.embedder!r}: this version embeds by "
-            f"{', '.join(DIMENSIONS)} alone, through OpenVINO. Another model needs an adapter in "
-            "planes/shared/embedding.py, in the data plane and in the serving plane."
-        )
+    dimension_of(recipe.embedder, models_dir)
     size = _CHUNKER.fullmatch(recipe.chunker)
     if size is None or not _LEAST_TOKENS <= int(size[1]) <= _MOST_TOKENS:
         raise InvalidInput(
@@ -32,13 +30,27 @@ def check_recipe(recipe: IndexRecipe) -> None:
         )
 
 
-def difference(live: IndexRecipe, configured: IndexRecipe) -> str | None:
+def dimension_of(embedder: str, models_dir: Path | None = None) -> int:
+    """Return the dimension of a model's vectors.
+
+    Raises:
+        InvalidInput: The model is not on this machine, or of a kind that is not known.
+    """
+    try:
+        return find_model(embedder, models_dir).shape.dimension
+    except WeightsError as error:
+        raise InvalidInput(str(error)) from error
+
+
+def difference(
+    live: IndexRecipe, configured: IndexRecipe, models_dir: Path | None = None
+) -> str | None:
     """Tell how the configured index differs from the live one, in a sentence; None: it does not.
 
     Raises:
         InvalidInput: Nothing can make the configured one.
     """
-    check_recipe(configured)
+    check_recipe(configured, models_dir)
     pairs = (
         ("embedder", live.embedder, configured.embedder),
         ("chunker", live.chunker, configured.chunker),

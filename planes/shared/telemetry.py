@@ -1,10 +1,15 @@
 """Structured logs and W3C trace context (https://www.w3.org/TR/trace-context/)."""
 
 import logging
+import re
 import secrets
 import sys
+from contextvars import ContextVar
 
 import structlog
+
+_TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+_caller: ContextVar[str | None] = ContextVar("caller", default=None)
 
 
 def configure_logging(service: str, level: str = "INFO") -> None:
@@ -43,14 +48,29 @@ def new_trace_id() -> str:
     return secrets.token_hex(16)
 
 
+def begin_trace(header: str | None) -> str:
+    """Return the trace id of a request: its caller's, or a new one where `traceparent` names none.
+
+    Calls that the same task makes in turn have the caller's span as their parent.
+    """
+    trace_id = trace_id_of(header)
+    _caller.set(header if trace_id else None)
+    return trace_id or new_trace_id()
+
+
 def traceparent(trace_id: str) -> str:
-    """Return the `traceparent` header that starts a new span of `trace_id`."""
-    return f"00-{trace_id}-{secrets.token_hex(8)}-01"
+    """Return the `traceparent` header of a call that belongs to `trace_id`.
+
+    Its parent is the caller's span; where the caller named none, the header says that nobody
+    records the parent (the flag `sampled` is not set), and the called begins the trace.
+    """
+    caller = _caller.get()
+    if caller is not None and trace_id_of(caller) == trace_id:
+        return caller
+    return f"00-{trace_id}-{secrets.token_hex(8)}-00"
 
 
 def trace_id_of(header: str | None) -> str | None:
     """Return the trace id of a well-formed `traceparent` header, else None."""
-    parts = (header or "").split("-")
-    if len(parts) != 4 or len(parts[1]) != 32 or parts[1] == "0" * 32:
-        return None
-    return parts[1] if all(c in "0123456789abcdef" for c in parts[1]) else None
+    found = _TRACEPARENT.fullmatch(header or "")
+    return found[1] if found else None

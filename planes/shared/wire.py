@@ -8,7 +8,7 @@ Every request carries `x-polyplane-wire: 1` and a token that the gateway signed 
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Literal, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
 import jwt
@@ -31,11 +31,58 @@ class WireModel(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
 
 
+class FunctionCall(WireModel):
+    """A model's wish that a program runs a function; `arguments` is the JSON that it wrote."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class FunctionRound(WireModel):
+    """Calls of a program's functions, a result for each; `text` is what the model said first."""
+
+    text: str = ""
+    calls: tuple[FunctionCall, ...]
+    results: tuple[str, ...]
+
+
 class ChatTurn(WireModel):
-    """One earlier message, oldest first in a history."""
+    """One earlier message, oldest first in a history.
+
+    Before an answer stand the `rounds` of calls that led to it; one that was not written is empty.
+    """
 
     role: Literal["user", "assistant"]
     content: str
+    seq: int = Field(default=0, ge=0)
+    """Its number in the conversation; 0: the platform does not keep the conversation."""
+    rounds: tuple[FunctionRound, ...] = ()
+
+
+class Function(WireModel):
+    """What a program lets the model call; `parameters` is a JSON Schema.
+
+    `strict` asks that arguments fit it always.
+    """
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    strict: bool = False
+
+
+class ClientTools(WireModel):
+    """Functions that the caller's program runs, and how freely the model chooses among them.
+
+    With `must_call` the answer is a call: of the function `named`, if one is. Without `in_parallel`
+    there is one call at most.
+    """
+
+    functions: tuple[Function, ...]
+    must_call: bool = False
+    named: str | None = None
+    in_parallel: bool = True
 
 
 class Scope(WireModel):
@@ -66,11 +113,16 @@ class AnswerRequest(WireModel):
     max_prompt_tokens: int = Field(ge=1)
     max_tokens: int = Field(ge=1)
     summary: str = Field(default="", max_length=8000)
-    """What turns before `history` were about, as the last answer's `done` told it."""
+    """What earlier turns were about, as an earlier answer's `done` told it."""
+    summary_seq: int = Field(default=0, ge=0)
+    """The number of the last turn that `summary` tells; 0: it tells none."""
     thinking: bool = False
     wishes: str = ""
     """What the caller's application asks of the answer, below the platform's own rules."""
     fresh: bool = False
+    client_tools: ClientTools | None = None
+    rounds: tuple[FunctionRound, ...] = ()
+    """What the model called for this message so far; it goes on from there."""
 
 
 class SearchRequest(WireModel):
@@ -99,7 +151,11 @@ class EmbedResponse(WireModel):
 
 
 class PassageOut(WireModel):
-    """A passage as the public API shows it; `text == extracted[start:end]`."""
+    """A passage as the public API shows it; `text == extracted[start:end]`.
+
+    `score` orders the passages of one answer: a sum of standard scores, which says how far a
+    passage stands above the other candidates of this question, and nothing beyond it.
+    """
 
     document_id: UUID
     document_name: str
@@ -170,6 +226,18 @@ class Meta(WireModel):
     mode: ChatMode
 
 
+class CallPiece(WireModel):
+    """The event `tool_call`: a further piece of a call of a program's function.
+
+    The first piece of each `index` has the call's id and name; `arguments` are joined in order.
+    """
+
+    index: int = Field(ge=0)
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
 class Done(WireModel):
     """The last event of a whole answer; the gateway keeps `content` and does not pass it on.
 
@@ -185,17 +253,21 @@ class Done(WireModel):
     unsupported: tuple[TextSpan, ...] = ()
     """Sentences of an answer from documents that no checked citation supports."""
     summary: str | None = None
-    """What turns before the next request's history were about, if that has changed."""
+    """What the turns up to `summary_seq` were about, if that is newer than the request's."""
+    summary_seq: int = Field(default=0, ge=0)
     caches: tuple[CacheLookup, ...] = ()
+    tool_calls: tuple[FunctionCall, ...] = ()
+    """Calls of the program's functions; then it is asked again with their results."""
 
 
 class Problem(WireModel):
-    """The last event of an answer that failed."""
+    """The last event of an answer that failed; where it is permanent, a repeat meets it again."""
 
     code: str
     title: str
     status: int
     detail: str
+    is_permanent: bool = False
 
 
 class GeneratorStatus(WireModel):
@@ -256,6 +328,10 @@ class ServingTokens:
             "jti": request_id,
         }
         return jwt.encode(claims, self._secret, algorithm="HS256")
+
+    def mint_for_health(self) -> str:
+        """Return a token of no tenant, with which the plane shows that it has the same secret."""
+        return self.mint(TenantContext(UUID(int=0), UUID(int=0)), "health")
 
     def verify(self, token: str) -> ServingClaims:
         """Return who asks.

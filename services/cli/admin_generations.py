@@ -8,7 +8,7 @@ import typer
 from planes.data.evaluation.comparison import Comparison
 from planes.data.evaluation.questions import read_questions
 from planes.shared.domain import IndexRecipe
-from planes.shared.recipe import DIMENSIONS
+from planes.shared.embedding_models import MODEL_NAME
 from planes.shared.stores.postgres_generations import Generation
 from services.cli.generation_desk import Desk, at_desk
 from services.cli.generation_steps import bring_live, evaluate, follow_build
@@ -37,7 +37,7 @@ def create_generation(
     ],
     embedder: Annotated[
         str, typer.Option(envvar="DATA_EMBEDDER", help="Name of the embedding model.")
-    ] = next(iter(DIMENSIONS)),
+    ] = MODEL_NAME,
 ) -> None:
     """Make an empty generation of the index beside the live one."""
 

@@ -21,7 +21,8 @@ from planes.serving.retrieval.registry import DocumentRegistry
 from planes.serving.retrieval.sentence_evidence import SentenceEvidence
 from planes.shared.domain import Candidate, IndexRecipe, SearchScope
 from planes.shared.embedding import MiniLMEmbedder, load_tokenizer
-from planes.shared.recipe import DIMENSIONS, check_recipe
+from planes.shared.embedding_models import MODEL_NAME
+from planes.shared.recipe import check_recipe
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
 from services.cli.eval_vectors import KeptVectors
@@ -103,7 +104,7 @@ def _by(candidates: Sequence[Candidate], score: Callable[[Candidate], float | No
 def _splitter(chunker: str) -> Callable[[Entry], list[TextChunk]]:
     if chunker == WHOLE:
         return whole
-    recipe = IndexRecipe(next(iter(DIMENSIONS)), chunker)
+    recipe = IndexRecipe(MODEL_NAME, chunker)
     check_recipe(recipe)
     return split_by(Chunker(load_tokenizer(), max_tokens=recipe.max_tokens))
 

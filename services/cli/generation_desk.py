@@ -1,8 +1,9 @@
 """What the commands over generations of the index work with."""
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from uuid import UUID
 
@@ -90,7 +91,9 @@ async def _open(installation: Installation) -> AsyncIterator[Desk]:
     dagster.open()
     serving.open()
     try:
-        yield Desk(PostgresGenerations(database), dagster, serving)
+        models = replace(installation, environment=os.environ)
+        generations = PostgresGenerations(database, models_dir=models.embedding_models)
+        yield Desk(generations, dagster, serving)
     finally:
         await serving.close()
         await dagster.close()

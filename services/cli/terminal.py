@@ -1,6 +1,7 @@
 """What the commands print."""
 
 import time
+import unicodedata
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
@@ -14,6 +15,7 @@ from services.embedded.state import PartState, PlatformState
 console = Console(highlight=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _COLOURS = {
     "ready": "green",
     "done": "green",
@@ -22,6 +24,18 @@ _COLOURS = {
     "restarting": "red",
     "not answering": "red",
 }
+
+
+def printable(text: str) -> str:
+    """Return what people or models wrote so that it cannot steer the terminal.
+
+    Control characters, and those that are not seen but turn lines around, become U+FFFD; line feeds
+    stay.
+    """
+    return "".join(
+        char if char == "\n" or unicodedata.category(char) not in _UNSEEN else "\ufffd"
+        for char in text
+    )
 
 
 class Progress:

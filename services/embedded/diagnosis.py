@@ -16,6 +16,7 @@ import psutil
 from pydantic import Field
 
 from planes.data.pipeline.confinement import confinement
+from planes.shared.embedding_models import WEIGHTS_SHA256
 from planes.shared.settings import EmbeddingPrecision, SettingsWrong, SharedSettings
 from services.embedded.accounts import unprivileged_account
 from services.embedded.binaries import BinaryMissing, postgres_packages, redis_server
@@ -165,7 +166,7 @@ def _weights() -> Finding:
         return Finding("Embedding model", "bad", f"{path} is missing", "Run `make clean setup`.")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    from planes.shared.embedding import WEIGHTS_SHA256, chosen_precision  # late: OpenVINO
+    from planes.shared.embedding import chosen_precision  # late: OpenVINO
 
     if digest == WEIGHTS_SHA256:
         try:
@@ -175,8 +176,10 @@ def _weights() -> Finding:
             return Finding("Embedding model", "bad", str(error), remedy)
         precision = chosen_precision(wanted.precision)
         found = (
-            f"all-MiniLM-L6-v2, the published weights, computed in {precision}; it knows English: "
-            "other languages are found by their words"
+            f"all-MiniLM-L6-v2, the published weights, computed in {precision}; it was trained on "
+            "English. In other languages a question finds documents of its own language by their "
+            "words, hardly by their meaning, and no documents of another language. For more, build "
+            "a generation by a multilingual model: docs/reembedding.md"
         )
         return Finding("Embedding model", "good", found)
     found = f"{path} is not the published file"

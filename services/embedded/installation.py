@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from services.embedded.home import Home
 from services.embedded.ports import url
@@ -56,6 +57,11 @@ class Installation:
         """Return Dagster's own database."""
         password = self.secrets[DAGSTER_ROLE]
         return self.postgres().url(DAGSTER_DATABASE, role=DAGSTER_ROLE, password=password)
+
+    @property
+    def embedding_models(self) -> Path:
+        """The folder of embedding models that are not packaged."""
+        return Path(self.environment.get("EMBEDDING_MODELS_DIR") or self.home.models).absolute()
 
     def gateway_url(self) -> str:
         """Return where the gateway is reached from this machine."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 
 from planes.shared.settings import SettingsWrong, SharedSettings
+from planes.shared.wire import WIRE_HEADER, WIRE_VERSION, ServingTokens
 
 Readiness = Callable[[], Awaitable[bool]]
 
@@ -69,6 +70,21 @@ def http_answers(url: str) -> Readiness:
         try:
             async with _loopback_client() as client:
                 return (await client.get(url)).is_success
+        except httpx.HTTPError:
+            return False
+
+    return is_ready
+
+
+def serving_answers(port: int, secret: str) -> Readiness:
+    """Return a check that the serving plane on a port is well, and the one with this secret."""
+    tokens, url = ServingTokens(secret), f"http://127.0.0.1:{port}/v1/health"
+
+    async def is_ready() -> bool:
+        headers = {"authorization": f"Bearer {tokens.mint_for_health()}", WIRE_HEADER: WIRE_VERSION}
+        try:
+            async with _loopback_client() as client:
+                return (await client.get(url, headers=headers)).is_success
         except httpx.HTTPError:
             return False
 

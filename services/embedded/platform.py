@@ -19,6 +19,7 @@ from services.embedded.parts import (
     dagster_daemon_is_healthy,
     http_answers,
     port_answers,
+    serving_answers,
 )
 from services.embedded.ports import admin_ports
 from services.embedded.processes import INSTANCE_VARIABLE, PART_VARIABLE, python_module
@@ -155,17 +156,18 @@ def _serving(installation: Installation) -> Part:
         values["SERVING_REDIS_URL"] = installation.redis().serving_url()
     if "SERVING_MODELS_DIR" not in installation.environment:
         values["SERVING_MODELS_DIR"] = str(home.models)
+    values["EMBEDDING_MODELS_DIR"] = str(installation.embedding_models)
     if "SERVING_RAY_DIR" not in installation.environment:
         values["SERVING_RAY_DIR"] = str(home.serving / "ray")
     return Part(
         name="serving",
         command=python_module("planes.serving.app"),
         environment=installation.variables(
-            "serving", "SERVING_", "HF_", "CUDA_", "NVIDIA_", **values
+            "serving", "SERVING_", "HF_", "CUDA_", "NVIDIA_", "OTEL_", **values
         ),
         folder=home.run,
         needs=("migrations",),
-        is_ready=http_answers(f"http://127.0.0.1:{ports['serving']}/v1/health"),
+        is_ready=serving_answers(ports["serving"], values["SERVING_TOKEN_SECRET"]),
         stop_s=30,
         settings=ServingSettings,
     )
@@ -201,6 +203,7 @@ def _dagster(
     if name == "dagster-code":
         values["DATABASE_URL"] = installation.database_url("polyplane_data")
         values["OBJECTS_DIR"] = str(home.objects)
+        values["EMBEDDING_MODELS_DIR"] = str(installation.embedding_models)
         if "DATA_REDIS_URL" not in installation.environment:
             values["DATA_REDIS_URL"] = installation.redis().data_url()
     return Part(

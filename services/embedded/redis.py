@@ -15,7 +15,7 @@ dir "{folder}"
 port {port}
 requirepass {password}
 user serving on #{serving_digest} resetkeys ~cache:* resetchannels +@all \
--@admin -@dangerous -@scripting -scan -randomkey
+-@admin -@dangerous -@scripting -scan -randomkey +info
 user data on #{data_digest} resetkeys ~cache:* resetchannels +@all \
 -@admin -@dangerous -@scripting -scan -randomkey
 appendonly yes

@@ -19,6 +19,8 @@ from services.gateway.listening import listening_sockets, most_connections
 from services.gateway.server import Ending, PublicServer
 from services.gateway.settings import GatewaySettings
 
+_KEEP_ALIVE_S = 75  # longer than clients and proxies keep an idle connection: these close first
+
 
 class _AdminServer(uvicorn.Server):
     """Leaves signals to the public server and ends with it."""
@@ -65,6 +67,7 @@ def _public_server(app: FastAPI, settings: GatewaySettings) -> PublicServer:
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         ws="none",
     )
     ending = Ending(

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import select
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from uvicorn.server import ServerState
 from planes.shared.errors import BadRequest, PlatformError, RequestTimeout, Unavailable
 from planes.shared.telemetry import new_trace_id
 
+_READ_S = 0.05
 _LINGER_S = 2  # for a client that still sends: closing at once would discard our answer
 
 
@@ -172,6 +174,25 @@ class Connection(HttpToolsProtocol):
                 self._refuse(RequestTimeout("The head of the request took too long."))
             else:
                 self.transport.close()
+
+    def shutdown(self) -> None:
+        """Close between two requests, but not under one that has arrived and was not read yet."""
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and not self.transport.is_closing() and self._has_arrived():
+            self.loop.call_later(_READ_S, self.shutdown)
+        else:
+            super().shutdown()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close what was idle for long, unless its next request has arrived just now."""
+        if not self._has_arrived():
+            super().timeout_keep_alive_handler()
+
+    def _has_arrived(self) -> bool:
+        """Whether the kernel has something of the client, or knows that it has gone."""
+        waiting = select.poll()
+        waiting.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(waiting.poll(0))
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP."""

@@ -170,7 +170,8 @@ def _in_our_words(item: dict[str, Any]) -> str:
     if kind in {"too_long", "too_short"}:
         word = "most" if kind == "too_long" else "least"
         bound = context.get("max_length", context.get("min_length"))
-        return f"Takes at {word} {bound} items, not {context.get('actual_length')}"
+        what = "characters" if isinstance(item["input"], str) else "items"
+        return f"Takes at {word} {bound} {what}, not {context.get('actual_length')}"
     if kind in _IN_OUR_WORDS:
         return _IN_OUR_WORDS[kind]
     return str(item["msg"]).removeprefix("Value error, ")

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from planes.shared.telemetry import new_trace_id, trace_id_of
+from planes.shared.telemetry import begin_trace
 from services.gateway.admin.metrics import GatewayMetrics
 
 _trace_id: ContextVar[str] = ContextVar("trace_id", default="")
@@ -47,7 +47,7 @@ class TracingMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        trace_id = trace_id_of(Headers(scope=scope).get("traceparent")) or new_trace_id()
+        trace_id = begin_trace(Headers(scope=scope).get("traceparent"))
         token = _trace_id.set(trace_id)
         address_token = _address.set(scope["client"][0] if scope.get("client") else "")
         started = time.perf_counter()

@@ -186,10 +186,20 @@ async def labelled(publish: Any, database_urls: dict[str, str]) -> None:
         ACME,
     )
     for name, tags, day, metadata in (
-        ("old", ["legal", "paper"], 1, '{"year": 1999, "day": "1999-05-01", "by": {"team": "x"}}'),
-        ("new", ["legal"], 10, '{"year": 2026, "day": "2026-01-31", "by": {"team": "y", "n": 1}}'),
-        ("bare", [], 20, "{}"),
-        ("text", ["other"], 30, '{"year": "2020", "day": null}'),
+        (
+            "old",
+            ["legal", "paper"],
+            1,
+            '{"year": 1999, "day": "1999-05-01", "by": {"team": "x"}}',
+        ),
+        (
+            "new",
+            ["legal"],
+            10,
+            '{"year": 2026, "day": "2026-01-31", "by": {"team": "y", "n": 1}}',
+        ),
+        ("bare", [], 20, '{"of": "ark"}'),
+        ("text", ["other"], 30, '{"year": "2020", "day": null, "of": "Zoo"}'),
     ):
         version_id, of_version = version_of(name)
         await publish((version_id, of_version))
@@ -226,6 +236,8 @@ def _where(key: str, comparison: Comparison, value: object) -> DocumentFilter:
         (_where("year", Comparison.AT_LEAST, 2000), {"new"}),
         (_where("year", Comparison.AT_MOST, 2026), {"old", "new"}),
         (_where("day", Comparison.AT_LEAST, "2000"), {"new"}),
+        (_where("of", Comparison.AT_LEAST, "a"), {"bare"}),
+        (_where("of", Comparison.AT_MOST, "a"), {"text"}),
         (_where("year", Comparison.IN, [1999, "2020"]), {"old", "text"}),
         (_where("day", Comparison.IN, [None]), {"text"}),
         (_where("absent", Comparison.IN, [None]), set()),

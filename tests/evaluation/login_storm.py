@@ -14,6 +14,7 @@ import secrets
 import statistics
 import sys
 import time
+from multiprocessing.process import BaseProcess
 
 import httpx
 
@@ -68,7 +69,7 @@ async def _latencies(http: httpx.AsyncClient, tokens: list[str], number: int) ->
     return list(await asyncio.gather(*asked))
 
 
-def _storm(address: str, emails: list[str]) -> multiprocessing.Process:
+def _storm(address: str, emails: list[str]) -> BaseProcess:
     storm = multiprocessing.get_context("spawn").Process(
         target=_sign_in_for_ever, args=(address, emails, _PASSWORD), daemon=True
     )

@@ -75,7 +75,8 @@ async def _difference(settings: DataSettings) -> str | None:
     )
     await database.open()
     try:
+        generations = PostgresGenerations(database, models_dir=settings.embedding_models_dir)
         recipe = IndexRecipe(settings.embedder, settings.chunker)
-        return await PostgresGenerations(database).difference(recipe)
+        return await generations.difference(recipe)
     finally:
         await database.close()

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from planes.data.pipeline.batch import Vectors
 
 if TYPE_CHECKING:  # the runtime is imported by `model`, in a thread
-    from planes.shared.embedding import MiniLMEmbedder
+    from planes.shared.embedding import BertEmbedder
 
 _SLICE = 192
 
 
 async def embed_in_slices(
-    embedder: "MiniLMEmbedder", texts: Sequence[str]
+    embedder: "BertEmbedder", texts: Sequence[str]
 ) -> AsyncIterator[tuple[list[int], Vectors]]:
     """Yield (places, vectors) of some texts after the other until all are done.
 

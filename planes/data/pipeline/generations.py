@@ -159,7 +159,7 @@ class GenerationBuilder:
 
     async def _add(self, published: Published, turn: Turn, built: Built) -> bool:
         """Add a version; False where the turn ended before it was whole."""
-        work, model = published.work, await self._tools.model.start()
+        work, model = published.work, await self._tools.model.start(self._target.recipe.embedder)
         chunks = await self._chunks(work, model)
         missing = await self._remove_others(work, chunks)
         for first in range(0, len(missing), _SLICE):

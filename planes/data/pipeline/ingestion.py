@@ -120,7 +120,7 @@ class Ingestion:
         await self._hold(works)
         if works:
             self._limits = limits
-            self._tools.model.start()
+            self._tools.model.start(works[0].embedder)
             loop = asyncio.get_running_loop()
             self._detector_loaded = loop.run_in_executor(None, detect_language, "words")
         return works
@@ -289,7 +289,7 @@ class Ingestion:
 
     async def _split(self, chunkers: dict[int, Chunker], work: Work) -> list[TextChunk]:
         extracted = await self._files.extracted(work)
-        tokenizer = (await self._tools.model.start()).tokenizer
+        tokenizer = (await self._tools.model.start(work.embedder)).tokenizer
         tokens = work.chunk_tokens
         chunker = chunkers.setdefault(tokens, Chunker(tokenizer, max_tokens=tokens))
         rest, chunks = chunker.chunk(extracted), list[TextChunk]()
@@ -304,7 +304,8 @@ class Ingestion:
         self, chunks: Mapping[UUID, Sequence[TextChunk]], works: Sequence[Work]
     ) -> list[tuple[UUID, Vectors]]:
         """Embed the chunks of all works together; none where all were cancelled meanwhile."""
-        embedder = (await self._tools.model.start()).embedder
+        # works of one claim are of one generation
+        embedder = (await self._tools.model.start(works[0].embedder)).embedder
         owners = [work for work in works for _ in chunks[work.version_id]]
         texts = [embedded_text(c.heading, c.text) for w in works for c in chunks[w.version_id]]
         vectors = np.empty((len(texts), embedder.dimension), dtype=np.float32)

@@ -168,6 +168,7 @@ class Registry:
                 sha256=row["sha256"],
                 generation=row["generation"],
                 chunk_tokens=IndexRecipe(row["embedder"], row["chunker"]).max_tokens,
+                embedder=row["embedder"],
             )
             for row in rows
         ]

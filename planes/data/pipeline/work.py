@@ -7,13 +7,16 @@ from uuid import UUID
 
 import orjson
 
+from planes.shared.embedding_models import MODEL_NAME
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """A version that this run has claimed; the fields with defaults become known on the way.
 
-    `sha256` is hexadecimal, `generation` the chunk table that it is written to, and `chunk_tokens`
-    the most tokens of a chunk there. Versions of one `part` of the batch share their intermediates.
+    `sha256` is hexadecimal, `generation` the chunk table that it is written to, `chunk_tokens` the
+    most tokens of a chunk there, and `embedder` the model of its vectors. Versions of one `part` of
+    the batch share their intermediates.
     """
 
     version_id: UUID
@@ -24,6 +27,7 @@ class Work:
     sha256: str
     generation: int
     chunk_tokens: int = 256
+    embedder: str = MODEL_NAME
     part: int = 0
     language: str = ""
     chunk_count: int = 0

@@ -4,21 +4,23 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from planes.shared.domain import SearchScope
+from planes.shared.stores.living_versions import LIVING_VERSIONS
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunk_rows import table_of
+from planes.shared.stores.postgres_search import filtered_documents
 
 _DOCUMENTS = """
-SELECT d.id, d.name FROM documents d JOIN document_versions v ON v.document_id = d.id
-WHERE d.tenant_id = $1 AND d.deleted_at IS NULL AND v.visibility = 'live'
-  AND NOT v.id = ANY ($2) AND ($3::uuid[] IS NULL OR d.id = ANY ($3))
+SELECT d.id, d.name FROM {living}
+WHERE d.tenant_id = $1 AND NOT v.id = ANY ($2) AND ($3::uuid[] IS NULL OR d.id = ANY ($3))
+  {documents}
 ORDER BY d.id DESC LIMIT $4
 """
 _HEADINGS = """
 SELECT c.heading, min(c.page) AS page FROM {table} c
-JOIN document_versions v ON v.id = c.version_id JOIN documents d ON d.id = v.document_id
+JOIN ({living}) ON v.id = c.version_id
 WHERE c.tenant_id = $1 AND c.document_id = $5 AND c.heading <> ''
-  AND d.deleted_at IS NULL AND v.visibility = 'live'
   AND NOT c.version_id = ANY ($2) AND ($3::uuid[] IS NULL OR c.document_id = ANY ($3))
+  {documents}
 GROUP BY c.heading ORDER BY min(c.char_start) LIMIT $4
 """
 
@@ -52,8 +54,10 @@ class DocumentCatalog:
         Raises:
             Unavailable: The database does not answer.
         """
+        documents, wanted = filtered_documents(scope.documents, column="d.id", first=5)
+        query = _DOCUMENTS.format(living=LIVING_VERSIONS, documents=documents)
         async with self._database.tenant(scope.tenant_id) as connection:
-            rows = await connection.fetch(_DOCUMENTS, *_arguments(scope), limit)
+            rows = await connection.fetch(query, *_arguments(scope), limit, *wanted)
         return [Listed(row["id"], row["name"]) for row in rows]
 
     async def outline(self, document_id: UUID, scope: SearchScope, *, limit: int) -> list[Heading]:
@@ -62,9 +66,12 @@ class DocumentCatalog:
         Raises:
             Unavailable: The database does not answer.
         """
-        query = _HEADINGS.format(table=table_of(scope.generation))
+        documents, wanted = filtered_documents(scope.documents, column="c.document_id", first=6)
+        query = _HEADINGS.format(
+            living=LIVING_VERSIONS, table=table_of(scope.generation), documents=documents
+        )
         async with self._database.tenant(scope.tenant_id) as connection:
-            rows = await connection.fetch(query, *_arguments(scope), limit, document_id)
+            rows = await connection.fetch(query, *_arguments(scope), limit, document_id, *wanted)
         return [Heading(row["heading"], row["page"]) for row in rows]
 
 

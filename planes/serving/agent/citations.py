@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -11,7 +12,7 @@ from planes.shared.analysis import terms
 from planes.shared.domain import Chunk, Passage
 from planes.shared.wire import CitationOut
 
-_MARKER = re.compile(r"\[(\d{1,3})\]")
+MARKER = re.compile(r"\[(\d{1,3})\]")
 _TRAILING_MARKERS = re.compile(r"(?:\s*\[\d{1,3}\])+\s*$")
 _WORD = re.compile(r"\w+")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -32,16 +33,11 @@ class CitationTracker:
         self.supported: list[Span] = []
         """Where in the answer the claims stand, each up to its marker, that citations support."""
 
-    @property
-    def length(self) -> int:
-        """Characters read."""
-        return len(self._text)
-
     def feed(self, text: str) -> list[CitationOut]:
         """Add a piece of the answer and return the citations that it completes, in order."""
         self._text += text
         found: list[CitationOut] = []
-        for marker in _MARKER.finditer(self._text, self._read):
+        for marker in MARKER.finditer(self._text, self._read):
             self._read = marker.end()
             citation = self._citation(int(marker.group(1)), marker.start())
             if citation is not None and citation not in self.citations:
@@ -55,14 +51,21 @@ class CitationTracker:
             return None
         claims = _claims(self._text[:marker_start])
         for claim_start, claim_end in claims:
-            claim, text = self._text[claim_start:claim_end], passage.chunk.text
-            span = verbatim_quote(claim, text)
-            if span is None and (claim_start, claim_end) == claims[-1]:
-                span = best_quote(claim, text, passage.chunk.language)
-            if span is not None and (citation := cite(number, passage, span)) is not None:
-                self.supported.append((claim_start, marker_start))
-                return citation
+            claim = self._text[claim_start:claim_end]
+            is_last = (claim_start, claim_end) == claims[-1]
+            for one in _apart(passage):
+                span = verbatim_quote(claim, one.chunk.text)
+                if span is None and is_last:
+                    span = best_quote(claim, one.chunk.text, one.chunk.language)
+                if span is not None and (citation := cite(number, one, span)) is not None:
+                    self.supported.append((claim_start, marker_start))
+                    return citation
         return None
+
+
+def _apart(passage: Passage) -> list[Passage]:
+    """Return the passage and each chunk beside it, to be quoted alone: no gap is stored."""
+    return [replace(passage, chunk=chunk, beside=()) for chunk in (passage.chunk, *passage.beside)]
 
 
 def verbatim_quote(claim: str, text: str) -> Span | None:
@@ -143,7 +146,7 @@ def _numbers(text: str) -> set[str]:
 
 def _words(text: str) -> list[str]:
     """Return words only: an answer drops line breaks, and brackets that look like its markers."""
-    return _WORD.findall(inert(_MARKER.sub("", text)))
+    return _WORD.findall(inert(MARKER.sub("", text)))
 
 
 def _claims(before: str) -> list[Span]:
@@ -153,7 +156,7 @@ def _claims(before: str) -> list[Span]:
     last sentence of that.
     """
     end = len(_TRAILING_MARKERS.sub("", before).rstrip())
-    start = max((marker.end() for marker in _MARKER.finditer(before, 0, end)), default=0)
+    start = max((marker.end() for marker in MARKER.finditer(before, 0, end)), default=0)
     spans = [(start + a, start + b) for a, b in sentence_spans(before[start:end])]
     if not spans:
         return []

@@ -6,7 +6,7 @@
 | condense | retrieve |
 | retrieve | judge: generate, rewrite (once) or decline |
 | rewrite | retrieve |
-| generate | use_tools, as long as the model calls some, or verify |
+| generate | use_tools, as long as the model calls some of ours, or verify |
 | compute, decline | verify |
 """
 
@@ -19,6 +19,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from planes.serving.agent import nodes, writing
 from planes.serving.agent.state import AgentState, AgentTools, Progress
+from planes.serving.tracing import traced, traced_choice
 from planes.shared.domain import SearchScope
 from planes.shared.wire import AnswerRequest
 
@@ -39,11 +40,15 @@ def build_graph() -> Graph:
         writing.use_tools,
         nodes.verify,
     ):
-        graph.add_node(step.__name__, step)
+        graph.add_node(step.__name__, traced(step))
     graph.add_edge(START, "window")
-    graph.add_conditional_edges("window", nodes.route, ["condense", "generate", "compute"])
+    graph.add_conditional_edges(
+        "window", traced_choice(nodes.route), ["condense", "generate", "compute"]
+    )
     graph.add_edge("condense", "retrieve")
-    graph.add_conditional_edges("retrieve", nodes.judge, ["generate", "rewrite", "decline"])
+    graph.add_conditional_edges(
+        "retrieve", traced_choice(nodes.judge), ["generate", "rewrite", "decline"]
+    )
     graph.add_edge("rewrite", "retrieve")
     graph.add_conditional_edges("generate", writing.after_writing, ["use_tools", "verify"])
     graph.add_edge("use_tools", "generate")
@@ -83,9 +88,12 @@ class Agent:
             "max_prompt_tokens": request.max_prompt_tokens,
             "max_tokens": request.max_tokens,
             "earlier_summary": request.summary,
+            "earlier_summary_seq": request.summary_seq,
             "conversation_id": request.conversation_id,
             "thinking": request.thinking,
             "wishes": request.wishes,
+            "client_tools": request.client_tools,
+            "rounds": request.rounds,
         }
         stream = self._graph.astream(state, context=self._tools, stream_mode="custom")
         async with aclosing(stream) as progress:  # type: ignore[type-var]  # it is a generator

@@ -3,11 +3,11 @@
 import re
 from collections.abc import Collection, Iterable
 
+from planes.serving.agent.citations import MARKER
 from planes.serving.agent.prompts import DECLINED
 from planes.serving.sentences import Span, sentence_spans
 from planes.shared.wire import TextSpan
 
-_MARKER = re.compile(r"\[\d{1,3}\]")
 _WORD = re.compile(r"\w+")
 _QUOTED = re.compile(r"[\"\u201c\u201e]([^\"\u201c\u201d\u201e\n]+)[\"\u201c\u201d]")
 _MIN_QUOTED_WORDS = 4
@@ -28,7 +28,7 @@ def unsupported_spans(
             the marker in its middle, speaks for the whole sentence.
         sources: The texts that the answer may quote.
     """
-    masked = _MARKER.sub(lambda marker: " " * len(marker.group()), content)
+    masked = MARKER.sub(lambda marker: " " * len(marker.group()), content)
     read = "\n".join(_words(source) for source in sources)
     return tuple(
         TextSpan(start=start, end=end)

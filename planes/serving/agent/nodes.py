@@ -7,6 +7,7 @@ from langgraph.runtime import Runtime
 
 from planes.serving.agent.asides import rewritten_question, summary_of
 from planes.serving.agent.calculator import NotArithmetic, asked_for, calculate
+from planes.serving.agent.client_tools import has_client_tools
 from planes.serving.agent.follow_ups import other_reading, standalone_question
 from planes.serving.agent.grounding import unsupported_spans
 from planes.serving.agent.prompts import DECLINED
@@ -19,10 +20,12 @@ from planes.serving.agent.state import (
     TextAdded,
     TokensSpent,
 )
+from planes.serving.tracing import note
 from planes.shared.domain import ChatMode, FinishReason
 
 _MIN_CLOSENESS = 0.25
 _WINDOW_TURNS = 10
+_UNTOLD_TURNS = 4  # so that the next summary is due four questions later
 _SMALL_TALK = re.compile(
     r"\W*(?:hi|hello|hey|good (?:morning|afternoon|evening)|thanks|thank you|thank you very much|"
     r"many thanks|bye|goodbye)(?: there| everyone)?\W*",
@@ -31,16 +34,27 @@ _SMALL_TALK = re.compile(
 
 
 async def window(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
-    """Keep the last ten messages in `history`; older ones go into `summary`.
+    """Keep the last ten messages in `history`; a language model tells of older ones in `summary`.
 
-    The tokens of what is kept are bounded later, by the generator's own tokenizer.
+    It is asked once for several messages: where more than ten are in no summary yet, it sums up all
+    but the last four of them. The tokens of what is kept are bounded later, by the generator's own
+    tokenizer.
     """
-    dropped, kept = state["history"][:-_WINDOW_TURNS], state["history"][-_WINDOW_TURNS:]
-    summary, draft = state["earlier_summary"], Draft()
-    if dropped and runtime.context.is_language_model:
-        runtime.stream_writer(StepTaken("summarise", f"{len(dropped)} messages"))
-        summary = await summary_of(state | {"draft": draft}, dropped, runtime)
-    return {"history": kept, "summary": summary, "draft": draft}
+    history, draft = state["history"], Draft()
+    summary, summary_seq = state["earlier_summary"], state["earlier_summary_seq"]
+    untold = [turn for turn in history if turn.seq > summary_seq]
+    if len(untold) > _WINDOW_TURNS and runtime.context.is_language_model:
+        leaving = untold[:-_UNTOLD_TURNS]
+        runtime.stream_writer(StepTaken("summarise", f"{len(leaving)} messages"))
+        summary = await summary_of(state | {"draft": draft}, leaving, runtime)
+        is_new = summary != state["earlier_summary"]
+        summary_seq = leaving[-1].seq if is_new else summary_seq
+    return {
+        "history": history[-_WINDOW_TURNS:],
+        "summary": summary,
+        "summary_seq": summary_seq,
+        "draft": draft,
+    }
 
 
 def route(
@@ -84,12 +98,19 @@ async def condense(state: AgentState, runtime: Runtime[AgentTools]) -> AgentStat
 
 
 async def retrieve(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
-    """Write `passages`: at most `top_k`, best first, of the caller's tenant only."""
+    """Write `passages`: at most `top_k`, best first, of the caller's tenant only.
+
+    A language model reads the best ones with their neighbours.
+    """
     runtime.stream_writer(StepTaken("retrieve"))
     found = await runtime.context.retriever.retrieve(
         state["question"], scope=state["scope"], k=state["top_k"]
     )
-    return {"passages": found.passages, "is_useful": found.closeness >= _MIN_CLOSENESS}
+    note(passages=len(found.passages))
+    passages, neighbours = found.passages, runtime.context.neighbours
+    if neighbours is not None:
+        passages = await neighbours.expand(passages, state["scope"])
+    return {"passages": passages, "is_useful": found.closeness >= _MIN_CLOSENESS}
 
 
 def judge(
@@ -98,8 +119,9 @@ def judge(
     """Go on with passages near the question; else ask once more in other words, or decline.
 
     The measure is the highest cosine of a passage with the question, whatever the ranking's scale.
+    What the documents do not hold, the caller's own tools may.
     """
-    if state["passages"] and state["is_useful"]:
+    if has_client_tools(state) or (state["passages"] and state["is_useful"]):
         return "generate"
     if state.get("is_rewritten"):
         return "decline"
@@ -133,20 +155,30 @@ async def verify(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
     """
     draft = state["draft"]
     has_declined = draft.finish_reason is FinishReason.DECLINED or (
-        not draft.citations and DECLINED.rstrip(".") in draft.content
+        not draft.citations and not draft.calls and DECLINED.rstrip(".") in draft.content
     )
     sources = [*state.get("passages", ()), *state.get("looked_up", ())]
-    texts = [state["message"], *(passage.chunk.text for passage in sources)]
+    read = (chunk.text for passage in sources for chunk in passage.read)
+    texts = [state["message"], *read]
     unsupported = unsupported_spans(draft.content, draft.supported, texts)
     answer = Answer(
         draft.content,
         tuple(draft.citations),
-        FinishReason.DECLINED if has_declined else draft.finish_reason or FinishReason.STOP,
+        FinishReason.DECLINED if has_declined else _finish_reason(draft),
         draft.usage,
         grounded=bool(draft.citations) and not has_declined,
         unsupported=unsupported if sources and not has_declined else (),
-        summary=state["summary"] if state["summary"] != state["earlier_summary"] else None,
+        summary=state["summary"] if state["summary_seq"] > state["earlier_summary_seq"] else None,
+        summary_seq=state["summary_seq"],
+        tool_calls=draft.calls,
     )
+    note(citations=len(answer.citations), unsupported=len(answer.unsupported))
     runtime.stream_writer(TokensSpent(answer.usage))
     runtime.stream_writer(answer)
     return {"answer": answer}
+
+
+def _finish_reason(draft: Draft) -> FinishReason:
+    """Return why the generator ended: calls of the caller's tools are whole unless it was cut."""
+    reason = draft.finish_reason or FinishReason.STOP
+    return FinishReason.TOOL_CALLS if draft.calls and reason is FinishReason.STOP else reason

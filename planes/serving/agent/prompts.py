@@ -1,12 +1,15 @@
 """What a language model is told, and the words of the platform's own answers."""
 
+import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
+from planes.serving.generation.tool_calls import UNREADABLE
 from planes.shared.domain import ChatMode, Passage
-from planes.shared.ports import Prompt, ToolExchange
-from planes.shared.wire import ChatTurn
+from planes.shared.ports import Prompt, ToolCall, ToolExchange
+from planes.shared.wire import ChatTurn, FunctionRound
 
 DECLINED = "I could not find an answer to this in your documents."
 
@@ -27,6 +30,10 @@ _RAG_RULES = (
 )
 _OPEN_RULES = "You are a helpful assistant. Answer briefly and plainly; say so if you do not know."
 
+_CALLER_TOOLS = (
+    "\n- The application's functions may be called where they help, and what their results say may "
+    "be used like passages, but without a number. Decline only if neither holds the answer."
+)
 _WISHES = "The application adds, for what the rules above leave open:"
 
 
@@ -48,7 +55,7 @@ def chat_messages(
         question = f"{_delimited(passages, prompt.boundary)}\n\nQuestion: {question}"
     return [
         {"role": "system", "content": _instructions(prompt)},
-        *({"role": turn.role, "content": plain(turn.content)} for turn in history),
+        *(message for turn in history for message in _said(turn, prompt.boundary)),
         {"role": "user", "content": question},
         *(message for each in prompt.exchanges for message in _exchanged(each, prompt.boundary)),
     ]
@@ -60,6 +67,7 @@ def _instructions(prompt: Prompt) -> str:
     if rules is None:
         is_rag = prompt.mode is ChatMode.RAG
         rules = _RAG_RULES.format(boundary=prompt.boundary) if is_rag else _OPEN_RULES
+        rules += _CALLER_TOOLS if is_rag and prompt.are_callers_tools else ""
         rules += f"\n\n{_WISHES}\n{plain(prompt.wishes)}" if prompt.wishes else ""
     if not prompt.summary:
         return rules
@@ -71,12 +79,44 @@ def _delimited(passages: Sequence[Passage], boundary: str) -> str:
     return "\n".join(
         _quoted(
             "passage",
-            plain(passage.chunk.text),
+            plain("\n".join(chunk.text for chunk in passage.read)),
             boundary,
             f' number="{number}" document="{_attribute(passage.document_name)}"',
         )
         for number, passage in enumerate(passages, start=1)
     )
+
+
+def exchanges_of(rounds: Sequence[FunctionRound]) -> tuple[ToolExchange, ...]:
+    """Return the rounds of calls that the caller tells of."""
+    return tuple(
+        ToolExchange(
+            each.text,
+            tuple(told_back(ToolCall(call.id, call.name, call.arguments)) for call in each.calls),
+            each.results,
+        )
+        for each in rounds
+    )
+
+
+def told_back(call: ToolCall) -> ToolCall:
+    """Return a call as the model reads it again; a server refuses one that is broken."""
+    name = re.sub(r"[^\w-]", "", call.name, flags=re.ASCII)[:64]
+    try:
+        is_object = isinstance(json.loads(call.arguments), dict)
+    except ValueError:
+        is_object = False
+    return replace(call, name=name or UNREADABLE, arguments=call.arguments if is_object else "{}")
+
+
+def _said(turn: ChatTurn, boundary: str) -> list[Message]:
+    """Return a turn with the calls before it; one that was broken off after them says nothing."""
+    called = [
+        message for each in exchanges_of(turn.rounds) for message in _exchanged(each, boundary)
+    ]
+    if called and not turn.content:
+        return called
+    return [*called, {"role": turn.role, "content": plain(turn.content)}]
 
 
 def _exchanged(exchange: ToolExchange, boundary: str) -> list[Message]:

@@ -22,6 +22,10 @@ from planes.shared.ports import Tool, ToolCall
 _FOUND = 3
 _LISTED = 50
 _HEADINGS = 80
+_NO_SUCH_CALL = (
+    "There is no tool {name}, or the call cannot be read. A call names a tool and gives a JSON "
+    "object of its arguments. Call one so, or answer without."
+)
 
 
 class _Arguments(BaseModel):
@@ -107,7 +111,7 @@ class Toolbox:
         """
         bound = next((b for b in self._bound(mode) if b.tool.name == call.name), None)
         if bound is None:
-            return ToolResult(f"There is no tool {call.name[:64]}.")
+            return ToolResult(_NO_SUCH_CALL.format(name=call.name[:64]))
         try:
             arguments = bound.arguments.model_validate_json(call.arguments or "{}")
         except ValidationError as error:

@@ -1,13 +1,16 @@
 """The steps in which the generator writes, and calls tools in between."""
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Literal
 
 from langgraph.runtime import Runtime
 
 from planes.serving.agent.citations import CitationTracker
+from planes.serving.agent.client_tools import has_client_tools, offered_tools
 from planes.serving.agent.inert import InertText
+from planes.serving.agent.prompts import exchanges_of, told_back
 from planes.serving.agent.state import (
     AgentState,
     AgentTools,
@@ -16,9 +19,12 @@ from planes.serving.agent.state import (
     StepTaken,
     TextAdded,
     TokensSpent,
+    ToolCalled,
 )
 from planes.serving.generation.fitting import PromptRead
-from planes.shared.domain import ChatMode, Passage
+from planes.serving.generation.tool_calls import UNREADABLE
+from planes.serving.tracing import note, note_event
+from planes.shared.domain import ChatMode, FinishReason, Passage
 from planes.shared.errors import InvalidInput, Unavailable
 from planes.shared.ports import Generated, Prompt, Tool, ToolExchange
 
@@ -34,24 +40,33 @@ async def generate(state: AgentState, runtime: Runtime[AgentTools]) -> AgentStat
     """Let `draft` grow by one call of the generator, telling text, citations and tokens.
 
     A call that offers tools reads at most half of what is left of the prompt's tokens, so that
-    there is room to read again with the results.
+    there is room to read again with the results. One that writes nothing and calls nothing is
+    followed by one without tools. The caller's own tools are not ours to leave out.
+
+    Raises:
+        InvalidInput: The question does not fit, or not with the caller's tools.
+        Unavailable: The language model does not answer, breaks off, or writes nothing.
     """
-    offered = _offered(state, runtime.context)
-    if offered:
-        try:
+    draft, offered = state["draft"], _offered(state, runtime.context)
+    has_written = False
+    if has_client_tools(state):
+        await _Writing(state, runtime, offered_tools(state)).run()
+        has_written = True
+    elif offered:
+        with suppress(InvalidInput):  # no room for tools beside the question: it was not written
             await _Writing(state, runtime, offered).run()
-        except InvalidInput:  # no room for tools beside the question; it was not yet written
-            offered = ()
-    if not offered:
+            has_written = bool(draft.calls or draft.written.strip()) or not _may_write_on(state)
+    if not has_written:
         await _Writing(state, runtime, ()).run()
+    if draft.finish_reason is FinishReason.STOP and not (draft.calls or draft.content.strip()):
+        raise Unavailable("The language model wrote no answer. Try again in other words.")
     return {}
 
 
 def after_writing(state: AgentState) -> Literal["use_tools", "verify"]:
-    """Go on where the generator wants to know something."""
-    draft = state["draft"]
-    may_write_on = draft.usage.completion_tokens < state["max_tokens"]
-    return "use_tools" if draft.calls and may_write_on else "verify"
+    """Go on where the generator wants to know something that our tools find out."""
+    is_called = state["draft"].calls and not has_client_tools(state)
+    return "use_tools" if is_called and _may_write_on(state) else "verify"
 
 
 async def use_tools(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
@@ -74,7 +89,8 @@ async def use_tools(state: AgentState, runtime: Runtime[AgentTools]) -> AgentSta
         )
         looked_up += result.passages
         results.append(result.text[:room])
-    exchange = ToolExchange(draft.content, calls, tuple(results))
+    calls = tuple(map(told_back, calls))
+    exchange = ToolExchange(draft.written, calls, tuple(results))
     return {
         "exchanges": (*state.get("exchanges", ()), exchange),
         "looked_up": tuple(looked_up),
@@ -88,6 +104,10 @@ def _offered(state: AgentState, tools: AgentTools) -> Sequence[Tool]:
     draft = state["draft"]
     is_room_left = _left(state) // 2 > draft.last_prompt_tokens * 5 // 4
     return tools.toolbox.offered(state["mode"]) if is_room_left else ()
+
+
+def _may_write_on(state: AgentState) -> bool:
+    return state["draft"].usage.completion_tokens < state["max_tokens"]
 
 
 def _left(state: AgentState) -> int:
@@ -115,7 +135,8 @@ class _Writing:
         read = _read(self._prompt, state)
         self._inert, self._inert_thought = InertText(read), InertText(read)
         self._tracker = CitationTracker([*self._prompt.passages, *self._looked_up])
-        self._begins_at = len(self._draft.content)
+        self._draft.begins_at = len(self._draft.content)
+        self._is_callers = has_client_tools(state)
         self._before = self._draft.usage
         self._told = self._before.completion_tokens
 
@@ -132,22 +153,30 @@ class _Writing:
             async for piece in pieces:
                 self._count(piece)
                 self._show(piece)
+        self._note_span()
         if self._draft.finish_reason is None:
             raise Unavailable("The language model ended its answer without saying why. Try again.")
-        self._draft.citations += [
-            one for one in self._tracker.citations if one not in self._draft.citations
-        ]
+        begins_at = self._draft.begins_at
         self._draft.supported += [
-            (self._begins_at + start, self._begins_at + end)
-            for start, end in self._tracker.supported
+            (begins_at + start, begins_at + end) for start, end in self._tracker.supported
         ]
+
+    def _note_span(self) -> None:
+        spent = self._draft.usage
+        note(
+            model=self._generator.model,
+            prompt_tokens=spent.prompt_tokens - self._before.prompt_tokens,
+            completion_tokens=spent.completion_tokens - self._before.completion_tokens,
+            calls=len(self._draft.calls),
+        )
 
     def _count(self, piece: Generated) -> None:
         draft = self._draft
         draft.usage = self._before.plus(piece.prompt_tokens, piece.completion_tokens)
         draft.last_prompt_tokens = piece.prompt_tokens
         draft.finish_reason = piece.finish_reason or draft.finish_reason
-        draft.calls = piece.tool_calls or draft.calls
+        calls = [call for n, call in enumerate(piece.tool_calls) if self._takes(n, call.name)]
+        draft.calls = tuple(calls) or draft.calls
         if isinstance(piece, PromptRead):
             shown = self._prompt.passages[: piece.passages]
             unseen = [None] * (len(self._prompt.passages) - len(shown))
@@ -165,37 +194,58 @@ class _Writing:
         text = self._inert.feed(_storable(piece.text))
         if is_last:
             text += self._inert.finish()
-        if text and self._begins_at and len(self._draft.content) == self._begins_at:
-            text, self._begins_at = f"\n\n{text}", self._begins_at + 2
         if text:
-            self._draft.content += text
-            self._tell(TextAdded(text, self._draft.usage.completion_tokens))
-            for citation in self._tracker.feed(self._draft.content[self._fed() :]):
-                self._tell(Cited(citation))
+            self._add(text)
+        if self._is_callers:
+            for part in piece.call_pieces:
+                if self._takes(part.index, part.name):
+                    self._tell(ToolCalled(replace(part, arguments=_storable(part.arguments))))
         if self._draft.usage.completion_tokens - self._told >= _USAGE_EVERY_TOKENS and not is_last:
             self._told = self._draft.usage.completion_tokens
             self._tell(TokensSpent(self._draft.usage))
 
-    def _fed(self) -> int:
-        return self._begins_at + self._tracker.length
+    def _takes(self, place: int, name: str | None) -> bool:
+        """Whether a call counts: of our tools, if they were offered; the caller's as asked for."""
+        if not self._prompt.tools or not self._is_callers:
+            return bool(self._prompt.tools)
+        return (place == 0 or self._prompt.in_parallel) and name != UNREADABLE
+
+    def _add(self, text: str) -> None:
+        draft = self._draft
+        if not draft.written:
+            note_event("first text")
+        gap = "\n\n" if draft.begins_at and not draft.written else ""
+        draft.begins_at += len(gap)
+        draft.content += gap + text
+        self._tell(TextAdded(gap + text, draft.usage.completion_tokens))
+        for citation in self._tracker.feed(text):
+            if citation not in draft.citations:  # an earlier call may have told it
+                draft.citations.append(citation)
+                self._tell(Cited(citation))
 
 
 def _prompt(state: AgentState, offered: Sequence[Tool]) -> Prompt:
     left = _left(state)
+    client = state.get("client_tools")
+    is_read_again = bool(offered) and client is None
     return Prompt(
         question=state["message"],
         standalone=state.get("question", state["message"]),
         mode=state["mode"],
         passages=state.get("passages", ()),
         history=state["history"],
-        max_prompt_tokens=left // 2 if offered else left,
+        max_prompt_tokens=left // 2 if is_read_again else left,
         max_tokens=state["max_tokens"] - state["draft"].usage.completion_tokens,
         summary=state["summary"],
         tools=offered,
-        exchanges=state.get("exchanges", ()),
+        exchanges=(*exchanges_of(state.get("rounds", ())), *state.get("exchanges", ())),
         conversation_id=state.get("conversation_id"),
         thinking=state.get("thinking", False),
         wishes=state.get("wishes", ""),
+        must_call=client is not None and client.must_call,
+        must_call_named=client.named if client is not None else None,
+        in_parallel=client is None or client.in_parallel,
+        are_callers_tools=has_client_tools(state),
     )
 
 
@@ -204,8 +254,9 @@ def _read(prompt: Prompt, state: AgentState) -> list[str] | None:
     if state["mode"] is ChatMode.OPEN:
         return None
     results = [result for exchange in prompt.exchanges for result in exchange.results]
+    results += [r for turn in prompt.history for each in turn.rounds for r in each.results]
     turns = [turn.content for turn in prompt.history]
-    passages = [passage.chunk.text for passage in prompt.passages]
+    passages = [chunk.text for passage in prompt.passages for chunk in passage.read]
     return [prompt.question, *turns, *passages, *results]
 
 

@@ -14,6 +14,7 @@ from planes.serving.caches.citations import CitationCheck
 from planes.serving.caches.keys import CacheKeys, in_any_order
 from planes.serving.caches.lookups import note_lookup
 from planes.serving.caches.shared import SharedCache
+from planes.serving.tracing import note, span
 from planes.shared.domain import ChatMode, FinishReason, SearchScope
 from planes.shared.stores.redis_caches import CacheEntry
 from planes.shared.wire import AnswerRequest
@@ -77,7 +78,9 @@ class CachedAgent:
         """
         digest = self._digest(request, scope) if self._cache.keeps(request) else None
         if digest is not None and not request.fresh:
-            recorded = await self._recorded(digest, scope)
+            with span("cache"):
+                recorded = await self._recorded(digest, scope)
+                note(is_cached=recorded is not None)
             note_lookup("answer", is_hit=recorded is not None)
             if recorded is not None:
                 yield StepTaken("cache")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from planes.shared.domain import SearchScope
+from planes.shared.stores.living_versions import LIVING_VERSIONS
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunk_rows import table_of
 from planes.shared.wire import CitationOut
@@ -11,11 +12,9 @@ _HOLDING = """
 SELECT count(*) FROM unnest($3::uuid[], $4::int[], $5::int[], $6::int[], $7::text[])
     AS q (document_id, number, span_start, span_end, quote)
 WHERE EXISTS (
-    SELECT FROM documents d
-    JOIN document_versions v ON v.document_id = d.id
-    JOIN {table} c ON c.version_id = v.id
-    WHERE d.tenant_id = $1 AND d.id = q.document_id AND d.deleted_at IS NULL
-      AND v.number = q.number AND v.visibility = 'live' AND NOT v.id = ANY ($2)
+    SELECT FROM {living} JOIN {table} c ON c.version_id = v.id
+    WHERE d.tenant_id = $1 AND d.id = q.document_id
+      AND v.number = q.number AND NOT v.id = ANY ($2)
       AND c.tenant_id = $1 AND c.char_start <= q.span_start AND c.char_end >= q.span_end
       AND substr(c.body, q.span_start - c.char_start + 1, q.span_end - q.span_start) = q.quote
 )
@@ -41,7 +40,7 @@ class CitationCheck:
             return True
         async with self._database.tenant(scope.tenant_id) as connection:
             found = await connection.fetchval(
-                _HOLDING.format(table=table_of(scope.generation)),
+                _HOLDING.format(living=LIVING_VERSIONS, table=table_of(scope.generation)),
                 scope.tenant_id,
                 list(scope.hidden_versions),
                 [citation.document_id for citation in citations],

@@ -1,6 +1,6 @@
 """Retrieval whose results are kept until the tenant's documents change."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from uuid import UUID
 
 import structlog
@@ -11,6 +11,7 @@ from planes.serving.caches.lookups import note_lookup
 from planes.serving.caches.shared import SharedCache
 from planes.serving.retrieval.hybrid import HybridRetriever, Retrieved
 from planes.serving.retrieval.registry import DocumentRegistry
+from planes.serving.tracing import note
 from planes.shared.domain import SearchScope
 from planes.shared.stores.redis_caches import CacheEntry
 
@@ -28,12 +29,12 @@ class CachedRetriever:
 
     def __init__(
         self,
-        retriever_of: Callable[[UUID], HybridRetriever],
+        retriever_of: Callable[[UUID, int], Awaitable[HybridRetriever]],
         registry: DocumentRegistry,
         cache: SharedCache,
         keys: CacheKeys,
     ) -> None:
-        """Store the parts; `retriever_of` a tenant searches where nothing is kept."""
+        """Store the parts; `retriever_of` a tenant and a generation asks where nothing is kept."""
         self._retriever_of = retriever_of
         self._registry = registry
         self._cache = cache
@@ -46,8 +47,8 @@ class CachedRetriever:
             Unavailable: The embedder or the database does not answer.
         """
         version = scope.corpus_version
-        retriever = self._retriever_of(scope.tenant_id)
         if version is None or not self._cache.is_on:
+            retriever = await self._retriever_of(scope.tenant_id, scope.generation)
             return await retriever.retrieve(question, scope=scope, k=k)
         digest = self._keys.digest(
             _KIND,
@@ -57,8 +58,10 @@ class CachedRetriever:
         )
         kept = await self._kept(digest, scope)
         note_lookup("retrieval", is_hit=kept is not None)
+        note(is_cached=kept is not None)
         if kept is not None:
             return kept
+        retriever = await self._retriever_of(scope.tenant_id, scope.generation)
         found = await retriever.retrieve(question, scope=scope, k=k)
         value = _RETRIEVED.dump_json(found)
         await self._cache.put(CacheEntry(scope.tenant_id, version, _KIND, digest, value))

@@ -94,9 +94,8 @@ class SharedCache:
         self._paused_until = time.monotonic() + _PAUSE_S
         if not self._is_down:
             self._is_down = True
-            _log.warning(
-                "caches do not answer: going on without", error=repr(error.__cause__ or error)
-            )
+            cause = error.__cause__ if isinstance(error, CachesUnavailable) else error
+            _log.warning("caches do not answer: going on without", error=repr(cause))
 
     def _resume(self) -> None:
         if self._is_down:

@@ -1,49 +1,97 @@
-"""The embedder as a deployment: questions that arrive together share an inference."""
+"""The embedder as a deployment: questions that arrive together share an inference.
+
+A batch is bounded by its texts, so that a question waits for little beside it.
+"""
 
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ray import serve
 
 from planes.serving.deployments.loopback import listen_on_loopback_where_alone
+from planes.shared.embedding_models import MODEL_NAME, WeightsError, find_model
 from planes.shared.settings import EmbeddingPrecision
 
 if TYPE_CHECKING:
-    from planes.shared.embedding import MiniLMEmbedder, Vectors
+    from planes.shared.embedding import BertEmbedder, Vectors
+
+REQUEST_TEXTS = 64
+"""The most texts of one call."""
+
+_BATCH_TEXTS = 128
+
+
+Call: TypeAlias = tuple[Sequence[str], str]
+"""Texts, and the name of the model that they are embedded by."""
+
+
+def texts_of(calls: Sequence[Call]) -> int:
+    """Return how many texts calls have together."""
+    return sum(len(texts) for texts, _ in calls)
 
 
 @serve.deployment(ray_actor_options={"num_cpus": 0})
 class Embedder:
-    """Texts to vectors, in a thread, so that the replica's event loop stays free."""
+    """Texts to vectors, in a thread, so that the replica's event loop stays free.
 
-    def __init__(self, *, threads: int, precision: EmbeddingPrecision) -> None:
-        """Load the model (under a second)."""
+    The default model is there from the beginning; another one, which a generation of the index is
+    made by, is loaded when it is first asked for.
+    """
+
+    def __init__(
+        self, *, threads: int, precision: EmbeddingPrecision, models_dir: Path | None
+    ) -> None:
+        """Load the default model (under a second)."""
         listen_on_loopback_where_alone()
-        # The process that binds deployments imports this module and must not load OpenVINO.
-        from planes.shared.embedding import MiniLMEmbedder
-
-        self._embedder = MiniLMEmbedder(threads=threads, precision=precision)
+        self._options: dict[str, Any] = {"threads": threads, "precision": precision}
+        self._models_dir = models_dir
+        self._embedders: dict[str, BertEmbedder] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")
+        self._embedder(MODEL_NAME)
 
     async def check_health(self) -> None:
         """Embed a word: a replica that cannot within Serve's deadline is replaced."""
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._embedder.embed, ["health"])
+        await loop.run_in_executor(self._thread, self._embed, [(["health"], MODEL_NAME)])
 
-    @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.0)
-    async def embed(self, requests: list[Sequence[str]]) -> "list[Vectors]":
-        """Return one array a request, one unit vector a text."""
+    @serve.batch(max_batch_size=_BATCH_TEXTS, batch_wait_timeout_s=0.0, batch_size_fn=texts_of)
+    async def embed(self, calls: list[Call]) -> "list[Vectors | WeightsError]":
+        """Return one array a call, one unit vector a text; a call has `REQUEST_TEXTS` at most.
+
+        A model that is not there gives the error in place of the array, so that other calls of the
+        batch are answered.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, embed_together, self._embedder, requests)
+        return await loop.run_in_executor(self._thread, self._embed, calls)
+
+    def _embed(self, calls: Sequence[Call]) -> "list[Vectors | WeightsError]":
+        found: dict[int, Vectors | WeightsError] = {}
+        for model in dict.fromkeys(wanted for _, wanted in calls):
+            places = [place for place, (_, wanted) in enumerate(calls) if wanted == model]
+            try:
+                shares = embed_together(self._embedder(model), [calls[p][0] for p in places])
+            except WeightsError as error:
+                found |= dict.fromkeys(places, error)
+            else:
+                found |= dict(zip(places, shares, strict=True))
+        return [found[place] for place in range(len(calls))]
+
+    def _embedder(self, model: str) -> "BertEmbedder":
+        # The process that binds deployments imports this module and must not load OpenVINO.
+        from planes.shared.embedding import BertEmbedder
+
+        if model not in self._embedders:
+            files = find_model(model, self._models_dir)
+            self._embedders[model] = BertEmbedder(files, **self._options)
+        return self._embedders[model]
 
 
-def embed_together(
-    embedder: "MiniLMEmbedder", requests: Sequence[Sequence[str]]
-) -> "list[Vectors]":
+def embed_together(embedder: "BertEmbedder", requests: Sequence[Sequence[str]]) -> "list[Vectors]":
     """Embed the texts of several requests in one call and hand each its own rows."""
-    vectors = embedder.embed([text for texts in requests for text in texts])
+    vectors = embedder.embed_questions([text for texts in requests for text in texts])
     ends, shares = 0, []
     for texts in requests:
         shares.append(vectors[ends : ends + len(texts)])

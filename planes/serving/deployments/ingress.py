@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import structlog
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
+from planes.serving.deployments.embedder import REQUEST_TEXTS
 from planes.serving.deployments.loopback import listen_on_loopback_where_alone
 from planes.serving.ray_environment import LOG_VARIABLE
+from planes.shared.embedding_models import WeightsError
 from planes.shared.errors import Unavailable
 from planes.shared.telemetry import configure_logging
 
@@ -21,10 +25,11 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from planes.serving.plane import Plane
-    from planes.serving.retrieval.hybrid import Embed, Vectors
+    from planes.serving.retrieval.hybrid import Embed, EmbedBy, Vectors
     from planes.serving.settings import ServingSettings
 
 _EMBED_S = 10.0
+_log = structlog.get_logger(__name__)
 
 
 @serve.deployment(ray_actor_options={"num_cpus": 0})
@@ -45,7 +50,7 @@ class Ingress:
     async def drain(self, within_s: float) -> None:
         """Take no more questions; return once all answers have ended, at the latest after that."""
         if self._plane is not None:
-            await self._plane.admission.drain(within_s)
+            await self._plane.drain(within_s)
 
     def __serve_build_asgi_app__(self) -> "FastAPI":
         """Return the application of this replica."""
@@ -78,15 +83,33 @@ def _log_where_the_driver_logs() -> None:
         sys.stderr = path.open("a", buffering=1, encoding="utf-8")
 
 
-def embedding_by(handle: Any) -> "Embed":
-    """Return the embedder deployment as a function of texts to vectors."""
+def embedding_by(handle: Any) -> "EmbedBy":
+    """Return the embedder deployment as functions of texts to vectors, by their models' names."""
 
-    async def embed(texts: Sequence[str]) -> "Vectors":
-        try:
-            async with asyncio.timeout(_EMBED_S):
-                vectors: Vectors = await handle.embed.remote(list(texts))
-        except (RayError, RayServeException, TimeoutError) as error:
-            raise Unavailable("The embedder does not answer. Try again in a moment.") from error
-        return vectors
+    def embed_by(model: str) -> "Embed":
+        async def embed(texts: Sequence[str]) -> "Vectors":
+            parts = [
+                list(texts[first : first + REQUEST_TEXTS])
+                for first in range(0, max(1, len(texts)), REQUEST_TEXTS)
+            ]
+            try:
+                async with asyncio.timeout(_EMBED_S):
+                    calls = (handle.embed.remote((part, model)) for part in parts)
+                    shares = await asyncio.gather(*calls)
+            except (RayError, RayServeException, TimeoutError) as error:
+                raise Unavailable("The embedder does not answer. Try again in a moment.") from error
+            return _joined(shares)
 
-    return embed
+        return embed
+
+    return embed_by
+
+
+def _joined(shares: "Sequence[Vectors | WeightsError]") -> "Vectors":
+    vectors: list[Vectors] = []
+    for share in shares:
+        if isinstance(share, WeightsError):
+            _log.error("embedding model cannot be used", reason=str(share))
+            raise Unavailable("The model of the search index is not there.") from share
+        vectors.append(share)
+    return np.concatenate(vectors)

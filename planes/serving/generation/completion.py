@@ -1,16 +1,19 @@
 """One streamed chat completion, read chunk by chunk."""
 
+import json
 from dataclasses import replace
 from typing import Any, NamedTuple
+from uuid import uuid4
 
-import orjson
 import structlog
 
 from planes.serving.generation.tags import Parted, TagFilter
 from planes.serving.generation.tokens import TokenCounter
 from planes.shared.domain import FinishReason
-from planes.shared.ports import Generated, Prompt, ToolCall
+from planes.shared.errors import Unavailable
+from planes.shared.ports import Generated, Prompt, ToolCall, ToolCallPiece
 
+_CUT_OFF = "The language model's server cut the answer off by its rules for content."
 _log = structlog.get_logger(__name__)
 
 
@@ -36,6 +39,7 @@ class Completion:
         self._told: _Told | None = None
         self._calls: dict[int, list[str]] = {}
         self._finish_reason: FinishReason | None = None
+        self._half = ""
         self.has_started = False
 
     def read(self, data: str) -> Generated | None:
@@ -43,6 +47,7 @@ class Completion:
 
         Raises:
             BrokenAnswer: The data is an error, or no chunk of a completion.
+            Unavailable: The server cut the answer off by its rules.
         """
         if data.strip() == "[DONE]":
             self._finish_reason = self._finish_reason or FinishReason.STOP
@@ -50,19 +55,21 @@ class Completion:
         chunk = _chunk(data)
         self._read_usage(chunk.get("usage"))
         choice: dict[str, Any] = next(iter(chunk.get("choices") or ()), {})
-        if (reason := choice.get("finish_reason")) is not None:
+        if (reason := choice.get("finish_reason")) == "content_filter":
+            raise Unavailable(_CUT_OFF, retry_after_s=None)
+        if reason is not None:
             self._finish_reason = FinishReason.LENGTH if reason == "length" else FinishReason.STOP
         delta = choice.get("delta") or {}
         reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""
-        text = delta.get("content") or ""
+        text = self._whole_characters(delta.get("content") or "")
         calls = delta.get("tool_calls") or ()
         if not text and not reasoning and not calls:
             return None
         self.has_started = True
-        for call in calls:
-            self._read_call(call)
+        pieces = tuple(self._read_call(call) for call in calls)
         parted = self._thinking.feed(text)
-        return self._generated(Parted(parted.text, f"{reasoning}{parted.inside}"))
+        generated = self._generated(Parted(parted.text, f"{reasoning}{parted.inside}"))
+        return replace(generated, call_pieces=pieces) if pieces else generated
 
     def finish(self) -> Generated:
         """Return the last piece, with the finish reason.
@@ -77,15 +84,26 @@ class Completion:
         last = self._generated(self._thinking.finish(), self._finish_reason)
         return replace(last, tool_calls=tuple(ToolCall(*call) for call in self._calls.values()))
 
-    def _read_call(self, call: dict[str, Any]) -> None:
+    def _whole_characters(self, text: str) -> str:
+        """Return text without half a surrogate pair at its end; it waits for the other half."""
+        text, self._half = self._half + text, ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+    def _read_call(self, call: dict[str, Any]) -> ToolCallPiece:
         """Join a piece of a call: the first names the tool, the others bring its arguments."""
         place, function = int(call.get("index") or 0), call.get("function") or {}
-        known = self._calls.setdefault(place, [f"call_{place}", "", ""])
-        known[0] = call.get("id") or known[0]
-        known[1] = function.get("name") or known[1]
-        known[2] += (written := function.get("arguments") or "")
+        name, written = function.get("name") or "", function.get("arguments") or ""
         if self._told is None:
-            self._answer_tokens += self._tokens.count(f"{function.get('name') or ''}{written}")
+            self._answer_tokens += self._tokens.count(f"{name}{written}")
+        if (known := self._calls.get(place)) is not None:
+            known[1] = known[1] or name
+            known[2] += written
+            return ToolCallPiece(place, None, None, written)
+        call_id = call.get("id") or f"call_{uuid4().hex[:12]}"
+        self._calls[place] = [call_id, name, written]
+        return ToolCallPiece(place, call_id, name, written)
 
     def _read_usage(self, usage: dict[str, Any] | None) -> None:
         if usage:
@@ -135,8 +153,8 @@ class _Told(NamedTuple):
 
 def _chunk(data: str) -> dict[str, Any]:
     try:
-        chunk = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
+        chunk = json.loads(data)  # which takes half of a surrogate pair, as orjson does not
+    except ValueError as error:
         raise BrokenAnswer("a chunk is not JSON") from error
     if not isinstance(chunk, dict) or chunk.get("error"):
         raise BrokenAnswer("the server reports an error in the stream")

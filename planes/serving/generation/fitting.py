@@ -1,7 +1,7 @@
 """A prompt into the tokens that were paid for, and what became of its passages."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planes.serving.agent.prompts import Message, chat_messages
 from planes.shared.domain import ChatMode, Passage
@@ -29,7 +29,8 @@ class PromptRead(Generated):
 def fit(prompt: Prompt, count: Callable[[list[Message]], int]) -> Fitted:
     """Return the messages of `prompt`, at most `max_prompt_tokens` long.
 
-    The oldest turns of the history go first, then the worst passages; numbers of passages stay.
+    The oldest turns of the history go first, then what stands beside passages, then the worst
+    passages, then the oldest calls of tools with their results; numbers of passages stay.
 
     Args:
         prompt: What is to be answered.
@@ -48,8 +49,12 @@ def fit(prompt: Prompt, count: Callable[[list[Message]], int]) -> Fitted:
             return Fitted(messages, tokens, len(passages) if is_rag else 0)
         if history:
             history = history[1:]
+        elif any(passage.beside for passage in passages):
+            passages = [replace(passage, beside=()) for passage in passages]
         elif passages:
             passages = passages[:-1]
+        elif prompt.exchanges:
+            prompt = replace(prompt, exchanges=prompt.exchanges[1:])
         else:
             raise InvalidInput(
                 f"The question is too long for this model: {tokens} tokens with its instructions, "

@@ -17,7 +17,7 @@ from planes.serving.generation.completion import BrokenAnswer, Completion
 from planes.serving.generation.fitting import Fitted, PromptRead, fit
 from planes.serving.generation.providers import FallbackChain, Provider, Turns
 from planes.serving.generation.tokens import TokenCounter
-from planes.shared.errors import Unavailable
+from planes.shared.errors import InvalidInput, PlatformError, Unavailable
 from planes.shared.ports import Generated, Prompt
 
 _TOKENS_A_MESSAGE = 4
@@ -73,11 +73,11 @@ class OpenAIGenerator:
         """Yield the answer as it comes; providers are changed before the first token alone.
 
         Raises:
-            InvalidInput: The question alone exceeds the prompt's limit.
+            InvalidInput: The question alone exceeds the prompt's limit, or the provider refuses it.
             Unavailable: No provider answers in time, or one refuses or breaks off.
         """
-        tools = self._tokens.count(str(_tools(prompt))) if prompt.tools else 0
-        fitted = fit(prompt, lambda messages: self._count(messages) + tools)
+        # a long prompt takes a tenth of a second to count
+        fitted = await asyncio.to_thread(self._fitted, prompt)
         turns = Turns(self._chain.attempts(), self._deadlines.first_token_s)
         has_begun = False
         while (turn := await turns.next()) is not None:
@@ -96,7 +96,7 @@ class OpenAIGenerator:
             except _Refused as error:
                 if not isinstance(error, _QuestionRefused):
                     self._chain.note_failure(provider)
-                turns.refuse(provider, str(error))
+                turns.refuse(provider, error)
             except (_AttemptFailed, BrokenAnswer, httpx.TransportError, TimeoutError) as error:
                 host = provider.client.base_url.host
                 _log.warning("language model failed", host=host, error=repr(error))
@@ -107,10 +107,7 @@ class OpenAIGenerator:
                 self._chain.note_success(provider)
                 yield last
                 return
-        # a refusal, if there was one, tells the operator more than that all are down
-        raise (
-            Unavailable(turns.refusal, retry_after_s=None) if turns.refusal else Unavailable(_DOWN)
-        )
+        raise _failure(turns.refusal)
 
     async def _attempt(
         self, provider: Provider, body: dict[str, object], first_token_at: float
@@ -139,9 +136,13 @@ class OpenAIGenerator:
             "temperature": 0,
             "stream": True,
             "stream_options": {"include_usage": True},
-            **({"tools": _tools(prompt)} if prompt.tools else {}),
+            **_calling(prompt),
             **provider.extra_body,
         }
+
+    def _fitted(self, prompt: Prompt) -> Fitted:
+        tools = self._tokens.count(str(_tools(prompt))) if prompt.tools else 0
+        return fit(prompt, lambda messages: self._count(messages) + tools)
 
     def _count(self, messages: list[Message]) -> int:
         """Estimate the tokens of messages, calls of tools included."""
@@ -149,8 +150,30 @@ class OpenAIGenerator:
         return sum(self._tokens.count(text) + _TOKENS_A_MESSAGE for text in texts)
 
 
+def _calling(prompt: Prompt) -> dict[str, object]:
+    """Return what a request says of tools; what is usual is not said."""
+    if not prompt.tools:
+        return {}
+    said: dict[str, object] = {"tools": _tools(prompt)}
+    if prompt.must_call_named is not None:
+        function = {"name": prompt.must_call_named}
+        said["tool_choice"] = {"type": "function", "function": function}
+    elif prompt.must_call:
+        said["tool_choice"] = "required"
+    if not prompt.in_parallel:
+        said["parallel_tool_calls"] = False
+    return said
+
+
 def _tools(prompt: Prompt) -> list[dict[str, object]]:
     return [tool.definition for tool in prompt.tools]
+
+
+def _failure(refusal: Exception | None) -> PlatformError:
+    """Return why nobody answered; a refusal tells more than that all are down."""
+    if isinstance(refusal, _QuestionRefused):
+        return InvalidInput(str(refusal))
+    return Unavailable(_DOWN) if refusal is None else Unavailable(str(refusal), retry_after_s=None)
 
 
 def _check(response: httpx.Response) -> None:
@@ -169,7 +192,8 @@ def _check(response: httpx.Response) -> None:
     if response.status_code in _OF_THE_QUESTION:
         raise _QuestionRefused(
             f"The language model's server refused this question with HTTP {response.status_code}: "
-            "it may be longer than the model reads, or against the server's rules."
+            "it may be longer than the model reads, against the server's rules, or ask for what "
+            "the model cannot do, such as calls of tools."
         )
     raise _Refused(
         f"The language model's server refused the request with HTTP {response.status_code}. The "

@@ -69,7 +69,7 @@ class Turns:
         self._left = list(attempts)
         self._ends_at = asyncio.get_running_loop().time() + first_token_s
         self._tried: set[Provider] = set()
-        self.refusal: str | None = None
+        self.refusal: Exception | None = None
 
     async def next(self) -> tuple[Provider, float] | None:
         """Return the next provider and the end of its share of the time; None at the end.
@@ -86,7 +86,7 @@ class Turns:
         now = asyncio.get_running_loop().time()
         return (provider, now + (self._ends_at - now) / untried) if now < self._ends_at else None
 
-    def refuse(self, provider: Provider, reason: str) -> None:
+    def refuse(self, provider: Provider, reason: Exception) -> None:
         """Ask a provider no more, because it would refuse again."""
         self.refusal = reason
         self._left = [other for other in self._left if other is not provider]

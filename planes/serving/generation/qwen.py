@@ -11,13 +11,12 @@ from planes.serving.agent.prompts import Message
 from planes.serving.generation.detokenizer import Detokenizer
 from planes.serving.generation.fitting import PromptRead, fit
 from planes.serving.generation.tags import TagFilter
-from planes.serving.generation.tool_calls import tool_calls
+from planes.serving.generation.tool_calls import forced_beginning, tool_calls
 from planes.serving.settings import QwenPrecision
 from planes.shared.domain import FinishReason
 from planes.shared.errors import Unavailable
-from planes.shared.ports import Generated, Prompt
+from planes.shared.ports import Generated, Prompt, ToolCallPiece
 
-_MAX_WAITING = 16
 _CPU, _GPU = "cpu", "cuda"
 _DTYPES = {"auto": "auto", "f32": "float32", "bf16": "bfloat16", "int8": "bfloat16"}
 
@@ -31,11 +30,13 @@ def is_installed() -> bool:
 class QwenOptions:
     """How a model runs: on which device, in which precision, and how many answers at a time.
 
-    `batch_size` counts for the CPU alone; on a GPU its memory is the limit.
+    `batch_size` counts for the CPU alone; on a GPU its memory is the limit. Of `max_answers` those
+    that no batch has room for wait.
     """
 
     precision: QwenPrecision = "auto"
     batch_size: int = 4
+    max_answers: int = 16
     on_gpu: bool = False
     threads: int | None = None
 
@@ -68,7 +69,7 @@ class QwenGenerator:
         self._tokenizer: Any = None
         self._batches: Batches | None = None
         self._eos_ids: frozenset[int] = frozenset()
-        self._waiting = 0
+        self._answers = 0
 
     def load(self) -> None:
         """Read the weights (seconds; 1 to 4 bytes of memory a parameter) and start to work.
@@ -132,10 +133,10 @@ class QwenGenerator:
             InvalidInput: The question alone exceeds the prompt's limit.
             Unavailable: Too many answers wait already, or the model failed.
         """
-        if self._waiting >= _MAX_WAITING:
+        if self._answers >= self._options.max_answers:
             raise Unavailable("The language model is busy. Try again in a moment.", retry_after_s=5)
         batches = self._running_batches()
-        self._waiting += 1
+        self._answers += 1
         try:
             fitted = await asyncio.to_thread(
                 fit, prompt, lambda messages: len(self._token_ids(messages, prompt))
@@ -152,7 +153,7 @@ class QwenGenerator:
         except RuntimeError as error:  # PyTorch: out of memory, a broken kernel
             raise Unavailable("The language model failed. Try again in a moment.") from error
         finally:
-            self._waiting -= 1
+            self._answers -= 1
 
     def _token_ids(self, messages: list[Message], prompt: Prompt) -> list[int]:
         text = self._tokenizer.apply_chat_template(
@@ -162,6 +163,7 @@ class QwenGenerator:
             add_generation_prompt=True,
             enable_thinking=prompt.thinking,
         )
+        text += forced_beginning(prompt)
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
@@ -172,8 +174,10 @@ class _Writing:
     def __init__(self, tokenizer: Any, prompt: Prompt, prompt_tokens: int) -> None:
         self._text = Detokenizer(tokenizer)
         self._thinking = TagFilter("think")
-        self._calls = TagFilter("tool_call") if prompt.tools else None
+        may_call = prompt.tools or prompt.exchanges  # out of habit, when it may no more
+        self._calls = TagFilter("tool_call") if may_call else None
         self._called = ""
+        self._without_calls(forced_beginning(prompt))
         self._is_thinking_asked = prompt.thinking
         self._prompt_tokens = prompt_tokens
         self._charged = 0
@@ -186,7 +190,8 @@ class _Writing:
         self._charged += self._is_thinking_asked or not is_thinking
         text = self._without_calls(parted.text)
         thinking = parted.inside if self._is_thinking_asked else ""
-        if not text and not thinking:
+        is_calling = self._calls is not None and self._calls.is_inside  # which is told as tokens
+        if not text and not thinking and not is_calling:
             return None
         return Generated(text, self._prompt_tokens, self._charged, thinking=thinking)
 
@@ -195,7 +200,12 @@ class _Writing:
         rest = self._thinking.feed(self._text.finish()).text + self._thinking.finish().text
         rest = self._without_calls(rest) + (self._calls.finish().text if self._calls else "")
         calls = tool_calls(self._called)
-        return Generated(rest, self._prompt_tokens, self._charged, reason, tool_calls=calls)
+        pieces = tuple(
+            ToolCallPiece(index, call.id, call.name, call.arguments)
+            for index, call in enumerate(calls)
+        )
+        tokens = (self._prompt_tokens, self._charged)
+        return Generated(rest, *tokens, reason, tool_calls=calls, call_pieces=pieces)
 
     def _without_calls(self, text: str) -> str:
         if self._calls is None:

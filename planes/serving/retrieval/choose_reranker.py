@@ -1,7 +1,11 @@
 """Which reranker runs: the setting says it."""
 
 from planes.serving.generation.choose import RefusedConfiguration
-from planes.serving.retrieval.cross_encoder import CrossEncoderReranker, is_installed
+from planes.serving.retrieval.cross_encoder import (
+    CrossEncoderReranker,
+    is_installed,
+    load_cross_encoder,
+)
 from planes.serving.retrieval.hybrid import Embed
 from planes.serving.retrieval.sentence_evidence import SentenceEvidence
 from planes.serving.settings import ServingSettings
@@ -36,9 +40,10 @@ def build_reranker(settings: ServingSettings, embed: Embed) -> Reranker | None:
     if settings.reranker == _SENTENCES:
         return SentenceEvidence(embed)
     try:
-        return CrossEncoderReranker(settings.reranker)
+        score = load_cross_encoder(settings.reranker)
     except OSError as error:
         raise RefusedConfiguration(
             f"SERVING_RERANKER={settings.reranker}: there are no such weights. Set it to the "
             "folder of a cross-encoder, or to its name where the model hub can be reached."
         ) from error
+    return CrossEncoderReranker(score, deadline_s=settings.reranker_deadline_s)

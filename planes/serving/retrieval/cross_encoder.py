@@ -5,18 +5,26 @@ as a `CrossEncoder`.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from planes.shared.domain import Ranked
 
+Pairs: TypeAlias = Sequence[tuple[str, str]]
+Scorer: TypeAlias = Callable[[Pairs], Sequence[float]]
+"""Question and passage to how well the one answers the other; may take its time."""
+
 _DEPTH = 20  # passages
 _BATCH = 8
+_MAX_TOKENS = 512  # of question and passage together
+_MAX_QUESTION_CHARS = 1000  # leaves room for the passage
+_log = structlog.get_logger(__name__)
 
 
 def is_installed() -> bool:
@@ -24,25 +32,45 @@ def is_installed() -> bool:
     return find_spec("sentence_transformers") is not None
 
 
+def load_cross_encoder(weights: str) -> Scorer:
+    """Load the weights: a folder, or a name on the model hub.
+
+    Raises:
+        OSError: There are no such weights.
+    """
+    # It takes seconds to import, and is an extra.
+    from sentence_transformers import (  # type: ignore[import-not-found, unused-ignore]
+        CrossEncoder,
+    )
+
+    model: Any = CrossEncoder(weights)
+    model.max_seq_length = min(model.max_seq_length or _MAX_TOKENS, _MAX_TOKENS)
+
+    def score(pairs: Pairs) -> Sequence[float]:
+        found: list[float] = model.predict(
+            pairs, batch_size=_BATCH, show_progress_bar=False
+        ).tolist()
+        return found
+
+    return score
+
+
 class CrossEncoderReranker:
     """Orders the first passages of a ranking by a model's scores; the others follow as they were.
 
-    The model works in a thread of its own, so that the replica's event loop stays free.
+    The model works in a thread of its own, so that the replica's event loop stays free. Where it
+    is not done in time, the ranking stands as it was.
+
+    Attributes:
+        missed: How many rankings stand as they were, for that.
     """
 
-    def __init__(self, weights: str) -> None:
-        """Load the weights: a folder, or a name on the model hub.
-
-        Raises:
-            OSError: There are no such weights.
-        """
-        # It takes seconds to import, and is an extra.
-        from sentence_transformers import (  # type: ignore[import-not-found, unused-ignore]
-            CrossEncoder,
-        )
-
-        self._model: Any = CrossEncoder(weights)
+    def __init__(self, score: Scorer, *, deadline_s: float) -> None:
+        """Store the model, and how long a ranking may take, the wait for its turn included."""
+        self._score = score
+        self._deadline_s = deadline_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reranker")
+        self.missed = 0
 
     async def rerank(
         self, question: str, vector: NDArray[np.float32], ranked: Sequence[Ranked]
@@ -54,21 +82,22 @@ class CrossEncoderReranker:
         """
         del vector
         first = ranked[:_DEPTH]
-        pairs = [(question, _read(item)) for item in first]
+        pairs = [(question[:_MAX_QUESTION_CHARS], _read(item)) for item in first]
         loop = asyncio.get_running_loop()
-        scores = await loop.run_in_executor(self._thread, self._scores, pairs)
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                # one that still waits for its turn at the deadline never begins
+                scores = await loop.run_in_executor(self._thread, self._score, pairs)
+        except TimeoutError:
+            self.missed += 1
+            _log.warning("reranker missed its deadline", s=self._deadline_s, missed=self.missed)
+            return list(ranked)
         order = sorted(range(len(first)), key=lambda place: (-scores[place], place))
         reordered = [
             Ranked(first[place].candidate, held.score)
             for place, held in zip(order, first, strict=True)
         ]
         return [*reordered, *ranked[_DEPTH:]]
-
-    def _scores(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        found: list[float] = self._model.predict(
-            pairs, batch_size=_BATCH, show_progress_bar=False
-        ).tolist()
-        return found
 
 
 def _read(item: Ranked) -> str:

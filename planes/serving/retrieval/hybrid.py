@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from planes.serving.retrieval.duplicates import without_near_duplicates
 from planes.serving.retrieval.fusion import fuse
 from planes.serving.retrieval.registry import DocumentRegistry, NamedVersion
+from planes.serving.tracing import note, span
 from planes.shared.domain import Arms, Chunk, Passage, Ranked, SearchScope
 from planes.shared.ports import Reranker
 from planes.shared.stores.postgres_chunks import PostgresChunks
 
 Vectors: TypeAlias = NDArray[np.float32]
 Embed: TypeAlias = Callable[[Sequence[str]], Awaitable[Vectors]]
+EmbedBy: TypeAlias = Callable[[str], Embed]
+"""Returns the function that embeds by a model, which is named."""
 
 _DEPTH = 100
 _log = structlog.get_logger(__name__)
@@ -53,11 +56,15 @@ class HybridRetriever:
         Raises:
             Unavailable: The embedder or the database does not answer.
         """
-        vector = (await self._embed([question]))[0]
-        arms = await self._chunks.search(question, vector, scope=scope, depth=_DEPTH)
+        with span("embed"):
+            vector = (await self._embed([question]))[0]
+        with span("arms"):
+            arms = await self._chunks.search(question, vector, scope=scope, depth=_DEPTH)
+            _note_arms(arms)
         ranked = [item for item in fuse(arms.candidates) if _is_inside(item.candidate.chunk, scope)]
         if self._reranker is not None and ranked:
-            ranked = await self._reranker.rerank(question, vector, ranked)
+            with span("rerank", candidates=len(ranked)):
+                ranked = await self._reranker.rerank(question, vector, ranked)
         passages = await self._passages(ranked, scope, k)
         return Retrieved(passages, _closeness(passages, arms))
 
@@ -86,6 +93,12 @@ def _is_inside(chunk: Chunk, scope: SearchScope) -> bool:
     if not inside:
         _log.error("chunk outside its scope", chunk_id=str(chunk.id), tenant=str(scope.tenant_id))
     return inside
+
+
+def _note_arms(arms: Arms) -> None:
+    dense = sum(candidate.dense is not None for candidate in arms.candidates)
+    lexical = sum(bool(candidate.lexical) for candidate in arms.candidates)
+    note(candidates=len(arms.candidates), dense=dense, lexical=lexical)
 
 
 def _closeness(passages: Sequence[Passage], arms: Arms) -> float:

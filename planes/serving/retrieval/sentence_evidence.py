@@ -12,7 +12,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from planes.serving.caches.bounded import BoundedCache
+from planes.serving.caches.vectors import VectorCache
 from planes.serving.retrieval.fusion import fuse
 from planes.serving.retrieval.hybrid import Embed
 from planes.serving.sentences import sentence_spans
@@ -20,8 +20,7 @@ from planes.shared.domain import Ranked
 
 _DEPTH = 5  # passages
 _MOST_SENTENCES = 96  # of all of them, so that tables do not cost more than prose
-_CACHE_BYTES = 16 << 20  # some 17,000 sentences
-_ENTRY_BYTES = 200  # key and bookkeeping, beside the vector's own
+_CACHE_BYTES = 16 << 20  # some 16,000 sentences
 
 
 class SentenceEvidence:
@@ -34,7 +33,7 @@ class SentenceEvidence:
     def __init__(self, embed: Embed) -> None:
         """Store the embedder."""
         self._embed = embed
-        self._kept: BoundedCache[bytes, NDArray[np.float16]] = BoundedCache(max_bytes=_CACHE_BYTES)
+        self._kept: VectorCache[bytes] = VectorCache(max_bytes=_CACHE_BYTES, kept_as=np.float16)
 
     async def rerank(
         self, question: str, vector: NDArray[np.float32], ranked: Sequence[Ranked]
@@ -59,14 +58,9 @@ class SentenceEvidence:
     async def _vectors(self, tenant_id: UUID, texts: Sequence[str]) -> NDArray[np.float16]:
         """Return the sentences' vectors, each embedded once as long as it is remembered."""
         digests = [blake2b(tenant_id.bytes + text.encode()).digest() for text in texts]
-        found = {digest: self._kept.get(digest) for digest in digests}
-        missing = {d: t for d, t in zip(digests, texts, strict=True) if found[d] is None}
-        if missing:
-            fresh = (await self._embed(list(missing.values()))).astype(np.float16)
-            for digest, row in zip(missing, fresh, strict=True):
-                found[digest] = row.copy()  # not a view that keeps its whole batch
-                self._kept.put(digest, row.copy(), row.nbytes + _ENTRY_BYTES)
-        return np.stack([known for digest in digests if (known := found[digest]) is not None])
+        asked = dict(zip(digests, texts, strict=True))
+        found = await self._kept.vectors(asked, self._embed)
+        return np.stack([found[digest] for digest in digests])
 
 
 def _sentences(ranked: Sequence[Ranked]) -> Iterator[tuple[int, str]]:

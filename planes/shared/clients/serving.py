@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-import orjson
 from pydantic import BaseModel, ValidationError
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import PyreqwestError
@@ -23,12 +22,17 @@ from planes.shared.wire import (
     AnswerRequest,
     EmbedRequest,
     EmbedResponse,
+    Problem,
     SearchRequest,
     SearchResponse,
     ServingHealth,
     ServingTokens,
 )
 
+_NOT_OURS = (
+    "The serving plane does not take the gateway's tokens: it is another installation's, or "
+    "SERVING_TOKEN_SECRET differs."
+)
 _NO_ANSWER = "The serving plane does not answer. Try again in a moment."
 
 
@@ -138,14 +142,18 @@ class ServingClient:
         """Return the plane's own view of its parts.
 
         Raises:
-            Unavailable: No answer in time, or it speaks another major version of the wire.
+            Unavailable: No answer in time, it takes none of our tokens, or it speaks another
+                major version of the wire.
         """
         try:
             async with asyncio.timeout(self._deadlines.health_s):
-                response = await self._open().get(f"{self._url}/v1/health").build().send()
+                asked = self._open().get(f"{self._url}/v1/health").header(WIRE_HEADER, WIRE_VERSION)
+                response = await asked.bearer_auth(self._tokens.mint_for_health()).build().send()
                 body = bytes(await response.bytes())
         except (PyreqwestError, TimeoutError) as error:
             raise Unavailable(_NO_ANSWER) from error
+        if response.status == 401:
+            raise Unavailable(_NOT_OURS)
         try:
             health = ServingHealth.model_validate_json(body)
         except ValidationError as error:
@@ -175,17 +183,20 @@ class ServingClient:
         )
 
     async def _refusal(self, response: Response) -> PlatformError:
+        if response.status == 401:  # ours to mend; the client's own identity is good
+            return Unavailable(_NOT_OURS)
         try:
             async with asyncio.timeout(self._deadlines.headers_s):
-                problem = orjson.loads(bytes(await response.bytes()))
-            return remote_problem(
-                problem["code"], problem["title"], response.status, problem["detail"]
-            )
-        except (PyreqwestError, TimeoutError, orjson.JSONDecodeError, KeyError, TypeError):
+                body = bytes(await response.bytes())
+            return remote_problem(Problem.model_validate_json(body))
+        except (PyreqwestError, TimeoutError, ValidationError):
             return Unavailable(_NO_ANSWER)
 
     async def _frames(self, response: Response) -> AsyncIterator[Frame]:
-        """Split the stream into events; the first token has a longer deadline than the rest."""
+        """Split the stream into events; the first token has a longer deadline than the rest.
+
+        A model that thinks before may take minutes: then each step has the time of an event.
+        """
         buffer = b""
         now = asyncio.get_running_loop().time
         deadline = now() + self._deadlines.first_token_s
@@ -200,10 +211,12 @@ class ServingClient:
                 return
             *events, buffer = (buffer + bytes(block)).split(b"\n\n")
             for frame in filter(None, map(_parse, events)):  # comments prolong nothing
-                has_begun = has_begun or frame.event == "delta"
+                has_begun = has_begun or frame.event in {"delta", "tool_call"}
                 yield frame
                 if has_begun:
                     deadline = now() + self._deadlines.idle_s
+                elif frame.event != "meta":
+                    deadline = max(deadline, now() + self._deadlines.idle_s)
 
 
 def _parse(raw: bytes) -> Frame | None:
@@ -219,8 +232,9 @@ def _parse(raw: bytes) -> Frame | None:
     return Frame(number, event, data, raw + b"\n\n") if event else None
 
 
-def remote_problem(code: str, title: str, status: int, detail: str) -> PlatformError:
+def remote_problem(problem: Problem) -> PlatformError:
     """Return a problem of the plane as an exception with the same code, title and status."""
-    error = PlatformError(detail, retry_after_s=2 if status == 503 else None)
-    error.code, error.title, error.status = code, title, status
+    may_pass = problem.status == 503 and not problem.is_permanent
+    error = PlatformError(problem.detail, retry_after_s=2 if may_pass else None)
+    error.code, error.title, error.status = problem.code, problem.title, problem.status
     return error

@@ -102,6 +102,7 @@ def payload_of(message: ChatMessage) -> dict[str, object]:
         "finish_reason": message.finish_reason,
         "grounded": message.grounded,
         "unsupported": message.unsupported,
+        **({"tool_calls": message.tool_calls} if message.tool_calls else {}),
     }
 
 
@@ -123,4 +124,5 @@ def message_of(row: asyncpg.Record) -> ChatMessage:
         finish_reason=payload.get("finish_reason"),
         grounded=payload.get("grounded"),
         unsupported=payload.get("unsupported") or [],
+        tool_calls=payload.get("tool_calls") or [],
     )

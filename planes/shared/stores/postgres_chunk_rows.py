@@ -74,9 +74,16 @@ def table_of(generation: int) -> str:
     return f"chunks_g{int(generation)}"
 
 
-def candidate_of(row: asyncpg.Record) -> Candidate:
-    """Return what a search found."""
-    chunk = Chunk(
+CHUNK_COLUMNS = (
+    "c.id, c.tenant_id, c.document_id, c.version_id, c.ordinal, c.char_start, c.char_end, c.page, "
+    "c.heading, c.body, c.language"
+)
+"""Of a chunk table `c`, as `chunk_of` reads them."""
+
+
+def chunk_of(row: asyncpg.Record) -> Chunk:
+    """Return a chunk as it was written."""
+    return Chunk(
         id=row["id"],
         tenant_id=row["tenant_id"],
         document_id=row["document_id"],
@@ -89,4 +96,8 @@ def candidate_of(row: asyncpg.Record) -> Candidate:
         text=row["body"],
         language=row["language"],
     )
-    return Candidate(chunk, dense=row["dense_score"], lexical=row["lexical_score"])
+
+
+def candidate_of(row: asyncpg.Record) -> Candidate:
+    """Return what a search found."""
+    return Candidate(chunk_of(row), dense=row["dense_score"], lexical=row["lexical_score"])

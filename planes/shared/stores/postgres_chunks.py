@@ -96,7 +96,7 @@ class PostgresChunks:
         """Return the best `depth` chunks in `scope` by meaning and by words, with both scores.
 
         The dense score is the cosine. The lexical score is the sum over the question's terms of
-        idf x ts_rank, over chunks that hold one of the question's three rarest terms; chunks that
+        idf x ts_rank, over chunks that hold one of the question's six rarest terms; chunks that
         only the dense arm found are scored by all terms too.
 
         Raises:

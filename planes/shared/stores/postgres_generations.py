@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,8 @@ import asyncpg
 
 from planes.shared.domain import IndexRecipe
 from planes.shared.errors import Conflict, InvalidInput
-from planes.shared.recipe import DIMENSIONS, check_recipe, difference
+from planes.shared.recipe import check_recipe, difference, dimension_of
+from planes.shared.stores.living_versions import LIVING_VERSIONS
 from planes.shared.stores.postgres import Connection, Database
 
 _SWITCH_S = 600.0
@@ -19,8 +21,7 @@ _SAMPLE = """
 SELECT * FROM (
     SELECT DISTINCT ON (c.document_id) c.tenant_id, c.document_id, c.body
     FROM chunks_g{live} c
-    JOIN document_versions v ON v.id = c.version_id AND v.visibility = 'live'
-    JOIN documents d ON d.id = c.document_id AND d.deleted_at IS NULL
+    JOIN ({living}) ON v.id = c.version_id
     JOIN version_terms w ON w.version_id = v.id AND w.generation = $1 AND w.counted
     WHERE length(c.body) >= 60 ORDER BY c.document_id, md5(c.id::text || $3)
 ) one ORDER BY md5(one.document_id::text || $3) LIMIT $2
@@ -62,9 +63,10 @@ class PostgresGenerations:
     Every method raises `Unavailable` where the database does not answer.
     """
 
-    def __init__(self, database: Database) -> None:
-        """Store the database."""
+    def __init__(self, database: Database, *, models_dir: Path | None = None) -> None:
+        """Store the database, and where folders of embedding models are."""
         self._database = database
+        self._models_dir = models_dir
 
     async def all(self) -> list[Generation]:
         """Return the generations that were not dropped, the oldest first."""
@@ -103,7 +105,7 @@ class PostgresGenerations:
         Raises:
             InvalidInput: Nothing can make what is configured.
         """
-        return difference((await self.live()).recipe, configured)
+        return difference((await self.live()).recipe, configured, self._models_dir)
 
     async def progress(self, number: int, *, exact: bool = False) -> GenerationProgress:
         """Return how far a generation is.
@@ -155,7 +157,7 @@ class PostgresGenerations:
             seed: The same chunks come for the same seed.
         """
         async with self._database.platform() as connection:
-            query = _SAMPLE.format(live=int(live))
+            query = _SAMPLE.format(live=int(live), living=LIVING_VERSIONS)
             rows = await connection.fetch(query, number, chunks, str(seed))
         return [(row["tenant_id"], row["document_id"], row["body"]) for row in rows]
 
@@ -171,12 +173,12 @@ class PostgresGenerations:
         Raises:
             InvalidInput: There is no such embedder or chunker.
         """
-        check_recipe(recipe)
+        check_recipe(recipe, self._models_dir)
         return int(
             await self._act(
                 "SELECT create_generation($1, $2, $3)",
                 recipe.embedder,
-                DIMENSIONS[recipe.embedder],
+                dimension_of(recipe.embedder, self._models_dir),
                 recipe.chunker,
             )
         )

@@ -19,10 +19,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, WatchError
 
 from planes.shared.errors import Unavailable
+from planes.shared.stores.redis_memory import RedisMemory
 
 _WAIT_S = 2.0
 _FLOOR_S = 24 * 3600  # longer than any answer takes
 _KEYS_AT_ONCE = 500
+_MOST_SHARE = 0.4  # of `maxmemory`: streams of answers, and after them sessions, have the rest
 
 
 def cache_client(url: str, *, max_connections: int = 32) -> Redis:
@@ -79,6 +81,7 @@ class RedisCaches:
     def __init__(self, redis: Redis) -> None:
         """Store the client."""
         self._redis = redis
+        self._memory = RedisMemory(redis)
 
     async def get(self, key: str) -> bytes | None:
         """Return an entry's value, None where there is none."""
@@ -87,9 +90,14 @@ class RedisCaches:
         return value if isinstance(value, bytes) else None
 
     async def put(self, entry: CacheEntry, *, ttl_s: int) -> bool:
-        """Keep an entry for `ttl_s`; False where what it was made of has been removed meanwhile."""
+        """Keep an entry for `ttl_s`; False where it is not.
+
+        What it was made of may have been removed meanwhile, or too much of Redis is used: others
+        share it who cannot do without.
+        """
         with _translated():
-            return await self._put(entry, ttl_s)
+            has_room = await self._memory.used_share() <= _MOST_SHARE
+            return has_room and await self._put(entry, ttl_s)
 
     async def _put(self, entry: CacheEntry, ttl_s: int) -> bool:
         index, floor, now = _index(entry.tenant_id), _floor(entry.tenant_id), time.time()
@@ -97,11 +105,12 @@ class RedisCaches:
             await pipe.watch(floor)
             if await _version(pipe, floor) > entry.corpus_version:
                 return False
+            left_ms = int(await pipe.pttl(index))  # entries of other settings may end later
             pipe.multi()  # type: ignore[no-untyped-call]
             pipe.set(entry.key, entry.value, ex=ttl_s)
             pipe.zremrangebyscore(index, "-inf", now)
             pipe.zadd(index, {entry.key: now + ttl_s})
-            pipe.expire(index, ttl_s)
+            pipe.pexpire(index, max(1000 * ttl_s, left_ms))
             try:
                 await pipe.execute()
             except WatchError:

@@ -9,8 +9,8 @@ import structlog
 from pydantic import BaseModel, Field
 
 from planes.shared.clients.serving import ServingClient
-from planes.shared.errors import NoLanguageModel, PlatformError
-from planes.shared.wire import GeneratorStatus
+from planes.shared.errors import InvalidInput, NoLanguageModel, PlatformError, ToolsUnsupported
+from planes.shared.wire import ClientTools, GeneratorStatus
 from services.gateway.admin.drain import Drain
 
 State = Literal["ok", "degraded", "unavailable"]
@@ -59,6 +59,11 @@ class ServingMonitor:
         """The embedder's model; None while it is unknown."""
         return self._embedding_model
 
+    @property
+    def has_language_model(self) -> bool:
+        """Whether the plane is known to have a language model."""
+        return self._generator is not None and self._generator.kind != "extractive"
+
     def require_language_model(self) -> None:
         """Refuse open chat where the plane is known to have no language model.
 
@@ -70,6 +75,24 @@ class ServingMonitor:
                 "Open chat needs a language model, and none is configured. Set "
                 "SERVING_OPENAI_BASE_URL to an OpenAI-compatible server, or run "
                 "`polyplane models pull` and set SERVING_GENERATOR=qwen."
+            )
+
+    def require_tools(self, wanted: ClientTools | None) -> None:
+        """Refuse what the plane is known not to do with a caller's tools.
+
+        Raises:
+            ToolsUnsupported: It has no language model.
+            InvalidInput: Arguments have to fit a schema, which its model cannot promise.
+        """
+        kind = self._generator.kind if self._generator is not None else None
+        if kind == "extractive":
+            raise ToolsUnsupported
+        is_strict = wanted is not None and any(each.strict for each in wanted.functions)
+        if kind == "qwen" and is_strict:
+            raise InvalidInput(
+                "The generator `qwen` does not promise arguments that fit the schema: leave "
+                "`strict` out.",
+                extensions={"param": "tools"},
             )
 
     async def look(self) -> dict[str, PartHealth]:

@@ -127,6 +127,9 @@ InvoiceReader = Annotated[
     Account, Depends(Permission(role=Role.ADMIN, scope=ApiScope.BILLING_READ))
 ]
 TenantReader = Annotated[Account, Depends(Permission(scope=ApiScope.TENANT_READ))]
+FeedbackReader = Annotated[
+    Account, Depends(Permission(role=Role.ADMIN, scope=ApiScope.TENANT_READ))
+]
 Remover = Annotated[Account, Depends(Permission(scope=ApiScope.TENANT_WRITE))]  # anybody may leave
 TenantAdmin = Annotated[Account, Depends(Permission(role=Role.ADMIN, scope=ApiScope.TENANT_WRITE))]
 TenantOwner = Annotated[Account, Depends(Permission(role=Role.OWNER))]

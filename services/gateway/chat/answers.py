@@ -16,7 +16,7 @@ from planes.shared.errors import PlatformError, RequestTimeout, Unavailable
 from planes.shared.wire import AnswerRequest, Done, Meta, Problem, Usage, encode_event
 from services.gateway.admin.metrics import GatewayMetrics
 from services.gateway.billing.prices import Prices, usage_of
-from services.gateway.chat.metering import AnswerLedger, Meter, storable_frame, stored_answer
+from services.gateway.chat.metering import AnswerLedger, Meter, storable_frame, stored_whole
 from services.gateway.chat.reading import Reader
 from services.gateway.chat.repository import Settlement
 from services.gateway.chat.schemas import AnswerMessage, ChatAnswer
@@ -88,19 +88,17 @@ class Answer:
         self._task = asyncio.create_task(self._run(serving, context, trace_id))
         return self._task
 
-    async def first_event(self) -> bytes:
+    async def begun(self) -> None:
         """Wait for the first event.
 
         Raises:
             PlatformError: There was none, and the question was taken back.
         """
-        event = await self._reader.next()
-        if event is None:
+        if not await self._reader.has_begun():
             raise self.problem or Unavailable(_BROKEN_OFF)
-        return event
 
     def events(self, heartbeat_s: float | None = None) -> AsyncIterator[bytes]:
-        """Yield the remaining events, `done` or `error` last; comments in between if wanted."""
+        """Yield the events, once, `done` or `error` last; comments in between if wanted."""
         return self._reader.events(heartbeat_s)
 
     async def is_resumable(self) -> bool:
@@ -179,8 +177,7 @@ class Answer:
                 await self._finish(Done.model_validate_json(frame.data))
                 return True
             case "error":
-                problem = Problem.model_validate_json(frame.data)
-                raise remote_problem(problem.code, problem.title, problem.status, problem.detail)
+                raise remote_problem(Problem.model_validate_json(frame.data))
             case "meta":
                 self._meter.model = Meta.model_validate_json(frame.data).model
                 await self._put(frame.raw)
@@ -193,18 +190,15 @@ class Answer:
     async def _finish(self, done: Done) -> None:
         """Settle a whole answer, then tell the client."""
         self._begin_to_end()
-        payload = stored_answer(
-            content=done.content,
-            citations=[citation.model_dump(mode="json") for citation in done.citations],
-            grounded=done.grounded,
-            finish_reason=done.finish_reason,
-            unsupported=done.unsupported,
-        )
         tokens = (done.usage.prompt_tokens, done.usage.completion_tokens)
-        settlement = Settlement(done.model, *tokens, payload)
+        settlement = Settlement(done.model, *tokens, stored_whole(done))
         cost = await self._accounting.ledger.settle(settlement)
         self._accounting.metrics.count_answer(done.finish_reason, done.model, tokens)
         self._accounting.metrics.count_lookups(done.caches)
+        if done.summary is not None:
+            await self._accounting.ledger.keep_summary(
+                self.request.conversation_id, done.summary, done.summary_seq
+            )
         self._tell_whole(settlement, cost)
 
     async def _end_early(self) -> None:
@@ -290,6 +284,7 @@ class Answer:
             citations=payload["citations"],
             grounded=payload["grounded"],
             unsupported=payload["unsupported"],
+            tool_calls=payload.get("tool_calls", []),
             finish_reason=payload["finish_reason"],
             model=settlement.model,
             mode=self.request.mode,

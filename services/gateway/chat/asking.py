@@ -1,12 +1,13 @@
 """What the ways of asking share: whole or as events, once or again."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from functools import partial
+from contextlib import asynccontextmanager
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Request
 from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from planes.shared.domain import ChatMode, TenantContext
@@ -16,7 +17,9 @@ from services.gateway.chat.answers import Answer
 from services.gateway.chat.replays import events_of
 from services.gateway.chat.schemas import (
     ChatAnswer,
+    ConversationInput,
     FollowUp,
+    NewConversation,
     QueryAnswer,
     QueryRequest,
     Question,
@@ -27,7 +30,7 @@ from services.gateway.dependencies import (
     ConversationServiceDep,
     StreamServiceDep,
 )
-from services.gateway.idempotency.dependencies import REPLAYED, Idempotent
+from services.gateway.idempotency.dependencies import REPLAYED, Idempotent, replayed
 from services.gateway.idempotency.service import AnswerUnderWay, Effect
 
 EVENT_STREAM = "text/event-stream"
@@ -35,22 +38,17 @@ NOT_KEPT = {"cache-control": "no-store", "x-accel-buffering": "no"}
 
 
 class AnswerStream(StreamingResponse):
-    """An answer's events; a client that hangs up may come back for the rest, for a while.
-
-    The header `x-resumable` says whether it may.
-    """
+    """What an answer under way sends; however the response ends, nobody reads the answer then."""
 
     def __init__(
-        self, first: bytes, answer: Answer, *, is_resumable: bool, heartbeat_s: float
+        self, sent: AsyncIterator[bytes], answer: Answer, headers: Mapping[str, str] = {}
     ) -> None:
-        """Store the first event and the answer whose others follow."""
-        headers = {**NOT_KEPT, "x-resumable": "true" if is_resumable else "false"}
-        events = _events(first, answer, heartbeat_s)
-        super().__init__(events, media_type=EVENT_STREAM, headers=headers)
+        """Store the answer and what is sent of it."""
+        super().__init__(sent, media_type=EVENT_STREAM, headers={**NOT_KEPT, **headers})
         self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events; then nobody reads the answer here any more."""
+        """Send it; a client that hangs up may come back for the rest where that is possible."""
         try:
             await super().__call__(scope, receive, send)
         finally:
@@ -103,15 +101,53 @@ class _Asking:
 
     async def query(self, account: Account, request: QueryRequest) -> Response | QueryAnswer:
         """Answer a question that belongs to no conversation of a list, or tell it again."""
-        async with self._repeatable.attempt(account.context, request) as effect:
+        async with self.attempt(account, request) as effect:
             if effect.answered is not None:
                 told = await self._conversations.settled_answer(account.context, effect.answered)
                 body = QueryAnswer.of(told).model_dump_json()
                 return Response(body, headers=REPLAYED, media_type="application/json")
             question = Question(message=request.query, mode=ChatMode.RAG, top_k=request.top_k)
             asked = Asked(question, effect=effect, is_listed=False)
-            left = partial(client_left, self._request)
-            return QueryAnswer.of(await self._chat.whole(account, asked, left))
+            return QueryAnswer.of(await self._chat.whole(account, asked, self.client_left))
+
+    async def conversation(self, account: Account, request: ConversationInput) -> NewConversation:
+        """Make a conversation, and answer its first message if there is one; or tell it again."""
+        context, conversations = account.context, self._conversations
+        async with self.attempt(account, request) as effect:
+            question = request.question()
+            if question is None:
+                return await conversations.create(context, request, effect)
+            if effect.answered is not None:
+                told = await conversations.settled_answer(context, effect.answered)
+                raise replayed(201, await conversations.opened(context, request, told))
+            asked = Asked(question, title=request.title, effect=effect)
+            answer = await self._chat.whole(account, asked, self.client_left)
+            return await conversations.opened(context, request, answer)
+
+    @asynccontextmanager
+    async def attempt(
+        self, account: Account, content: BaseModel, **decided: object
+    ) -> AsyncIterator[Effect]:
+        """Do as `Repeatable.attempt`; an answer that is asked for again waits for its client.
+
+        Raises:
+            AnswerUnderWay: The request is being answered; whoever obeys it gets the whole answer.
+        """
+        try:
+            async with self._repeatable.attempt(account.context, content, **decided) as effect:
+                yield effect
+        except AnswerUnderWay as under_way:
+            await self._streams.await_repeat(account, under_way)
+            raise
+
+    async def client_left(self) -> None:
+        """Return when the client of a request that was read has gone."""
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+
+    def heard(self, answer: Answer) -> AsyncIterator[bytes]:
+        """Return an answer's events, with comments in silences."""
+        return answer.events(self._streams.heartbeat_s)
 
     async def _attempt(
         self,
@@ -122,17 +158,16 @@ class _Asking:
         is_stream: bool,
     ) -> Response | ChatAnswer:
         context = account.context
-        async with self._repeatable.attempt(context, request, stream=is_stream) as effect:
+        async with self.attempt(account, request, stream=is_stream) as effect:
             if effect.answered is not None:
                 told = await self._conversations.settled_answer(context, effect.answered)
                 return _told_again(told, is_stream=is_stream)
             asked = await self._asked(context, request, conversation_id, effect)
             if not is_stream:
-                return await self._chat.whole(account, asked, partial(client_left, self._request))
-            first, answer = await self._chat.stream(account, asked)
-            is_resumable = await answer.is_resumable()
-            heartbeat_s = self._streams.heartbeat_s
-            return AnswerStream(first, answer, is_resumable=is_resumable, heartbeat_s=heartbeat_s)
+                return await self._chat.whole(account, asked, self.client_left)
+            answer = await self._chat.stream(account, asked)
+            is_resumable = "true" if await answer.is_resumable() else "false"
+            return AnswerStream(self.heard(answer), answer, {"x-resumable": is_resumable})
 
     async def _asked(
         self,
@@ -169,7 +204,6 @@ class _Asking:
             AnswerUnderWay: It wants the whole answer, or the stream cannot be followed.
         """
         answer_id = under_way.place.answer_id
-        await self._streams.see(account, answer_id)
         if not is_stream:
             raise under_way
         try:
@@ -181,19 +215,7 @@ class _Asking:
         return FollowedStream(events, REPLAYED)
 
 
-async def client_left(request: Request) -> None:
-    """Return when the client of a request that was read has gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
 Asking = Annotated[_Asking, Depends()]
-
-
-async def _events(first: bytes, answer: Answer, heartbeat_s: float) -> AsyncIterator[bytes]:
-    yield first
-    async for event in answer.events(heartbeat_s):
-        yield event
 
 
 def _told_again(answer: ChatAnswer, *, is_stream: bool) -> Response:

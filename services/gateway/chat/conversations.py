@@ -107,7 +107,9 @@ class ConversationService:
             NotFound: Its conversation was deleted.
         """
         await self.find(context, place.conversation_id)
-        found = await self._history.find(context, place)
+        found = await self._history.find(
+            context, place.conversation_id, seq=place.seq, message_id=place.message_id
+        )
         if found is None:
             raise NotFound("The answer was deleted.")
         (message,) = await self._without_deleted(context, [found])

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from planes.shared.errors import Gone, PlatformError, Unavailable
 from planes.shared.wire import encode_event
-from services.gateway.chat.reading import HEARTBEAT
+from services.gateway.chat.reading import HEARTBEAT, READER_S
 from services.gateway.chat.stream_buffer import SentEvent, StreamBuffer
 from services.gateway.limits.scripts import RedisUnavailable
 from services.gateway.problems import problem_document
@@ -20,7 +20,10 @@ _FORGOTTEN = (
     "The events after this one are kept no longer. The whole answer stands in its conversation "
     "when it has ended."
 )
-_ABANDONED = "The gateway that wrote the answer is gone. What it had written is kept."
+_ABANDONED = (
+    "The gateway that wrote the answer is gone. What it had stored a moment before stands in its "
+    "conversation within a minute."
+)
 
 
 class Follower:
@@ -34,8 +37,8 @@ class Follower:
         self._grace_s = grace_s
         self._problem: PlatformError | None = None
         self._woken = asyncio.Event()
-        self._seen_at = float("-inf")
-        self._heard_at = time.monotonic()
+        self._is_doubted = False
+        self._heard_at = self._moved_at = time.monotonic()
 
     def abort(self, problem: PlatformError) -> None:
         """End with an `error` event."""
@@ -44,7 +47,6 @@ class Follower:
 
     async def see(self) -> None:
         """Keep the answer from ending for want of readers."""
-        self._seen_at = time.monotonic()
         with contextlib.suppress(RedisUnavailable):
             await self._buffer.see(self._key, self._grace_s)
 
@@ -56,10 +58,11 @@ class Follower:
         The `error` of a follower has the id of the event before it: to come again loses nothing.
         """
         told_at = asked_at = time.monotonic()
+        keeping = asyncio.create_task(self._keep())
         try:
             while True:
                 for event in await self._news():
-                    told_at = asked_at = time.monotonic()
+                    told_at = asked_at = self._moved_at = time.monotonic()
                     yield event.raw
                     if event.is_last:
                         return
@@ -72,13 +75,21 @@ class Follower:
                     if (last := await self._end_of_silence(is_written)) is not None:
                         yield last.raw
                         return
-                await self._pause(now)
+                self._moved_at = now
+                await self._pause()
         except PlatformError as error:
             yield encode_event("error", problem_document(error), event_id=self._cursor)
+        finally:
+            keeping.cancel()
 
-    async def _pause(self, now: float) -> None:
-        if now - self._seen_at >= min(_SEEN_S, self._grace_s / 4):
-            await self.see()
+    async def _keep(self) -> None:
+        """Keep the answer from ending, also while a slow client takes what it was told."""
+        while self._grace_s:
+            if time.monotonic() - self._moved_at < READER_S:
+                await self.see()
+            await asyncio.sleep(min(_SEEN_S, self._grace_s / 4))
+
+    async def _pause(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LOOK_S):
                 await self._woken.wait()
@@ -124,5 +135,7 @@ class Follower:
         if last is not None and last.is_last and last.id <= self._cursor:
             return last
         if not was_written and (last is None or last.id <= self._cursor):
-            raise Unavailable(_ABANDONED)
+            if self._is_doubted:
+                raise Unavailable(_ABANDONED)
+            self._is_doubted = True  # its end may be on its way to the buffer
         return None

@@ -8,7 +8,8 @@ from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog, message_of
 from planes.shared.wire import ChatTurn
 from services.gateway.chat import repository
-from services.gateway.idempotency.models import AnswerPlace
+
+_MOST_SUMMED_UP = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,15 @@ class Exchange:
 
     question: ChatMessage
     answer: ChatMessage | None
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What goes with a question: the last messages, and what those up to `summary_seq` told."""
+
+    turns: tuple[ChatTurn, ...]
+    summary: str = ""
+    summary_seq: int = 0
 
 
 class ChatHistory:
@@ -46,15 +56,38 @@ class ChatHistory:
         newest = {message.seq: message for message in found}
         return [newest[seq] for seq in sorted(newest)][:limit]
 
-    async def find(self, context: TenantContext, place: AnswerPlace) -> ChatMessage | None:
+    async def find(
+        self, context: TenantContext, conversation_id: UUID, *, seq: int, message_id: UUID
+    ) -> ChatMessage | None:
         """Return one answer, also one that another has replaced; None: it is gone."""
         async with self._database.tenant(context.tenant_id) as connection:
-            row = await repository.pending_message(connection, context, place.message_id)
+            row = await repository.pending_message(connection, context, message_id)
         if row is not None:
             return message_of(row)
         return await self._chat_log.find(
-            context.tenant_id, place.conversation_id, seq=place.seq, message_id=place.message_id
+            context.tenant_id, conversation_id, seq=seq, message_id=message_id
         )
+
+    async def remembered(
+        self, context: TenantContext, conversation_id: UUID, *, seq: int, limit: int
+    ) -> Remembered:
+        """Return what a language model is told of the messages before the one numbered `seq`.
+
+        That is the last `limit` of them, with all before those that no summary tells yet, and the
+        summary. A conversation that began long before its first summary is read from its last 40.
+
+        Raises:
+            NotFound: The conversation was deleted.
+        """
+        if seq - 1 <= limit:
+            return Remembered(
+                await self.turns_before(context, conversation_id, seq=seq, limit=limit)
+            )
+        async with self._database.tenant(context.tenant_id) as connection:
+            kept = await repository.find_conversation(connection, context, conversation_id)
+        untold = min(seq - 1 - kept["summary_seq"], _MOST_SUMMED_UP)
+        turns = await self.turns_before(context, conversation_id, seq=seq, limit=max(limit, untold))
+        return Remembered(turns, kept["summary"], kept["summary_seq"])
 
     async def turns_before(
         self, context: TenantContext, conversation_id: UUID, *, seq: int, limit: int
@@ -65,7 +98,9 @@ class ChatHistory:
         after_seq = max(0, seq - 1 - limit)
         messages = await self.page(context, conversation_id, after_seq=after_seq, limit=limit)
         return tuple(
-            ChatTurn(role="assistant" if m.role == "assistant" else "user", content=m.content)
+            ChatTurn(
+                role="assistant" if m.role == "assistant" else "user", content=m.content, seq=m.seq
+            )
             for m in messages
-            if m.seq < seq
+            if m.seq < seq and m.content  # a program's calls of tools may have no words
         )

@@ -15,7 +15,7 @@ from planes.shared.clients.serving import Frame
 from planes.shared.domain import FinishReason, TenantContext
 from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres import Database
-from planes.shared.wire import TextSpan, Usage, encode_event
+from planes.shared.wire import Done, FunctionCall, TextSpan, Usage, encode_event
 from services.gateway.chat import repository
 from services.gateway.chat.repository import Produced, Settlement
 
@@ -92,6 +92,24 @@ def stored_answer(
     }
 
 
+def stored_whole(done: Done) -> dict[str, Any]:
+    """Return a finished answer likewise, with the calls that it asks for."""
+    payload = stored_answer(
+        content=done.content,
+        citations=[citation.model_dump(mode="json") for citation in done.citations],
+        grounded=done.grounded,
+        finish_reason=done.finish_reason,
+        unsupported=done.unsupported,
+    )
+    if done.tool_calls:
+        payload["tool_calls"] = [_storable_call(call) for call in done.tool_calls]
+    return payload
+
+
+def _storable_call(call: FunctionCall) -> dict[str, str]:
+    return {name: storable(text) for name, text in call.model_dump().items()}
+
+
 def storable(text: str) -> str:
     """Return a model's text without what no database stores: NUL and lone surrogates."""
     return text.replace("\x00", "").encode("utf-8", "ignore").decode("utf-8")
@@ -150,6 +168,17 @@ class AnswerLedger:
                 return cost
             break
         raise Unavailable("The answer was closed before it could be stored.")
+
+    async def keep_summary(self, conversation_id: UUID, summary: str, seq: int) -> None:
+        """Keep what the messages up to `seq` were about.
+
+        A database that is down costs the summary alone: a later answer makes it again.
+        """
+        with contextlib.suppress(Unavailable):
+            async with self._database.tenant(self._context.tenant_id) as connection:
+                await repository.keep_summary(
+                    connection, self._context, conversation_id, storable(summary), seq
+                )
 
     async def release(self, *, undo: bool) -> None:
         """Give the reservation back; where the database is down, the sweeper does."""

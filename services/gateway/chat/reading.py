@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 HEARTBEAT = b":\n\n"
-_READER_S = 30.0
+READER_S = 30.0
 _QUEUED_EVENTS = 256
 
 
@@ -14,6 +14,7 @@ class Reader:
     def __init__(self) -> None:
         """Begin with nothing to read."""
         self.has_left = False
+        self._first: bytes | None = None
         self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(_QUEUED_EVENTS)
 
@@ -22,7 +23,7 @@ class Reader:
         if self.has_left:
             return True
         try:
-            async with asyncio.timeout(_READER_S):
+            async with asyncio.timeout(READER_S):
                 await self._room.acquire()
         except TimeoutError:
             return False
@@ -42,21 +43,28 @@ class Reader:
             self._room.release()
             self.end()
 
-    async def next(self) -> bytes | None:
-        """Wait for the next event; None after the last."""
-        event = await self._events.get()
-        self._room.release()
-        return event
+    async def has_begun(self) -> bool:
+        """Wait for the first event; False: there is none."""
+        self._first = await self._next()
+        return self._first is not None
 
     async def events(self, heartbeat_s: float | None) -> AsyncIterator[bytes]:
-        """Yield the remaining events, and a comment in every silence of `heartbeat_s`."""
+        """Yield the events, once, and a comment in every silence of `heartbeat_s`."""
+        if self._first is not None:
+            yield self._first
         while True:
             try:
                 async with asyncio.timeout(heartbeat_s):
-                    event = await self.next()
+                    event = await self._next()
             except TimeoutError:
                 yield HEARTBEAT
                 continue
             if event is None:
                 return
             yield event
+
+    async def _next(self) -> bytes | None:
+        """Wait for the next event; None after the last."""
+        event = await self._events.get()
+        self._room.release()
+        return event

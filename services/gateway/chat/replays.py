@@ -1,13 +1,13 @@
 """Answers that were settled before, told again: from the ledger and the stored message."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from itertools import count
 
 import asyncpg
 from pydantic import BaseModel
 
 from planes.shared.domain import ChatMessage, ChatMode, FinishReason
-from planes.shared.wire import CitationOut, Meta, TextSpan, encode_event
+from planes.shared.wire import CallPiece, CitationOut, FunctionCall, Meta, TextSpan, encode_event
 from services.gateway.billing.prices import usage_of
 from services.gateway.chat.schemas import AnswerMessage, ChatAnswer
 from services.gateway.idempotency.models import AnswerPlace
@@ -35,6 +35,7 @@ def settled_answer(place: AnswerPlace, bill: asyncpg.Record, message: ChatMessag
         finish_reason=FinishReason(message.finish_reason or FinishReason.CANCELLED),
         model=bill["model"],
         mode=ChatMode(bill["mode"]),
+        tool_calls=[FunctionCall.model_validate(call) for call in message.tool_calls],
         usage=usage_of(bill["prompt_tokens"], bill["completion_tokens"], bill["cost_usd"]),
     )
 
@@ -54,6 +55,7 @@ def events_of(answer: ChatAnswer, after: int = 0) -> Iterator[bytes]:
     told: list[tuple[str, BaseModel | dict[str, object]]] = [
         ("meta", meta),
         ("delta", {"text": answer.message.content}),
+        *(("tool_call", piece) for piece in _pieces(answer.tool_calls)),
         *(("citation", citation) for citation in answer.citations),
         ("usage", answer.usage),
         ("done", answer.without_content()),
@@ -61,3 +63,15 @@ def events_of(answer: ChatAnswer, after: int = 0) -> Iterator[bytes]:
     for event_id, (name, data) in zip(count(FIRST_ID), told, strict=False):
         if event_id > after:
             yield encode_event(name, data, event_id=event_id)
+
+
+async def one_by_one(events: Iterable[bytes]) -> AsyncGenerator[bytes]:
+    """Yield events as those of an answer under way come."""
+    for event in events:
+        yield event
+
+
+def _pieces(calls: Sequence[FunctionCall]) -> Iterator[CallPiece]:
+    """Yield each call as one piece."""
+    for index, call in enumerate(calls):
+        yield CallPiece(index=index, id=call.id, name=call.name, arguments=call.arguments)

@@ -16,6 +16,7 @@ from services.gateway.idempotency.models import AnswerPlace
 
 RESERVATION_LIFETIME = timedelta(seconds=60)
 WRITER_DEAD_S = 15.0  # without a checkpoint; there is one every two seconds
+_EVENTS_LIFETIME = timedelta(minutes=6)  # a minute more than they have
 _STOPPED_LIFETIME = timedelta(seconds=10)
 _QUOTAS = {
     "messages": "The plan's quota of messages is used up.",
@@ -194,6 +195,24 @@ async def stop(connection: Connection, context: TenantContext, answer_id: UUID) 
     return stopping
 
 
+async def recent_answers(
+    connection: Connection, context: TenantContext, conversation_id: UUID
+) -> list[tuple[UUID, bool]]:
+    """Return the caller's answers in a conversation whose events may be kept: (id, under way)."""
+    rows = await connection.fetch(
+        "SELECT id, true AS is_under_way FROM reservations "
+        "WHERE tenant_id = $1 AND user_id = $2 AND conversation_id = $3 "
+        "UNION ALL SELECT request_id, false FROM ledger "
+        "WHERE tenant_id = $1 AND user_id = $2 AND conversation_id = $3 AND kind = 'answer' "
+        "AND created_at > now() - $4::interval",
+        context.tenant_id,
+        context.user_id,
+        conversation_id,
+        _EVENTS_LIFETIME,
+    )
+    return [(row["id"], row["is_under_way"]) for row in rows]
+
+
 async def written_ago_s(
     connection: Connection, context: TenantContext, answer_id: UUID
 ) -> float | None:
@@ -279,12 +298,31 @@ async def change_conversation(
             )
 
 
-async def unlist(connection: Connection, context: TenantContext, conversation_id: UUID) -> None:
-    """Keep a conversation out of its user's list: its client keeps the conversation itself."""
+async def list_as(
+    connection: Connection, context: TenantContext, conversation_id: UUID, is_listed: bool
+) -> None:
+    """Put a conversation into its user's list, or keep it out: then its client keeps it itself."""
     await connection.execute(
-        "UPDATE conversations SET is_listed = false WHERE tenant_id = $1 AND id = $2",
+        "UPDATE conversations SET is_listed = $3 "
+        "WHERE tenant_id = $1 AND id = $2 AND is_listed <> $3",
         context.tenant_id,
         conversation_id,
+        is_listed,
+    )
+
+
+async def keep_summary(
+    connection: Connection, context: TenantContext, conversation_id: UUID, summary: str, seq: int
+) -> None:
+    """Keep what the messages up to `seq` were about; one that tells more stays."""
+    await connection.execute(
+        "UPDATE conversations SET summary = $4, summary_seq = $5 WHERE tenant_id = $1 "
+        "AND user_id = $2 AND id = $3 AND summary_seq < $5 AND deleted_at IS NULL",
+        context.tenant_id,
+        context.user_id,
+        conversation_id,
+        summary,
+        seq,
     )
 
 
@@ -293,7 +331,8 @@ async def tombstone_conversation(
 ) -> None:
     """Take a conversation out of every list; maintenance removes its messages."""
     await connection.execute(
-        "UPDATE conversations SET deleted_at = now() WHERE tenant_id = $1 AND id = $2",
+        "UPDATE conversations SET deleted_at = now(), summary = '' "
+        "WHERE tenant_id = $1 AND id = $2",
         context.tenant_id,
         conversation_id,
     )

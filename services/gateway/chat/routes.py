@@ -21,9 +21,7 @@ from services.gateway.chat.schemas import (
     QueryRequest,
     StoredMessage,
 )
-from services.gateway.chat.service import Asked
-from services.gateway.dependencies import ChatServiceDep, ConversationServiceDep
-from services.gateway.idempotency.dependencies import Idempotent, replayed
+from services.gateway.dependencies import ConversationServiceDep, StreamServiceDep
 from services.gateway.pagination import (
     Cursor,
     Limit,
@@ -95,23 +93,10 @@ async def post_message(
     responses=problem_responses(400, 401, 402, 404, 409),
 )
 async def post_conversation(
-    request: ConversationInput,
-    account: Asker,
-    conversations: ConversationServiceDep,
-    chat: ChatServiceDep,
-    repeatable: Idempotent,
+    request: ConversationInput, account: Asker, asking: Asking
 ) -> NewConversation:
     """Make a conversation; with a message, answer it too."""
-    async with repeatable.attempt(account.context, request) as effect:
-        question = request.question()
-        if question is None:
-            return await conversations.create(account.context, request, effect)
-        if effect.answered is not None:
-            told = await conversations.settled_answer(account.context, effect.answered)
-            raise replayed(201, await conversations.opened(account.context, request, told))
-        asked = Asked(question, title=request.title, effect=effect)
-        answer = await chat.whole(account, asked)
-        return await conversations.opened(account.context, request, answer)
+    return await asking.conversation(account, request)
 
 
 @router.get("/conversations", summary="List conversations", responses=problem_responses(401))
@@ -166,10 +151,14 @@ async def patch_conversation(
     responses=problem_responses(401, 404),
 )
 async def delete_conversation(
-    conversation_id: UUID, account: ConversationUser, conversations: ConversationServiceDep
+    conversation_id: UUID,
+    account: ConversationUser,
+    conversations: ConversationServiceDep,
+    streams: StreamServiceDep,
 ) -> None:
-    """Delete a conversation with its messages."""
+    """Delete a conversation with its messages; an answer that is under way is stopped."""
     await conversations.delete(account.context, conversation_id)
+    await streams.forget(account, conversation_id)
 
 
 @router.get(

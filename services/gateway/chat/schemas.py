@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 from pydantic.json_schema import SkipJsonSchema
 
 from planes.shared.domain import ChatMode, FinishReason
-from planes.shared.wire import CitationOut, TextSpan
+from planes.shared.wire import CitationOut, FunctionCall, TextSpan
 from services.gateway.billing.schemas import Usage
 from services.gateway.schemas import NOT_BLANK, InputModel, Name, Text
 
@@ -117,13 +117,21 @@ class QueryAnswer(BaseModel):
 
     answer: str
     sources: list[CitationOut]
+    grounded: bool
+    finish_reason: FinishReason
     message_id: UUID = Field(description="What `POST /feedback` takes.")
 
     @classmethod
     def of(cls, answer: "ChatAnswer") -> Self:
         """Return what is shown of an answer."""
         message = answer.message
-        return cls(answer=message.content or "", sources=answer.citations, message_id=message.id)
+        return cls(
+            answer=message.content or "",
+            sources=answer.citations,
+            grounded=answer.grounded,
+            finish_reason=answer.finish_reason,
+            message_id=message.id,
+        )
 
 
 class AnswerMessage(BaseModel):
@@ -150,6 +158,9 @@ class ChatAnswer(BaseModel):
     model: str = Field(examples=["extractive"])
     mode: ChatMode
     usage: Usage
+    tool_calls: list[FunctionCall] = Field(
+        default=[], exclude=True, description="Of a program's functions; only `/v1` offers any."
+    )
 
     def without_content(self) -> dict[str, Any]:
         """Return what ends a stream, which has sent the content already."""
@@ -164,6 +175,9 @@ class StoredMessage(BaseModel):
     content: str
     citations: list[dict[str, Any]]
     unsupported: list[TextSpan] = []
+    tool_calls: list[FunctionCall] = Field(
+        default=[], description="What a program's model wanted it to run, instead of an answer."
+    )
     usage: Usage | None
     model: str | None
     finish_reason: FinishReason | None

@@ -9,7 +9,7 @@ from planes.shared.clients.serving import ServingClient
 from planes.shared.domain import ChatMode, TenantContext, new_id
 from planes.shared.errors import PlatformError, Unavailable
 from planes.shared.stores.postgres import Database
-from planes.shared.wire import AnswerRequest, ChatTurn, Scope
+from planes.shared.wire import AnswerRequest, ChatTurn, ClientTools, FunctionRound, Scope
 from services.gateway.admin.health import ServingMonitor
 from services.gateway.admin.metrics import GatewayMetrics
 from services.gateway.auth.models import Account
@@ -17,7 +17,7 @@ from services.gateway.billing.prices import Prices
 from services.gateway.chat import repository
 from services.gateway.chat.answers import Accounting, Answer
 from services.gateway.chat.guard import StreamGuard
-from services.gateway.chat.history import ChatHistory, Exchange
+from services.gateway.chat.history import ChatHistory, Exchange, Remembered
 from services.gateway.chat.metering import AnswerLedger
 from services.gateway.chat.repository import Intent, Reservation
 from services.gateway.chat.schemas import ChatAnswer, Question
@@ -29,6 +29,7 @@ from services.gateway.idempotency.service import Effect
 from services.gateway.tracing import current_trace_id
 
 _SHUTDOWN_S = 10.0
+_LEAST_SUMMED_UP = 10  # what a model reads word by word; where fewer are sent, that is on purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,10 @@ class Asked:
         effect: Told where the answer will be, so that a repeat of the request finds it.
         history: What was said before; None is what the conversation holds.
         wishes: What the caller's application asks of the answer.
-        is_listed: Whether a new conversation stands in its user's list.
+        client_tools: What the model may call and the caller's program runs.
+        rounds: What was called for this question so far.
+        is_listed: Whether the conversation stands in its user's list from now on.
+        is_resumable: Whether the client may come back for the answer.
         replaces: The question is this one, and the answer takes the place of its present one.
     """
 
@@ -77,7 +81,10 @@ class Asked:
     effect: Effect = field(default_factory=Effect)
     history: tuple[ChatTurn, ...] | None = None
     wishes: str = ""
+    client_tools: ClientTools | None = None
+    rounds: tuple[FunctionRound, ...] = ()
     is_listed: bool = True
+    is_resumable: bool = True
     replaces: Exchange | None = None
 
 
@@ -113,17 +120,21 @@ class ChatService:
     async def _start(self, account: Account, asked: Asked, *, is_stream: bool) -> Answer:
         if asked.question.wanted_mode == ChatMode.OPEN:
             self._parts.monitor.require_language_model()
+        if asked.client_tools is not None or asked.rounds:
+            self._parts.monitor.require_tools(asked.client_tools)
         context = account.context
         intent = self._intent(asked)
         reservation = await self._reserve(context, intent, asked)
         ledger = AnswerLedger(self._parts.database, context, intent.answer_id)
         try:
+            if asked.is_listed != (intent.title is not None):
+                await self._list(context, intent.conversation_id, is_listed=asked.is_listed)
             request = await self._request(context, asked, intent, reservation)
         except BaseException:
             await asyncio.shield(ledger.release(undo=True))
             raise
         accounting = Accounting(ledger, self._parts.prices, self._parts.metrics)
-        is_resumable = is_stream or asked.effect.is_keyed
+        is_resumable = asked.is_resumable and (is_stream or asked.effect.is_keyed)
         writer = self._writer(context, intent.answer_id) if is_resumable else None
         answer = Answer(request, accounting, writer, is_stream=is_stream)
         task = answer.start(self._parts.serving, context, current_trace_id())
@@ -141,7 +152,7 @@ class ChatService:
 
     async def _reserve(self, context: TenantContext, intent: Intent, asked: Asked) -> Reservation:
         """Reserve in one statement, or in one transaction with what else must hold."""
-        if asked.is_listed and not asked.effect.is_keyed and asked.replaces is None:
+        if not asked.effect.is_keyed and asked.replaces is None:
             async with self._parts.database.platform() as connection:
                 return await repository.reserve(connection, context, intent)
         async with self._parts.database.tenant(context.tenant_id) as connection:
@@ -156,10 +167,15 @@ class ChatService:
                 intent.message_id,
                 reservation.question_seq + 1,
             )
-            if not asked.is_listed:
-                await repository.unlist(connection, context, intent.conversation_id)
             await asked.effect.record_answer(connection, place)
             return reservation
+
+    async def _list(
+        self, context: TenantContext, conversation_id: UUID, *, is_listed: bool
+    ) -> None:
+        """List a conversation that goes on, or keep one out; not under the quota's lock."""
+        async with self._parts.database.tenant(context.tenant_id) as connection:
+            await repository.list_as(connection, context, conversation_id, is_listed)
 
     async def whole(
         self,
@@ -187,7 +203,7 @@ class ChatService:
         watch = asyncio.ensure_future((client_left or asyncio.Event().wait)())
         watch.add_done_callback(lambda _: answer.hang_up())
         try:
-            await answer.first_event()
+            await answer.begun()
             async for _ in answer.events():
                 pass
         finally:
@@ -197,8 +213,8 @@ class ChatService:
             raise answer.problem or Unavailable("The answer was stopped.")
         return answer.whole
 
-    async def stream(self, account: Account, asked: Asked) -> tuple[bytes, Answer]:
-        """Answer and return the first event with the answer, whose `events` are the others.
+    async def stream(self, account: Account, asked: Asked) -> Answer:
+        """Answer, and return the answer when it has begun; its `events` are to be read.
 
         The caller says `hang_up` when nobody reads it any more.
 
@@ -206,7 +222,8 @@ class ChatService:
             PlatformError: As `whole`, as long as there was no first event.
         """
         answer = await self._begin(account, asked, is_stream=True)
-        return await answer.first_event(), answer
+        await answer.begun()
+        return answer
 
     def end_answers(self, problem: PlatformError) -> None:
         """End every answer under way with `problem`, billed for what was produced."""
@@ -249,19 +266,18 @@ class ChatService:
         intent: Intent,
         reservation: Reservation,
     ) -> AnswerRequest:
-        question, limit = asked.question, self._limits.history_messages
-        if asked.history is None:
-            history = await self._parts.history.turns_before(
-                context, intent.conversation_id, seq=reservation.question_seq, limit=limit
-            )
-        else:
-            history = asked.history[-limit:] if limit else ()
+        question = asked.question
+        remembered = await self._remembered(
+            context, asked, intent.conversation_id, reservation.question_seq
+        )
         return AnswerRequest(
             answer_id=intent.answer_id,
             message_id=intent.message_id,
             conversation_id=intent.conversation_id,
             message=question.message,
-            history=history,
+            history=remembered.turns,
+            summary=remembered.summary,
+            summary_seq=remembered.summary_seq,
             mode=reservation.mode,
             scope=Scope(
                 generation=reservation.generation,
@@ -275,6 +291,21 @@ class ChatService:
             thinking=question.thinking,
             wishes=asked.wishes,
             fresh=asked.replaces is not None,
+            client_tools=asked.client_tools,
+            rounds=asked.rounds,
+        )
+
+    async def _remembered(
+        self, context: TenantContext, asked: Asked, conversation_id: UUID, seq: int
+    ) -> Remembered:
+        """Return what was said before; a summary of it is for language models alone."""
+        limit, history = self._limits.history_messages, self._parts.history
+        if asked.history is not None:
+            return Remembered(asked.history[-limit:] if limit else ())
+        if self._parts.monitor.has_language_model and limit >= _LEAST_SUMMED_UP:
+            return await history.remembered(context, conversation_id, seq=seq, limit=limit)
+        return Remembered(
+            await history.turns_before(context, conversation_id, seq=seq, limit=limit)
         )
 
     def _keep(self, answer: Answer, task: asyncio.Task[None], context: TenantContext) -> None:

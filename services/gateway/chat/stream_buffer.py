@@ -12,11 +12,14 @@ from redis.exceptions import RedisError
 
 from planes.shared.deadlines import answer_within
 from planes.shared.domain import TenantContext
+from planes.shared.stores.redis_memory import RedisMemory
 from services.gateway.limits.scripts import RedisUnavailable
 
 _DEADLINE_S = 1.0
 _PAUSE_S = 1.0
 _BATCHES_AT_ONCE = 64
+_SCARCE_SHARE = 0.5  # of `maxmemory`
+_MOST_SHARE = 0.75
 _LAST = b"$"  # ends the name of a stream's last event
 _NO_ANSWER = "The buffer of streams does not answer. Try again in a moment."
 _log = structlog.get_logger(__name__)
@@ -49,13 +52,21 @@ class StreamBuffer:
 
     An entry's id is that of its last event, and of the event before its first. So a reader asks for
     what came after its own last event, and sees where something is missing.
-    After a failure calls fail at once for a second, as those of the limits do.
+    After a failure calls fail at once for a second, as those of the limits do. Streams can be done
+    without: the last quarter of Redis is left to sessions and limits, which cannot.
     """
 
     def __init__(self, redis: Redis) -> None:
         """Store the client."""
         self._redis = redis
+        self._memory = RedisMemory(redis)
+        self._used_share = 0.0
         self._paused_until = 0.0
+
+    @property
+    def is_scarce(self) -> bool:
+        """Whether so much of Redis is used that nothing should stay for long."""
+        return self._used_share > _SCARCE_SHARE
 
     async def append(self, key: str, batch: Batch, *, oldest: int, lifetime_s: float) -> None:
         """Store a batch, and forget those that end before the event `oldest`.
@@ -63,8 +74,9 @@ class StreamBuffer:
         Storing a batch again changes nothing.
 
         Raises:
-            RedisUnavailable: It is not known whether the batch was stored.
+            RedisUnavailable: Redis is too full, or it is not known whether the batch was stored.
         """
+        await self._require_room()
         fields: dict[Any, Any] = {_name(event): event.raw for event in batch.events}
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.xadd(
@@ -101,6 +113,14 @@ class StreamBuffer:
         entries = await self._ask(lambda: self._redis.xrevrange(key, count=1))
         return _batch(entries[0]).events[-1] if entries else None
 
+    async def forget(self, key: str) -> None:
+        """Remove a stream; one that is not there changes nothing.
+
+        Raises:
+            RedisUnavailable: Redis does not answer.
+        """
+        await self._ask(lambda: self._redis.unlink(key))
+
     async def see(self, key: str, seconds: float) -> None:
         """Note that somebody reads the stream, or will come back within `seconds`.
 
@@ -117,6 +137,15 @@ class StreamBuffer:
         """
         left_ms: int = await self._ask(lambda: self._redis.pttl(f"{key}:seen"))
         return left_ms / 1000
+
+    async def _require_room(self) -> None:
+        was_full = self._used_share > _MOST_SHARE
+        self._used_share = await self._ask(self._memory.used_share)
+        is_full = self._used_share > _MOST_SHARE
+        if is_full != was_full:
+            _log.warning("redis is nearly full: streams are not buffered", is_full=is_full)
+        if is_full:
+            raise RedisUnavailable(_NO_ANSWER)
 
     async def _ask(self, call: Callable[[], Awaitable[Any] | Any]) -> Any:
         now = time.monotonic()

@@ -11,7 +11,7 @@ from services.gateway.limits.scripts import RedisUnavailable
 MAX_BYTES = 1024 * 1024  # of one answer
 _MAX_BYTES_OF_ALL = 64 * 1024 * 1024  # of the answers under way in one process
 _KEPT_S = 300.0
-_KEPT_AFTER_READER_S = 30.0  # who saw the end does not come back
+_KEPT_WHEN_SCARCE_S = 30.0  # who was sent the end seldom comes back
 _BETWEEN_BATCHES_S = 0.05
 _RETRY_S = 0.5
 _FIRST_S = 0.1
@@ -141,8 +141,8 @@ class StreamWriter:
 
     @property
     def _lifetime_s(self) -> float:
-        was_read = self._ended.is_set() and self.is_read
-        return _KEPT_AFTER_READER_S if was_read else _KEPT_S
+        is_seldom_wanted = self._ended.is_set() and self.is_read
+        return _KEPT_WHEN_SCARCE_S if is_seldom_wanted and self._buffer.is_scarce else _KEPT_S
 
     async def _pause(self, seconds: float) -> None:
         if self._ended.is_set():

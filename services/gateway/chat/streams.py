@@ -21,11 +21,12 @@ from services.gateway.chat import repository
 from services.gateway.chat.conversations import ConversationService
 from services.gateway.chat.following import Follower
 from services.gateway.chat.guard import StreamGuard
-from services.gateway.chat.replays import FIRST_ID, events_of
+from services.gateway.chat.replays import FIRST_ID, events_of, one_by_one
 from services.gateway.chat.service import ChatService
 from services.gateway.chat.stops import StopChannel
 from services.gateway.chat.stream_buffer import SentEvent, StreamBuffer, stream_key
 from services.gateway.idempotency.models import AnswerPlace
+from services.gateway.idempotency.service import AnswerUnderWay
 from services.gateway.limits.scripts import RedisUnavailable
 
 _ABSENT = "There is no such stream."
@@ -98,21 +99,28 @@ class StreamService:
         if await self._is_under_way(account, answer_id):
             return await self._follow_live(account, key, after)
         last = await self._end_of(key)
-        if last is None:
-            return await self._told_again(account, answer_id, after)
-        if last.id <= after:
+        if last is not None and last.id <= after:
             return None
+        if last is None or not await self._may_be_told(account, answer_id):
+            return await self._told_again(account, answer_id, after)
         batches = await self._stores.buffer.after(key, after)
         if not batches or batches[0].previous > after:
             return await self._told_again(account, answer_id, after)
         return self._follow(account, key, after)
 
-    async def see(self, account: Account, answer_id: UUID) -> None:
-        """Keep an answer from ending while its client waits for it."""
-        if self._options.grace_s:
+    async def await_repeat(self, account: Account, under_way: AnswerUnderWay) -> None:
+        """Keep an answer from ending until its client asks again; that client is told when.
+
+        Nobody may be left to write it: then its client waits until it counts as dead.
+        """
+        answer_id, grace_s = under_way.place.answer_id, self._options.grace_s
+        if not await self._is_written(account, answer_id):
+            return
+        under_way.retry_after_s = max(1, int(grace_s / 2))
+        if grace_s:
             key = stream_key(account.context, answer_id)
             with contextlib.suppress(RedisUnavailable):
-                await self._stores.buffer.see(key, self._options.grace_s)
+                await self._stores.buffer.see(key, max(grace_s, 2 * under_way.retry_after_s))
 
     async def stop(self, account: Account, answer_id: UUID) -> None:
         """Stop an answer, on whichever gateway it is written; one that has ended stays as it is.
@@ -122,9 +130,11 @@ class StreamService:
             Unavailable: The database does not answer.
         """
         context = account.context
-        self._chat.stop_answer(answer_id, context)
-        async with self._stores.database.platform() as connection:
-            is_stopping = await repository.stop(connection, context, answer_id)
+        try:
+            async with self._stores.database.platform() as connection:
+                is_stopping = await repository.stop(connection, context, answer_id)
+        finally:  # after the question whether it runs: one without a token leaves nothing behind
+            self._chat.stop_answer(answer_id, context)
         if not is_stopping:
             await self._require(account, answer_id)
             return
@@ -133,6 +143,26 @@ class StreamService:
             async with asyncio.timeout(_STOPPED_WITHIN_S):
                 while await self._is_under_way(account, answer_id):  # noqa: ASYNC110 (elsewhere)
                     await asyncio.sleep(_LOOK_S)
+
+    async def forget(self, account: Account, conversation_id: UUID) -> None:
+        """Remove the events of a deleted conversation, and stop its answer that is under way.
+
+        Without Redis they end by themselves; they are told no more already.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
+        context = account.context
+        async with self._stores.database.tenant(context.tenant_id) as connection:
+            answers = await repository.recent_answers(connection, context, conversation_id)
+        for answer_id, is_under_way in answers:
+            key = stream_key(context, answer_id)
+            if is_under_way:
+                with contextlib.suppress(NotFound):  # it has ended meanwhile, and cost nothing
+                    await self.stop(account, answer_id)
+                await self._end_of(key)
+            with contextlib.suppress(RedisUnavailable):
+                await self._stores.buffer.forget(key)
 
     async def listen(self) -> None:
         """Stop answers of this process as other gateways ask.
@@ -176,6 +206,21 @@ class StreamService:
                     await asyncio.sleep(_LOOK_S)
         return None
 
+    async def _may_be_told(self, account: Account, answer_id: UUID) -> bool:
+        """Whether the events of an answer that has ended hold nothing that was deleted since.
+
+        Raises:
+            NotFound: Its conversation was deleted.
+        """
+        try:
+            place = await self._require(account, answer_id)
+        except NotFound:  # it failed unbilled, and nothing is kept of it but how it failed
+            return True
+        if place is None:
+            return False
+        told = await self._stores.conversations.settled_answer(account.context, place)
+        return all(citation.quote for citation in told.citations)
+
     async def _told_again(
         self, account: Account, answer_id: UUID, after: int
     ) -> AsyncGenerator[bytes] | None:
@@ -200,7 +245,7 @@ class StreamService:
                 extensions=where,
             )
         events = list(events_of(told, after))
-        return _each(events) if events else None
+        return one_by_one(events) if events else None
 
     def _follow(self, account: Account, key: str, after: int) -> AsyncGenerator[bytes]:
         user_id = account.context.user_id
@@ -256,8 +301,3 @@ class StreamService:
         context = account.context
         async with self._stores.database.tenant(context.tenant_id) as connection:
             return await repository.settled_place(connection, context, answer_id)
-
-
-async def _each(events: list[bytes]) -> AsyncGenerator[bytes]:
-    for event in events:
-        yield event

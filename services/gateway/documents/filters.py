@@ -35,18 +35,18 @@ _ANY_VALUE: JsonDict = {
 class _Operators(InputModel):
     """The whole set of operators; another one is refused."""
 
-    is_in: list[Any] | None = Field(None, alias="$in", min_length=1, max_length=_MAX_VALUES)
-    at_least: _Bound | None = Field(None, alias="$gte")
-    at_most: _Bound | None = Field(None, alias="$lte")
+    is_in: list[Any] = Field([], alias="$in", min_length=1, max_length=_MAX_VALUES)
+    at_least: _Bound = Field(0, alias="$gte")
+    at_most: _Bound = Field(0, alias="$lte")
 
     def conditions(self, key: str) -> list[MetadataCondition]:
-        """Return what must hold of a member of the metadata."""
-        wanted = (
-            (Comparison.IN, self.is_in),
-            (Comparison.AT_LEAST, self.at_least),
-            (Comparison.AT_MOST, self.at_most),
-        )
-        return [MetadataCondition(key, how, value) for how, value in wanted if value is not None]
+        """Return what must hold of a member of the metadata: what was sent, and no default."""
+        wanted = {
+            "is_in": (Comparison.IN, self.is_in),
+            "at_least": (Comparison.AT_LEAST, self.at_least),
+            "at_most": (Comparison.AT_MOST, self.at_most),
+        }
+        return [MetadataCondition(key, *wanted[name]) for name in sorted(self.model_fields_set)]
 
 
 def _checked(value: dict[str, Any]) -> dict[str, Any]:
@@ -57,8 +57,12 @@ def _checked(value: dict[str, Any]) -> dict[str, Any]:
     """
     stored = storable_object(value)
     for key, wanted in stored.items():
+        if key.startswith(_OPERATOR):
+            raise ValueError(f"{key} is no member of metadata, and conditions are not combined")
         if _has_operators(wanted):
             _operators(key, wanted)
+        elif wanted == {}:
+            raise ValueError(f"{key}: an empty object says nothing")
     return stored
 
 
@@ -71,7 +75,7 @@ def _operators(key: str, wanted: Mapping[str, Any]) -> _Operators:
         return _Operators.model_validate(wanted)
     except ValidationError as error:
         flaw = error.errors()[0]
-        place = ".".join(map(str, (key, *flaw["loc"])))
+        place = f"{key}.{flaw['loc'][0]}"  # behind it are names of the types that were tried
         raise ValueError(f"{place}: {flaw['msg']}; the operators are $in, $gte and $lte") from None
 
 

@@ -1,6 +1,7 @@
 """Feedback in SQL; what reads across tenants stands in the migrations."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -90,5 +91,60 @@ async def page(
         context.tenant_id,
         user_id,
         before,
+        limit,
+    )
+
+
+async def waiting(connection: Connection, after: UUID, limit: int) -> list[asyncpg.Record]:
+    """Return feedback of all tenants that waits for a review, the oldest first."""
+    return await connection.fetch("SELECT * FROM feedback_for_review(false, $1, $2)", after, limit)
+
+
+async def review(
+    connection: Connection,
+    feedback_id: UUID,
+    seen_at: datetime,
+    *,
+    is_accepted: bool,
+    relevant: list[UUID],
+) -> bool:
+    """Note a decision; False: the feedback is gone, or is not what was read."""
+    query = "SELECT review_feedback($1, $2, $3, $4)"
+    found = await connection.fetchval(query, feedback_id, is_accepted, relevant, seen_at)
+    return found is not None
+
+
+async def accepted(
+    connection: Connection, tenant_id: UUID, after: UUID, limit: int
+) -> list[asyncpg.Record]:
+    """Return a tenant's feedback that was accepted, with where its answer stands; oldest first."""
+    return await connection.fetch(
+        "SELECT f.*, a.conversation_id, a.seq FROM feedback f "
+        "JOIN answers a ON a.message_id = f.message_id AND a.tenant_id = $1 "
+        "JOIN conversations c ON c.id = a.conversation_id AND c.tenant_id = $1 "
+        "AND c.deleted_at IS NULL WHERE f.tenant_id = $1 AND f.is_accepted AND f.id > $2 "
+        "ORDER BY f.id LIMIT $3",
+        tenant_id,
+        after,
+        limit,
+    )
+
+
+async def is_tenant(connection: Connection, tenant_id: UUID) -> bool:
+    """Tell whether there is such a tenant."""
+    query = "SELECT EXISTS (SELECT FROM tenants WHERE id = $1 AND deleted_at IS NULL)"
+    return bool(await connection.fetchval(query, tenant_id))
+
+
+async def published_documents(
+    connection: Connection, tenant_id: UUID, after: UUID, limit: int
+) -> list[asyncpg.Record]:
+    """Return id, name and published version of a tenant's documents that search finds."""
+    return await connection.fetch(
+        "SELECT id, name, published_version_id AS version_id FROM documents WHERE tenant_id = $1 "
+        "AND deleted_at IS NULL AND published_version_id IS NOT NULL AND id > $2 "
+        "ORDER BY id LIMIT $3",
+        tenant_id,
+        after,
         limit,
     )

@@ -2,19 +2,20 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 
 from planes.shared.domain import TenantContext
-from planes.shared.errors import NotFound
+from planes.shared.errors import Conflict, NotFound
 from planes.shared.stores.postgres import Database
 from services.gateway.audit import Action, AuditEvent, record
 from services.gateway.chat.history import ChatHistory
+from services.gateway.feedback import repository
 
 _FIRST = UUID(int=0)
 _PART = 100
-_BACK = 10  # messages before an answer among which its question stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Reviewable:
     Attributes:
         relevant: The documents that answer the question: the reviewer's, or before a review those
             that a good answer cited.
+        updated_at: When it was given or changed.
     """
 
     id: UUID
@@ -35,6 +37,7 @@ class Reviewable:
     correction: str | None
     model: str
     relevant: tuple[UUID, ...]
+    updated_at: datetime
 
 
 class FeedbackReview:
@@ -47,82 +50,103 @@ class FeedbackReview:
 
     async def waiting(self) -> AsyncIterator[Reviewable]:
         """Yield what nobody has looked at since it was given or changed, the oldest first."""
-        async for each in self._each(is_accepted=False):
-            yield each
-
-    async def accepted(self, tenant_id: UUID) -> list[Reviewable]:
-        """Return what was accepted of one tenant, the oldest first; the audit log says so."""
-        found = [each async for each in self._each(is_accepted=True)]
-        async with self._database.tenant(tenant_id) as connection:
-            event = AuditEvent(tenant_id, Action.FEEDBACK_EXPORTED, actor_kind="operator")
-            await record(connection, event)
-        return [each for each in found if each.tenant_id == tenant_id]
-
-    async def decide(
-        self, feedback_id: UUID, *, is_accepted: bool, relevant: Sequence[UUID]
-    ) -> None:
-        """Accept feedback for the evaluation set, or do not.
-
-        Args:
-            feedback_id: Which.
-            is_accepted: Whether question and documents are good to evaluate by.
-            relevant: The documents that answer the question; none: those that a good answer cited.
-
-        Raises:
-            NotFound: There is no such feedback to review.
-        """
-        async for each in self._each(is_accepted=False):
-            if each.id == feedback_id:
-                break
-        else:
-            raise NotFound("No such feedback waits for a review.")
-        async with self._database.tenant(each.tenant_id) as connection:
-            documents = list(relevant or each.relevant)
-            await connection.execute(
-                "SELECT review_feedback($1, $2, $3, NULL)", feedback_id, is_accepted, documents
-            )
-            event = AuditEvent(
-                each.tenant_id,
-                Action.FEEDBACK_REVIEWED,
-                actor_kind="operator",
-                subject=f"feedback:{feedback_id}",
-                details={"accepted": is_accepted},
-            )
-            await record(connection, event)
-
-    async def _each(self, *, is_accepted: bool) -> AsyncIterator[Reviewable]:
         last: UUID | None = _FIRST
         while last is not None:
-            async with self._database.platform() as connection:
-                rows = await connection.fetch(
-                    "SELECT * FROM feedback_for_review($1, $2, $3)", is_accepted, last, _PART
-                )
+            rows = await self._waiting_after(last, _PART)
             for row in rows:
                 if (found := await self._read(row)) is not None:
                     yield found
             last = rows[-1]["id"] if len(rows) == _PART else None
 
+    async def find(self, feedback_id: UUID) -> Reviewable:
+        """Return what waits for a review.
+
+        Raises:
+            NotFound: Nothing of this id does.
+        """
+        rows = await self._waiting_after(UUID(int=max(0, feedback_id.int - 1)), 1)
+        found = await self._read(rows[0]) if rows and rows[0]["id"] == feedback_id else None
+        if found is None:
+            raise NotFound("No such feedback waits for a review.")
+        return found
+
+    async def decide(
+        self, seen: Reviewable, *, is_accepted: bool, relevant: Sequence[UUID] = ()
+    ) -> None:
+        """Accept feedback for the evaluation set, or do not.
+
+        Args:
+            seen: The feedback as the reviewer has read it.
+            is_accepted: Whether question and documents are good to evaluate by.
+            relevant: The documents that answer the question; none: those that a good answer cited.
+
+        Raises:
+            Conflict: It was changed, taken away or reviewed since it was read.
+        """
+        documents = list(relevant or seen.relevant)
+        async with self._database.tenant(seen.tenant_id) as connection:
+            is_decided = await repository.review(
+                connection, seen.id, seen.updated_at, is_accepted=is_accepted, relevant=documents
+            )
+            if not is_decided:
+                raise Conflict("The feedback has changed since it was read. Look at it again.")
+            event = AuditEvent(
+                seen.tenant_id,
+                Action.FEEDBACK_REVIEWED,
+                actor_kind="operator",
+                subject=f"feedback:{seen.id}",
+                details={"accepted": is_accepted},
+            )
+            await record(connection, event)
+
+    async def begin_export(self, tenant_id: UUID) -> None:
+        """Note in a tenant's audit log that its documents and feedback are exported.
+
+        Raises:
+            NotFound: There is no such tenant.
+        """
+        async with self._database.tenant(tenant_id) as connection:
+            if not await repository.is_tenant(connection, tenant_id):
+                raise NotFound("There is no such tenant.")
+            event = AuditEvent(tenant_id, Action.FEEDBACK_EXPORTED, actor_kind="operator")
+            await record(connection, event)
+
+    async def accepted(self, tenant_id: UUID) -> AsyncIterator[Reviewable]:
+        """Yield what was accepted of one tenant, the oldest first."""
+        last: UUID | None = _FIRST
+        while last is not None:
+            async with self._database.tenant(tenant_id) as connection:
+                rows = await repository.accepted(connection, tenant_id, last, _PART)
+            for row in rows:
+                if (found := await self._read(row)) is not None:
+                    yield found
+            last = rows[-1]["id"] if len(rows) == _PART else None
+
+    async def _waiting_after(self, last: UUID, limit: int) -> list[asyncpg.Record]:
+        async with self._database.platform() as connection:
+            return await repository.waiting(connection, last, limit)
+
     async def _read(self, row: asyncpg.Record) -> Reviewable | None:
         """Return feedback with its question and answer; None where they have gone meanwhile."""
         context = TenantContext(row["tenant_id"], row["user_id"])
-        after_seq = max(0, row["seq"] - 1 - _BACK)
-        messages = await self._history.page(
-            context, row["conversation_id"], after_seq=after_seq, limit=10 * _BACK
+        conversation_id, seq = row["conversation_id"], row["seq"]
+        answer = await self._history.find(
+            context, conversation_id, seq=seq, message_id=row["message_id"]
         )
-        answer = next((m for m in messages if m.id == row["message_id"]), None)
-        questions = [m for m in messages if m.role == "user" and m.seq < row["seq"]]
-        if answer is None or not questions:
+        before = await self._history.page(context, conversation_id, after_seq=seq - 2, limit=1)
+        if answer is None or not before or before[0].seq != seq - 1:
             return None
         cited = {UUID(each["document_id"]): None for each in row["citations"]}
         default = tuple(cited) if row["rating"] == "up" else ()
         return Reviewable(
             id=row["id"],
             tenant_id=row["tenant_id"],
-            question=questions[-1].content,
+            question=before[0].content,
             answer=answer.content,
             rating=row["rating"],
             comment=row["comment"],
             correction=row["correction"],
             model=row["model"],
             relevant=tuple(row["relevant_documents"] or default),
+            updated_at=row["updated_at"],
         )

@@ -2,17 +2,14 @@
 
 from uuid import UUID
 
-from planes.shared.domain import ChatMessage, Role, TenantContext
-from planes.shared.errors import Forbidden, NotFound
+from planes.shared.domain import ChatMessage, TenantContext
+from planes.shared.errors import NotFound
 from planes.shared.stores.postgres import Database
-from services.gateway.auth.models import Account
 from services.gateway.chat.history import ChatHistory
 from services.gateway.feedback import repository
 from services.gateway.feedback.repository import AnswerAbout
 from services.gateway.feedback.schemas import CitedPlace, Feedback, FeedbackInput
 from services.gateway.idempotency.service import Effect
-
-_SIBLINGS = 50  # answers to one question that stand in the same place
 
 
 class FeedbackService:
@@ -36,18 +33,21 @@ class FeedbackService:
             await effect.record(connection, 201, given)
         return given
 
-    async def page(
-        self, account: Account, before: UUID | None, limit: int, *, of_everyone: bool
+    async def of_caller(
+        self, context: TenantContext, before: UUID | None, limit: int
     ) -> list[Feedback]:
-        """Return the caller's feedback, or the tenant's; newest first.
+        """Return the caller's feedback, newest first."""
+        return await self._page(context, before, limit, context.user_id)
 
-        Raises:
-            Forbidden: Only owners and admins see that of others.
-        """
-        context = account.context
-        if of_everyone and account.role.rank < Role.ADMIN.rank:
-            raise Forbidden("Only owners and admins see the feedback of others.")
-        user_id = None if of_everyone else context.user_id
+    async def of_tenant(
+        self, context: TenantContext, before: UUID | None, limit: int
+    ) -> list[Feedback]:
+        """Return everybody's feedback in the caller's tenant, newest first."""
+        return await self._page(context, before, limit, None)
+
+    async def _page(
+        self, context: TenantContext, before: UUID | None, limit: int, user_id: UUID | None
+    ) -> list[Feedback]:
         async with self._database.tenant(context.tenant_id) as connection:
             rows = await repository.page(connection, context, before, limit, user_id)
         return [Feedback.of(row) for row in rows]
@@ -55,10 +55,9 @@ class FeedbackService:
     async def _answer(self, context: TenantContext, message_id: UUID) -> ChatMessage:
         async with self._database.tenant(context.tenant_id) as connection:
             place = await repository.find_answer(connection, context, message_id)
-        messages = await self._history.page(
-            context, place["conversation_id"], after_seq=place["seq"] - 1, limit=_SIBLINGS
+        answer = await self._history.find(
+            context, place["conversation_id"], seq=place["seq"], message_id=message_id
         )
-        answer = next((message for message in messages if message.id == message_id), None)
         if answer is None:
             raise NotFound("There is no such answer.")
         return answer

@@ -21,6 +21,7 @@ from services.gateway.idempotency.models import AnswerPlace, Earlier, RequestId,
 
 _CLAIM_TRIES = 3
 _SWEPT_AT_ONCE = 1000
+_SOON_S = 2.0  # within which most attempts have their effect
 _IN_FLIGHT = "The request with this `Idempotency-Key` is still being worked on."
 
 
@@ -162,7 +163,8 @@ def _outcome(earlier: Earlier, request: RequestId, fingerprint: bytes) -> Effect
         raise Replayed(earlier.response)
     if earlier.settled is not None:
         return Effect(request, answered=earlier.settled)
-    retry_after_s = max(1, math.ceil(earlier.lease_left_s))
+    is_new = earlier.lease_left_s > repository.LEASE.total_seconds() - _SOON_S
+    retry_after_s = 1 if is_new else max(1, math.ceil(earlier.lease_left_s))
     if earlier.under_way is not None:
         raise AnswerUnderWay(earlier.under_way, retry_after_s=retry_after_s)
     raise Conflict(_IN_FLIGHT, retry_after_s=retry_after_s)

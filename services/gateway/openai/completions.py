@@ -1,6 +1,6 @@
 """Answers in the shapes of OpenAI's chat completions: whole, or as chunks of a stream."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -8,11 +8,15 @@ from uuid import UUID
 import orjson
 
 from planes.shared.domain import FinishReason
+from planes.shared.wire import FunctionCall
+from services.gateway.chat.reading import HEARTBEAT
 from services.gateway.chat.schemas import ChatAnswer
 from services.gateway.openai.errors import error_of
 from services.gateway.openai.schemas import (
     Choice,
     Completion,
+    CompletionCall,
+    CompletionFunction,
     CompletionMessage,
     CompletionUsage,
 )
@@ -23,7 +27,8 @@ _END = b"data: [DONE]\n\n"
 def completion_of(answer: ChatAnswer) -> Completion:
     """Return a whole answer as OpenAI's API has it."""
     message = CompletionMessage(
-        content=answer.message.content or "",
+        content=answer.message.content or (None if answer.tool_calls else ""),
+        tool_calls=[_call(call) for call in answer.tool_calls] or None,
         citations=answer.citations,
         grounded=answer.grounded,
         message_id=answer.message.id,
@@ -38,13 +43,18 @@ def completion_of(answer: ChatAnswer) -> Completion:
     )
 
 
-async def chunks_of(events: AsyncIterator[bytes], *, with_usage: bool) -> AsyncIterator[bytes]:
+async def chunks_of(events: AsyncIterator[bytes], *, with_usage: bool) -> AsyncGenerator[bytes]:
     """Yield an answer's events as chunks, the citations in the last one, and `[DONE]`.
+
+    Comments in silences stay: clients skip them.
 
     An answer that fails ends with an error instead, as OpenAI's own streams do.
     """
     chunks = _Chunks(with_usage=with_usage)
     async for frame in events:
+        if frame == HEARTBEAT:
+            yield frame
+            continue
         name, data = _event(frame)
         for chunk in chunks.of(name, data):
             yield chunk
@@ -71,6 +81,8 @@ class _Chunks:
                 return [self._chunk({"role": "assistant", "content": ""})]
             case "delta":
                 return [self._chunk({"content": data["text"]})]
+            case "tool_call":
+                return [self._chunk({"tool_calls": [_call_piece(data)]})]
             case "done":
                 return self._last(data)
             case "error":
@@ -95,7 +107,7 @@ class _Chunks:
 
 
 def _event(frame: bytes) -> tuple[str, dict[str, Any]]:
-    """Return name and data of a server-sent event; a comment has no name."""
+    """Return name and data of a server-sent event."""
     name, data = "", b"{}"
     for line in frame.split(b"\n"):
         if line.startswith(b"event: "):
@@ -103,6 +115,20 @@ def _event(frame: bytes) -> tuple[str, dict[str, Any]]:
         elif line.startswith(b"data: "):
             data = line[6:]
     return name, orjson.loads(data)
+
+
+def _call(call: FunctionCall) -> CompletionCall:
+    function = CompletionFunction(name=call.name, arguments=call.arguments)
+    return CompletionCall(id=call.id, function=function)
+
+
+def _call_piece(piece: dict[str, Any]) -> dict[str, Any]:
+    """Return a piece of a call as a delta has it: the first one of a call names it."""
+    index, arguments = piece["index"], piece["arguments"]
+    if piece["id"] is None:
+        return {"index": index, "function": {"arguments": arguments}}
+    function = {"name": piece["name"], "arguments": arguments}
+    return {"index": index, "id": piece["id"], "type": "function", "function": function}
 
 
 def _data(value: object) -> bytes:
@@ -113,10 +139,12 @@ def _id(answer_id: UUID) -> str:
     return f"chatcmpl-{answer_id}"
 
 
-def _finish_reason(reason: FinishReason) -> Literal["stop", "length"]:
+def _finish_reason(reason: FinishReason) -> Literal["stop", "length", "tool_calls"]:
     """Return OpenAI's word; that an answer declines is said by `grounded` and its text.
 
     One that was stopped is not whole, as one that was too long.
     """
+    if reason is FinishReason.TOOL_CALLS:
+        return "tool_calls"
     is_cut = reason in {FinishReason.LENGTH, FinishReason.CANCELLED}
     return "length" if is_cut else "stop"

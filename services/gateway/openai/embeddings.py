@@ -17,10 +17,11 @@ from services.gateway.admin.health import ServingMonitor
 from services.gateway.admin.metrics import GatewayMetrics
 from services.gateway.auth.models import Account
 from services.gateway.billing.prices import money
+from services.gateway.idempotency.models import StoredResponse
 from services.gateway.idempotency.service import Effect
 from services.gateway.openai import embedding_repository as repository
 from services.gateway.openai.embedding_repository import EmbeddingIntent
-from services.gateway.openai.refusals import no_model
+from services.gateway.openai.errors import no_model
 from services.gateway.openai.schemas import (
     Embedding,
     Embeddings,
@@ -75,6 +76,20 @@ class EmbeddingService:
         self._metrics.tokens.labels("embedding", embedded.model).inc(embedded.tokens)
         return answer
 
+    async def embed_again(
+        self, account: Account, request: EmbeddingsRequest, told: StoredResponse
+    ) -> Embeddings:
+        """Return the vectors of a request that was billed before, as it was billed then.
+
+        Raises:
+            ModelNotFound: The model embeds here no more.
+            Unavailable: The serving plane does not answer.
+        """
+        embedded = await self._embedded(self._wanted(request), account.context)
+        answer = await asyncio.to_thread(_answer, embedded, request)
+        usage = Embeddings.model_validate_json(told.body).usage
+        return answer.model_copy(update={"usage": usage})
+
     def _wanted(self, request: EmbeddingsRequest) -> EmbedRequest:
         if self._monitor.embedding_model is None:
             raise Unavailable("The serving plane has not said yet which model embeds.")
@@ -101,7 +116,8 @@ class EmbeddingService:
                 raise Unavailable("The request took too long.")
             usage = answer.usage.model_copy(update={"cost_usd": money(cost)})
             priced = answer.model_copy(update={"usage": usage})
-            await effect.record(connection, 200, priced)
+            # a repeat makes the vectors again: they are megabytes, and the quota is locked here
+            await effect.record(connection, 200, priced.model_copy(update={"data": []}))
         return priced
 
     async def _release(self, context: TenantContext, request_id: UUID) -> None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from planes.shared.errors import NotFound
 from services.gateway.problems import PROBLEM_JSON
 
 PREFIX = "/v1/"
@@ -28,6 +29,20 @@ _CODES = {
     "rate-limited": "rate_limit_exceeded",
 }
 _URN = "urn:polyplane:problem:"
+
+
+class ModelNotFound(NotFound):
+    """A model that does not answer here."""
+
+    code = "model-not-found"
+
+
+def no_model(name: str) -> ModelNotFound:
+    """Return the problem of a model that is not here, or not for this."""
+    return ModelNotFound(
+        f"There is no model '{name[:100]}' for this. GET /v1/models lists those that are here.",
+        extensions={"param": "model"},
+    )
 
 
 class OpenAIError(BaseModel):
@@ -81,7 +96,7 @@ class OpenAIErrorsMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+        if scope["type"] != "http" or not f"{scope['path']}/".startswith(PREFIX):
             await self._app(scope, receive, send)
             return
         head: Message | None = None

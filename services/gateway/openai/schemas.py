@@ -5,28 +5,13 @@ from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, Field, WithJsonSchema, field_validator
 
-from planes.shared.wire import ChatTurn, CitationOut
-from services.gateway.chat.schemas import MAX_MESSAGE_CHARS, DocumentIds, Mode
+from planes.shared.wire import CitationOut
+from services.gateway.chat.schemas import DocumentIds, Mode
+from services.gateway.openai.messages import MessageIn, conversation_of
+from services.gateway.openai.tools import CallableTools
 from services.gateway.schemas import InputModel, Text
 
-_Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 _MAX_MESSAGES = 1000
-
-
-def _joined(value: object) -> object:
-    """Return the text of parts; images, sounds and files have none."""
-    if not isinstance(value, list):
-        return value
-    texts = []
-    for part in value:
-        kind = part.get("type") if isinstance(part, dict) else None
-        text = part.get("text") if kind == "text" else None
-        if not isinstance(text, str):
-            raise ValueError(  # noqa: TRY004 (pydantic reads ValueError)
-                'Takes a text or parts of the form {"type": "text", "text": …}'
-            )
-        texts.append(text)
-    return "\n".join(texts)
 
 
 def _nothing(value: object) -> None:
@@ -36,34 +21,6 @@ def _nothing(value: object) -> None:
 
 
 Unsupported = Annotated[None, BeforeValidator(_nothing)]
-
-_TEXT_PART = {
-    "type": "object",
-    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
-    "required": ["type", "text"],
-}
-_CONTENT = {
-    "anyOf": [{"type": "string"}, {"type": "array", "items": _TEXT_PART}, {"type": "null"}],
-    "description": "A text, or parts of type `text`.",
-}
-Content = Annotated[Text | None, BeforeValidator(_joined), WithJsonSchema(_CONTENT)]
-
-
-class MessageIn(InputModel):
-    """A message of the conversation so far; what answers carry beside it is taken and ignored."""
-
-    role: _Role
-    content: Content = None
-    name: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    tool_call_id: str | None = None
-    function_call: Any = None
-    refusal: Any = None
-    annotations: Any = None
-    audio: Any = None
-    citations: Any = None
-    grounded: Any = None
-    message_id: Any = None
 
 
 class StreamOptions(InputModel):
@@ -79,11 +36,11 @@ class ResponseFormat(InputModel):
     type: Literal["text"]
 
 
-class CompletionRequest(InputModel):
+class CompletionRequest(CallableTools):
     """A question with the conversation before it.
 
-    What would change an answer and cannot be done here is refused; settings of sampling and of
-    OpenAI's own business are taken and ignored, so that clients that always send them work.
+    What would change an answer and cannot be done here is refused. Taken without effect is what
+    changes nothing here, and how the most likely words are left: answers are always the likeliest.
     """
 
     model: Text = Field(min_length=1, max_length=200, examples=["extractive"])
@@ -107,8 +64,6 @@ class CompletionRequest(InputModel):
     logprobs: Literal[False] | None = None
     modalities: list[Literal["text"]] | None = None
     response_format: ResponseFormat | None = None
-    tools: Unsupported = None
-    tool_choice: Literal["none", "auto"] | None = None
     functions: Unsupported = None
     function_call: Literal["none", "auto"] | None = None
     stop: Unsupported = None
@@ -119,17 +74,16 @@ class CompletionRequest(InputModel):
 
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
-    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: Unsupported = None
+    presence_penalty: Unsupported = None
+    logit_bias: Unsupported = None
     seed: int | None = None
-    logit_bias: dict[str, float] | None = None
-    parallel_tool_calls: bool | None = None
     user: str | None = Field(default=None, description="Ignored: the credentials say who asks.")
     metadata: dict[str, Any] | None = None
     store: bool | None = None
     service_tier: str | None = None
     reasoning_effort: str | None = None
-    verbosity: str | None = None
+    verbosity: Literal["medium"] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_options: Any = None
@@ -138,38 +92,9 @@ class CompletionRequest(InputModel):
 
     @field_validator("messages")
     @classmethod
-    def _ends_with_a_question(cls, messages: list[MessageIn]) -> list[MessageIn]:
-        if any(m.role in {"tool", "function"} or m.tool_calls for m in messages):
-            raise ValueError("Results of tools cannot be answered here: tools are not supported")
-        last = messages[-1]
-        if last.role != "user" or not (last.content or "").strip():
-            raise ValueError("The last message must be the user's, and hold a text")
-        if any(len(m.content or "") > MAX_MESSAGE_CHARS for m in messages):
-            raise ValueError(f"A message holds at most {MAX_MESSAGE_CHARS} characters")
+    def _tell_a_conversation(cls, messages: list[MessageIn]) -> list[MessageIn]:
+        conversation_of(messages)
         return messages
-
-    @property
-    def question(self) -> str:
-        """The last message."""
-        return self.messages[-1].content or ""
-
-    @property
-    def wishes(self) -> str:
-        """What the application asks of every answer."""
-        told = [m.content for m in self.messages if m.role in {"system", "developer"}]
-        return "\n\n".join(filter(None, told))
-
-    @property
-    def history(self) -> tuple[ChatTurn, ...]:
-        """The questions and answers before the last message, oldest first."""
-        turns = [m for m in self.messages[:-1] if m.role in {"user", "assistant"} and m.content]
-        return tuple(
-            ChatTurn(
-                role="user" if m.role == "user" else "assistant",
-                content=m.content or "",
-            )
-            for m in turns
-        )
 
     @property
     def wants_usage(self) -> bool:
@@ -186,12 +111,30 @@ class CompletionUsage(BaseModel):
     cost_usd: str = Field(examples=["0.0000123400"])
 
 
+class CompletionFunction(BaseModel):
+    """A function of the client's, and the arguments that the model wrote: JSON, unchecked."""
+
+    name: str
+    arguments: str
+
+
+class CompletionCall(BaseModel):
+    """What the model wants the client to run."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CompletionFunction
+
+
 class CompletionMessage(BaseModel):
     """The answer. `message_id` is what `POST /feedback` takes."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    tool_calls: list[CompletionCall] | None = Field(
+        default=None, description="Of the client's functions, to be run by it."
+    )
     citations: list[CitationOut]
     grounded: bool
     message_id: UUID
@@ -203,7 +146,7 @@ class Choice(BaseModel):
     index: Literal[0] = 0
     message: CompletionMessage
     logprobs: None = None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
 
 
 class Completion(BaseModel):

@@ -1,6 +1,6 @@
 """OpenAI's API on the platform's own services: what is asked there is asked here."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 from planes.shared.domain import ChatMode
 from planes.shared.errors import Unavailable
@@ -8,11 +8,11 @@ from services.gateway.admin.health import ServingMonitor
 from services.gateway.auth.models import Account
 from services.gateway.chat.answers import Answer
 from services.gateway.chat.conversations import ConversationService
-from services.gateway.chat.replays import events_of
 from services.gateway.chat.schemas import ChatAnswer, Question
 from services.gateway.chat.service import Asked, ChatService
 from services.gateway.idempotency.service import Effect
-from services.gateway.openai.refusals import no_model
+from services.gateway.openai.errors import no_model
+from services.gateway.openai.messages import conversation_of
 from services.gateway.openai.schemas import CompletionRequest, Model, Models
 
 ANY_MODEL = "polyplane"
@@ -76,20 +76,18 @@ class OpenAIApi:
 
     async def stream(
         self, account: Account, request: CompletionRequest, effect: Effect
-    ) -> tuple[AsyncIterator[bytes], Answer | None]:
-        """Return an answer's events, and the answer while it is under way.
+    ) -> Answer | ChatAnswer:
+        """Return an answer that has begun, or one that was given before.
 
-        The caller stops the answer when nobody reads it any more.
+        The caller says `hang_up` when nobody reads it any more; then it ends.
 
         Raises:
             ModelNotFound: The model does not answer here.
             PlatformError: As `ChatService.stream`.
         """
         if effect.answered is not None:
-            told = await self._conversations.settled_answer(account.context, effect.answered)
-            return _each(events_of(told)), None
-        first, answer = await self._chat.stream(account, self._asked(request, effect))
-        return _after(first, answer), answer
+            return await self._conversations.settled_answer(account.context, effect.answered)
+        return await self._chat.stream(account, self._asked(request, effect))
 
     def _generator(self) -> str:
         if self._monitor.model == "*":
@@ -99,8 +97,9 @@ class OpenAIApi:
     def _asked(self, request: CompletionRequest, effect: Effect) -> Asked:
         if request.model not in {ANY_MODEL, self._generator()}:
             raise no_model(request.model)
+        told = conversation_of(request.messages)
         question = Question(
-            message=request.question,
+            message=told.question,
             mode=request.mode or ChatMode.RAG,
             document_ids=request.document_ids,
             top_k=request.top_k,
@@ -109,18 +108,10 @@ class OpenAIApi:
         return Asked(
             question,
             effect=effect,
-            history=request.history,
-            wishes=request.wishes,
+            history=told.history,
+            wishes=told.wishes,
+            client_tools=request.client_tools,
+            rounds=told.rounds,
             is_listed=False,
+            is_resumable=not request.stream,
         )
-
-
-async def _after(first: bytes, answer: Answer) -> AsyncIterator[bytes]:
-    yield first
-    async for event in answer.events():
-        yield event
-
-
-async def _each(events: Iterable[bytes]) -> AsyncIterator[bytes]:
-    for event in events:
-        yield event

@@ -1,4 +1,7 @@
-"""What exports hold, table by table. No secrets, no hashes of secrets, no texts of other people.
+"""What exports hold, table by table. No secrets and no hashes of secrets.
+
+A person's export holds what is their own. A tenant's, which owners make, holds no messages; what
+people said of answers is in it, as owners and admins may read that anyway.
 
 Every query takes the tenant as $1, the user as $2, the last `id` of the page before as $3 and the
 most rows as $4. Pages are transactions of their own: an export of hours holds no connection, and

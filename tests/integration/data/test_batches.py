@@ -8,7 +8,7 @@ from planes.data.pipeline import ingestion
 from planes.data.pipeline.interlude import Interlude
 from planes.data.pipeline.registry import ClaimLimits, Registry
 from planes.data.pipeline.work import Work
-from planes.shared.embedding import MiniLMEmbedder, Vectors
+from planes.shared.embedding import BertEmbedder, Vectors
 from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres_chunks import PostgresChunks
 from tests.integration.data.conftest import Platform, Upload, ingest
@@ -59,14 +59,14 @@ async def test_the_document_that_the_embedder_fails_on_is_found(
 ) -> None:
     good = await uploads(platform, 3)
     bad = await platform.upload(POISON.encode() * 50, tenant_id=good[0].tenant_id)
-    correct = MiniLMEmbedder.embed
+    correct = BertEmbedder.embed
 
-    def embed(self: MiniLMEmbedder, texts: Sequence[str]) -> Vectors:
+    def embed(self: BertEmbedder, texts: Sequence[str]) -> Vectors:
         if any(POISON in text for text in texts):
             raise ValueError("a defect")
         return correct(self, texts)
 
-    monkeypatch.setattr(MiniLMEmbedder, "embed", embed)
+    monkeypatch.setattr(BertEmbedder, "embed", embed)
     async with platform.run("run") as pipeline:
         await ingest(pipeline)
     assert [await ready(platform, document) for document in good] == [True, True, True]

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from uuid import UUID
 
 import asyncpg
@@ -15,14 +16,17 @@ from planes.data.composition_generations import Reembedding, open_reembedding
 from planes.data.pipeline.generations import Built
 from planes.data.pipeline.parse import Parser
 from planes.shared.domain import IndexRecipe, SearchScope, spans_key, text_key
-from planes.shared.embedding import DIMENSION, MODEL_NAME, MiniLMEmbedder
+from planes.shared.embedding import DIMENSION, MiniLMEmbedder
+from planes.shared.embedding_models import MODEL_NAME
 from planes.shared.errors import Conflict, InvalidInput
-from planes.shared.recipe import DIMENSIONS, check_recipe, difference
+from planes.shared.recipe import check_recipe, difference, dimension_of
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
 from planes.shared.stores.postgres_generations import PostgresGenerations
 from tests.fakes_data import PDF, pdf
 from tests.integration.data.conftest import Platform, Upload, ingest
+from tests.tiny_encoder import CONFIG, NAME, weights, write
+from tests.tiny_encoder import DIMENSION as TINY_DIMENSION
 
 pytestmark = pytest.mark.integration
 SMALL = IndexRecipe(MODEL_NAME, "semchunk-64")
@@ -565,7 +569,7 @@ async def test_a_deleted_tenant_leaves_no_chunk_in_any_generation(
 @pytest.mark.parametrize(
     ("embedder", "chunker", "reason"),
     [
-        ("BAAI/bge-small-en", "semchunk-128", "no adapter for the embedder 'BAAI/bge-small-en'"),
+        ("BAAI/bge-small-en", "semchunk-128", "no embedding model BAAI/bge-small-en"),
         (MODEL_NAME, "semchunk-512", "64 to 256"),
         (MODEL_NAME, "semchunk-128; DROP TABLE x", "no chunker"),
         (MODEL_NAME, "recursive-128", "no chunker"),
@@ -579,10 +583,28 @@ async def test_what_cannot_be_made_is_refused_with_what_is_missing(
     assert len(await generations.all()) == 1
 
 
+async def test_a_generation_is_built_and_fed_by_a_model_of_its_own(
+    platform: Platform, parser: Parser, owner: Database, tmp_path: Path
+) -> None:
+    write(tmp_path / NAME, CONFIG, weights())
+    platform.settings = platform.settings.model_copy(update={"embedding_models_dir": tmp_path})
+    first = await platform.upload(b"Herons eat fish.")
+    await ingest_all(platform)
+    generations = PostgresGenerations(owner, models_dir=tmp_path)
+    number = await generations.create(IndexRecipe(NAME, "semchunk-64"))
+    await Builders(platform, parser).build(number)
+    assert await generations.switch(number, unevaluated=True) == 0
+    second = await platform.upload(b"Boats lie in the harbour.", tenant_id=first.tenant_id)
+    await ingest_all(platform, "later")
+    wide = f"SELECT count(*) FROM chunks_g{number} WHERE vector_dims(embedding) = $1"  # noqa: S608
+    assert await platform.admin.fetchval(wide, TINY_DIMENSION) == 2
+    assert await chunk_count(platform, number, second) == 1
+
+
 def test_the_settings_are_compared_with_the_live_generation() -> None:
     live = IndexRecipe(MODEL_NAME, "semchunk-256")
     assert difference(live, live) is None
     told = difference(live, SMALL)
     assert told == "The settings ask for chunker semchunk-64 instead of semchunk-256."
-    assert DIMENSIONS[MODEL_NAME] == DIMENSION
+    assert dimension_of(MODEL_NAME) == DIMENSION
     check_recipe(live)

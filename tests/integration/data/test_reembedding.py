@@ -11,7 +11,7 @@ import structlog
 from planes.data.definitions import definitions
 from planes.data.defs.reembedding import run_config, unfinished_generations
 from planes.shared.domain import IndexRecipe
-from planes.shared.embedding import MODEL_NAME
+from planes.shared.embedding_models import MODEL_NAME
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_generations import PostgresGenerations
 from tests.integration.data.conftest import Platform, ingest

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from planes.shared.domain import FinishReason
+from planes.shared.errors import Unauthenticated
 from planes.shared.wire import (
     WIRE_VERSION,
     AnswerRequest,
@@ -42,15 +43,19 @@ class FakePlane:
     words: list[str] = field(default_factory=lambda: ["Two", " years", " [1]."])
     citations: list[CitationOut] = field(default_factory=list)
     unsupported: list[TextSpan] = field(default_factory=list)
+    summary: tuple[str, int] | None = None
     kind: str = "openai"
     model: str = "test-model"
     prompt_tokens: int = 40
+    secret: str = TOKEN_SECRET
     pause_s: float = 0.0
     longest_text: int = 256
+    thoughts: int = 0
     ends_with: str = "done"
     hold: asyncio.Event | None = None
     caches: tuple[CacheLookup, ...] = ()
     asked: list[AnswerRequest] = field(default_factory=list)
+    traceparents: list[str] = field(default_factory=list)
     searched: list[SearchRequest] = field(default_factory=list)
     hung_up: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -62,7 +67,8 @@ class FakePlane:
                 Route("/v1/answer", self._answer, methods=["POST"]),
                 Route("/v1/search", self._search, methods=["POST"]),
                 Route("/v1/embed", self._embed, methods=["POST"]),
-            ]
+            ],
+            exception_handlers={Unauthenticated: _refused},
         )
 
     async def _health(self, _: Request) -> Response:
@@ -105,8 +111,9 @@ class FakePlane:
         return StreamingResponse(self._events(asked), media_type="text/event-stream")
 
     def _claims(self, request: Request) -> None:
+        self.traceparents.append(request.headers["traceparent"])
         token = request.headers["authorization"].removeprefix("Bearer ")
-        ServingTokens(TOKEN_SECRET).verify(token)
+        ServingTokens(self.secret).verify(token)
 
     async def _events(self, asked: AnswerRequest) -> AsyncIterator[bytes]:
         number = 1
@@ -118,6 +125,10 @@ class FakePlane:
         )
         try:
             yield encode_event("meta", meta, event_id=number)
+            for _ in range(self.thoughts):
+                await asyncio.sleep(self.pause_s)
+                number += 1
+                yield encode_event("step", {"name": "think"}, event_id=number)
             for count, word in enumerate(self.words, start=1):
                 await asyncio.sleep(self.pause_s)
                 number += 2
@@ -155,5 +166,12 @@ class FakePlane:
             model=self.model,
             usage=Usage(prompt_tokens=self.prompt_tokens, completion_tokens=len(self.words)),
             caches=self.caches,
+            summary=self.summary[0] if self.summary else None,
+            summary_seq=self.summary[1] if self.summary else 0,
         )
         return encode_event("done", done, event_id=number)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    problem = Problem(code="unauthenticated", title="No", status=401, detail=str(error))
+    return JSONResponse(problem.model_dump(mode="json"), 401)

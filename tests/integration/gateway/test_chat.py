@@ -44,6 +44,22 @@ async def messages_of(person: Person, conversation_id: str) -> list[dict[str, An
     return answer.json()["items"]
 
 
+async def test_the_serving_plane_works_in_its_callers_trace(
+    person: Person, plane: FakePlane
+) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    caller = f"00-{trace}-00f067aa0ba902b7-01"
+    question = {"message": "How long is the warranty?"}
+    await person.http.post("/chat", json=question, headers={"traceparent": caller})
+    for header in ({}, {"traceparent": f"00-{trace}-{'0' * 16}-01"}):
+        answer = await person.http.post("/chat", json=question, headers=header)
+        new = answer.headers["x-request-id"]
+        assert new != trace
+        version, told, _, flags = plane.traceparents[-1].split("-")
+        assert (version, told, flags) == ("00", new, "00"), "nobody records the gateway's part"
+    assert plane.traceparents[0] == caller
+
+
 async def test_an_answer_is_billed_to_the_token_and_stored(person: Person) -> None:
     response = await person.http.post("/chat", json={"message": "How long is the warranty?"})
     assert response.status_code == 200, response.text
@@ -114,6 +130,39 @@ async def test_history_goes_with_a_follow_up(person: Person, plane: FakePlane) -
     ]
 
 
+async def test_what_leaves_the_window_is_summed_up_once_and_goes_with_later_questions(
+    person: Person, plane: FakePlane
+) -> None:
+    first = (await person.http.post("/chat", json={"message": "1"})).json()
+    path = f"/conversations/{first['conversation_id']}/messages"
+    for n in range(2, 7):
+        await person.http.post(path, json={"message": str(n)})
+    plane.summary = ("They counted \x00to four.", 8)
+    await person.http.post(path, json={"message": "7"})
+    assert [turn.seq for turn in plane.asked[-1].history] == list(range(1, 13))
+    plane.summary = ("It was told before.", 6)  # less than what is kept
+    await person.http.post(path, json={"regenerate": True})
+    assert [turn.seq for turn in plane.asked[-1].history] == list(range(3, 13))
+    await person.http.post(path, json={"message": "8"})
+    assert [turn.seq for turn in plane.asked[-1].history] == list(range(5, 15))
+    told = [(asked.summary, asked.summary_seq) for asked in plane.asked[-3:]]
+    assert told == [("", 0), ("They counted to four.", 8), ("They counted to four.", 8)]
+    assert "counted" not in (await person.http.get(path.removesuffix("/messages"))).text
+    assert len(await messages_of(person, first["conversation_id"])) == 16
+
+
+async def test_without_a_language_model_nothing_is_summed_up(
+    person: Person, plane: FakePlane
+) -> None:
+    plane.kind = "extractive"
+    await person.http.get("/health")
+    first = (await person.http.post("/chat", json={"message": "1"})).json()
+    path = f"/conversations/{first['conversation_id']}/messages"
+    for n in range(2, 8):
+        await person.http.post(path, json={"message": str(n)})
+    assert [turn.seq for turn in plane.asked[-1].history] == list(range(3, 13))
+
+
 async def test_messages_come_in_pages_oldest_first(person: Person) -> None:
     first = (await person.http.post("/chat", json={"message": "one"})).json()
     path = f"/conversations/{first['conversation_id']}/messages"
@@ -146,6 +195,15 @@ async def test_a_hang_up_is_billed_for_what_was_produced(person: Person, plane: 
     _, stored = await messages_of(person, meta["conversation_id"])
     assert stored["content"] == "Two years [1]."
     assert stored["finish_reason"] == "cancelled"
+
+
+async def test_a_plane_of_another_installation_is_none(person: Person, plane: FakePlane) -> None:
+    plane.secret = "x" * 32
+    for path, body in (("/chat", {"message": "How long?"}), ("/search", {"query": "How long?"})):
+        response = await person.http.post(path, json=body)
+        assert response.status_code == 503, "401 would send people to sign in again"
+        assert "SERVING_TOKEN_SECRET" in response.json()["detail"]
+    assert (await usage_of(person))["totals"]["messages"] == 0
 
 
 async def test_an_error_before_the_first_token_costs_nothing_and_takes_the_question_back(
@@ -335,3 +393,19 @@ async def test_bodies_that_are_no_json_or_too_large_are_refused(person: Person) 
     assert large.status_code == 413
     for response in (broken, lone, deep, large):
         assert response.headers["content-type"] == "application/problem+json"
+
+
+class TestThinking:
+    """A model that says nothing of its answer for longer than the first token may take."""
+
+    @pytest.fixture
+    def overrides(self) -> dict[str, object]:
+        return {"answer_first_token_s": 2.0}
+
+    async def test_what_it_tells_before_prolongs_the_wait(
+        self, person: Person, plane: FakePlane
+    ) -> None:
+        plane.thoughts, plane.pause_s = 6, 0.5
+        answer = await person.http.post("/chat", json={"message": "How long?"})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["finish_reason"] == "stop"

@@ -4,18 +4,21 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
 
+from planes.data.evaluation.dataset import read_dataset
 from planes.shared.domain import new_id
-from planes.shared.errors import NotFound
+from planes.shared.errors import Conflict, NotFound
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog
 from planes.shared.wire import CitationOut
 from services.gateway.chat.history import ChatHistory
+from services.gateway.feedback.corpus import CorpusDocument
 from services.gateway.feedback.dataset import write_dataset
-from services.gateway.feedback.review import FeedbackReview
+from services.gateway.feedback.review import FeedbackReview, Reviewable
 from tests.integration.gateway.conftest import Person, until
 from tests.integration.gateway.plane import FakePlane
 
@@ -47,6 +50,15 @@ async def review(database_urls: dict[str, str]) -> AsyncIterator[FeedbackReview]
     await database.open()
     yield FeedbackReview(database, ChatHistory(database, PostgresChatLog(database)))
     await database.close()
+
+
+async def accepted(review: FeedbackReview, tenant_id: UUID) -> list[Reviewable]:
+    return [each async for each in review.accepted(tenant_id)]
+
+
+async def listed(*documents: CorpusDocument) -> AsyncIterator[CorpusDocument]:
+    for document in documents:
+        yield document
 
 
 async def answered(person: Person, question: str = "How long is the warranty?") -> dict[str, Any]:
@@ -143,11 +155,10 @@ async def test_owners_see_the_tenants_feedback_and_members_their_own(
     stranger.http.headers["authorization"] = f"Bearer {switched.json()['access_token']}"
     answer = await answered(stranger, "Where is the secret?")
     given = await said(stranger, answer["message"]["id"], rating="up", comment="Thanks.")
-    everyone = {"everyone": True}
-    refused = await stranger.http.get("/feedback", params=everyone)
+    refused = await stranger.http.get("/tenant/feedback")
     assert refused.status_code == 403
     assert (await person.http.get("/feedback")).json()["items"] == []
-    seen = await person.http.get("/feedback", params=everyone)
+    seen = await person.http.get("/tenant/feedback")
     assert seen.json()["items"] == [given]
     assert "secret" not in seen.text
     assert "Two years" not in seen.text
@@ -193,10 +204,14 @@ class TestReview:
         assert waiting[0].question == "How long is the warranty?"
         assert waiting[0].answer == "Two years [1]."
         for each in waiting:
-            await review.decide(each.id, is_accepted=True, relevant=())
+            await review.decide(each, is_accepted=True)
         assert [each async for each in review.waiting()] == []
 
-        write_dataset(tmp_path / "set", await review.accepted(waiting[0].tenant_id))
+        tenant_id = waiting[0].tenant_id
+        await review.begin_export(tenant_id)
+        corpus = listed(CorpusDocument(UUID(DOCUMENT), "warranty.md", "Two years. It is a heron."))
+        written = await write_dataset(tmp_path / "set", review.accepted(tenant_id), corpus)
+        assert (written.documents, written.questions, written.judged) == (1, 2, 1)
         queries = (tmp_path / "set/queries.jsonl").read_text().splitlines()
         assert [json.loads(query)["text"] for query in queries] == [
             "How long is the warranty?",
@@ -206,7 +221,10 @@ class TestReview:
         qrels = (tmp_path / "set/qrels/test.tsv").read_text().splitlines()
         assert qrels == ["query-id\tcorpus-id\tscore", f"{good['id']}\t{DOCUMENT}\t1"]
         with pytest.raises(FileExistsError):
-            write_dataset(tmp_path / "set", [])
+            await write_dataset(tmp_path / "set", review.accepted(tenant_id), listed())
+        judged = read_dataset(tmp_path / "set")  # as `polyplane eval` does
+        assert [entry.title for entry in judged.corpus] == ["warranty.md"]
+        assert [question.grades for question in judged.questions] == [{DOCUMENT: 1.0}]
         acts = (await person.http.get("/tenant/audit")).json()["items"]
         assert [act["action"] for act in acts[:3]] == [
             "feedback.exported",
@@ -220,15 +238,34 @@ class TestReview:
         message_id = (await answered(person))["message"]["id"]
         await said(person, message_id, rating="up")
         [first] = [each async for each in review.waiting()]
-        await review.decide(first.id, is_accepted=True, relevant=[new_id()])
+        await review.decide(first, is_accepted=True, relevant=[new_id()])
         await said(person, message_id, rating="down")
-        assert await review.accepted(first.tenant_id) == []
-        [again] = [each async for each in review.waiting()]
-        assert again.relevant == ()
-        await review.decide(again.id, is_accepted=False, relevant=())
-        assert await review.accepted(first.tenant_id) == []
-        with pytest.raises(NotFound):
-            await review.decide(again.id, is_accepted=True, relevant=())
+        assert await accepted(review, first.tenant_id) == []
+        with pytest.raises(Conflict):
+            await review.decide(first, is_accepted=True)
+        again = await review.find(first.id)
+        assert (again.rating, again.relevant) == ("down", ())
+        await review.decide(again, is_accepted=False)
+        assert await accepted(review, first.tenant_id) == []
+        for absent in (again.id, new_id()):
+            with pytest.raises(NotFound):
+                await review.find(absent)
+
+    async def test_an_answer_that_was_replaced_is_rated_and_reviewed_as_it_was(
+        self, person: Person, review: FeedbackReview, plane: FakePlane
+    ) -> None:
+        first = await answered(person)
+        early = await said(person, first["message"]["id"], rating="down")
+        plane.words = ["Three", " years [1]."]
+        path = f"/conversations/{first['conversation_id']}/messages"
+        second = await person.http.post(path, json={"regenerate": True})
+        late = await said(person, first["message"]["id"], rating="up")
+        other = await said(person, second.json()["message"]["id"], rating="down")
+        assert late["id"] == early["id"]
+        waiting = {str(each.id): each async for each in review.waiting()}
+        assert waiting[late["id"]].answer == "Two years [1]."
+        assert waiting[other["id"]].answer == "Three years [1]."
+        assert {each.question for each in waiting.values()} == {"How long is the warranty?"}
 
 
 async def test_another_tenants_feedback_is_not_exported(
@@ -238,6 +275,8 @@ async def test_another_tenants_feedback_is_not_exported(
         await said(each, (await answered(each))["message"]["id"], rating="up")
     waiting = [each async for each in review.waiting()]
     for each in waiting:
-        await review.decide(each.id, is_accepted=True, relevant=())
+        await review.decide(each, is_accepted=True)
     for each in waiting:
-        assert [found.id for found in await review.accepted(each.tenant_id)] == [each.id]
+        assert [found.id for found in await accepted(review, each.tenant_id)] == [each.id]
+    with pytest.raises(NotFound):
+        await review.begin_export(new_id())

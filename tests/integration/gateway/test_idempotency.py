@@ -22,6 +22,7 @@ from tests.integration.gateway.plane import FakePlane
 from tests.integration.gateway.test_chat import events_of, usage_of
 
 REPLAYED = "idempotency-replayed"
+QUESTION = {"model": "polyplane", "messages": [{"role": "user", "content": "How long?"}]}
 
 # Which POST operations take no key, and why not.
 WITHOUT_KEY = {
@@ -209,22 +210,32 @@ async def test_a_conversation_with_a_message_is_told_again_as_it_was(person: Per
     assert gone.status_code == 404, "what was deleted is not told again"
 
 
-async def test_a_request_in_flight_answers_409(person: Person, plane: FakePlane) -> None:
-    plane.hold = asyncio.Event()
-    key, body = keyed(), {"message": "How long?"}
-    first = asyncio.create_task(person.http.post("/chat", headers=key, json=body))
+@pytest.mark.parametrize(
+    ("path", "body", "changed"),
+    [
+        ("/chat", {"message": "How long?"}, {"message": "Why?"}),
+        ("/query", {"query": "How long?"}, {"query": "Why?"}),
+        ("/conversations", {"message": "How long?"}, {"message": "Why?"}),
+        ("/v1/chat/completions", QUESTION, QUESTION | {"max_tokens": 9}),
+    ],
+)
+async def test_a_request_in_flight_answers_409_and_is_kept_for_who_obeys(
+    person: Person, plane: FakePlane, path: str, body: dict[str, Any], changed: dict[str, Any]
+) -> None:
+    plane.hold, key = asyncio.Event(), keyed()
+    first = asyncio.create_task(person.http.post(path, headers=key, json=body))
 
     async def asked() -> bool:
         return len(plane.asked) == 1
 
     await until(asked)
-    second = await person.http.post("/chat", headers=key, json=body)
-    other = await person.http.post("/chat", headers=key, json={"message": "Why?"})
+    second = await person.http.post(path, headers=key, json=body)
+    other = await person.http.post(path, headers=key, json=changed)
     plane.hold.set()
     assert second.status_code == 409
-    assert 55 <= int(second.headers["retry-after"]) <= 60, "a dead gateway's lease lasts so long"
-    assert other.status_code == 422
-    assert_replayed(await first, await person.http.post("/chat", headers=key, json=body))
+    assert second.headers["retry-after"] == "5", "within the grace of 10 s"
+    assert other.status_code == (400 if path.startswith("/v1/") else 422)
+    assert_replayed(await first, await person.http.post(path, headers=key, json=body))
 
 
 async def test_what_failed_before_its_effect_may_be_repeated(

@@ -107,7 +107,7 @@ async def all_open(gateways: TwoGateways, number: int) -> None:
     async def enough() -> bool:
         return sum([await open_answers(process) for process in gateways.processes]) == number
 
-    await until(enough)
+    await until(enough, seconds=60)
 
 
 async def lift_limits(database_url: str) -> None:

@@ -12,17 +12,23 @@ from pathlib import Path
 import httpx
 import pytest
 
+from planes.shared.domain import TenantContext, new_id
+from planes.shared.wire import ServingTokens
 from tests.conftest import free_port
 from tests.fakes_serving import TOKEN_SECRET
+from tests.servers.collector import Collector
 
 pytestmark = pytest.mark.integration
 
 
 @contextmanager
-def plane(database_url: str, folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+def plane(
+    database_url: str, folder: Path, **variables: str
+) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
     port = free_port()
     environment = {
         **os.environ,
+        **variables,
         "DATABASE_URL": database_url,
         "SERVING_TOKEN_SECRET": TOKEN_SECRET,
         "SERVING_PORT": str(port),
@@ -130,15 +136,37 @@ def test_the_plane_serves_and_leaves_nobody_behind_when_it_is_killed(
         assert wait_until_nobody_is_left(process.pid) == []
 
 
+def ask(address: str) -> str:
+    """Ask about documents, of which there are none; return the events."""
+    tenant = new_id()
+    token = ServingTokens(TOKEN_SECRET).mint(TenantContext(tenant, tenant), "request-1")
+    body = {
+        **{name: str(new_id()) for name in ("answer_id", "message_id", "conversation_id")},
+        "message": "When was the harbour opened?",
+        "scope": {"generation": 1},
+        "max_prompt_tokens": 2000,
+        "max_tokens": 200,
+    }
+    headers = {"authorization": f"Bearer {token}", "x-polyplane-wire": "1"}
+    return httpx.post(f"{address}/v1/answer", json=body, headers=headers, timeout=30).text
+
+
 @pytest.mark.timeout(180)
-def test_the_plane_ends_within_seconds_when_it_is_told_to(
+def test_the_plane_ends_within_seconds_when_it_is_told_to_and_leaves_no_span_unsent(
     database_urls: Mapping[str, str], tmp_path: Path
 ) -> None:
-    with plane(database_urls["serving"], tmp_path) as (process, address):
+    with (
+        Collector().running() as collector,
+        plane(
+            database_urls["serving"], tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=collector.address
+        ) as (process, address),
+    ):
         wait_until_healthy(process, address)
+        assert "event: done" in ask(address)
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0
         assert wait_until_nobody_is_left(process.pid) == []
+        assert "answer" in {span.name for span in collector.spans}
 
 
 def test_the_plane_refuses_to_start_without_its_database(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from planes.serving.plane import build_plane
 from planes.serving.settings import ServingSettings
 from planes.shared.domain import TenantContext
 from planes.shared.embedding import MiniLMEmbedder
+from planes.shared.stores.redis_caches import CacheEntry, RedisCaches, cache_client
 from planes.shared.wire import Done, ServingTokens
 from services.embedded.redis import Redis
 from tests.conftest import free_port
@@ -66,7 +67,7 @@ class Plane:
     async def running(self, **settings: object) -> AsyncIterator["Plane"]:
         values = {"generator": "extractive", "token_secret": self.token_secret, **settings}
         chosen = ServingSettings(database_url=self.library.urls["serving"], **values)
-        app = create_app(build_plane(chosen, self.embed))
+        app = create_app(build_plane(chosen, lambda _: self.embed))
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
@@ -341,6 +342,32 @@ async def test_a_replica_keeps_no_more_than_its_share(
         assert {"cache": "retrieval", "is_hit": True} in (
             await plane.search(tenant, f"{OPENED} 7")
         )["caches"]
+
+
+async def test_a_deletion_finds_entries_also_where_newer_ones_end_sooner(
+    redis_server: Redis,
+) -> None:
+    caches, tenant_id = RedisCaches(cache_client(redis_server.serving_url())), uuid4()
+    try:
+        for digest, ttl_s in (("a", 60), ("b", 1)):
+            entry = CacheEntry(tenant_id, 1, "answer", digest, b"told")
+            assert await caches.put(entry, ttl_s=ttl_s)
+        await asyncio.sleep(1.1)  # the time that Redis counts
+        assert await caches.seal(tenant_id, 2) == [f"cache:{tenant_id}:answer:a"]
+    finally:
+        await caches.close()
+
+
+async def test_a_redis_that_fills_up_is_left_to_those_who_cannot_do_without(
+    plane: Plane, tenant: UUID, redis: Client
+) -> None:
+    used = (await redis.info("memory"))["used_memory"]
+    await redis.config_set("maxmemory", used * 2)
+    try:
+        await plane.ask(tenant, OPENED)
+        assert not await redis.keys(f"cache:{tenant}:*")
+    finally:
+        await redis.config_set("maxmemory", "256mb")
 
 
 async def test_without_redis_every_question_is_answered_and_one_line_is_logged(

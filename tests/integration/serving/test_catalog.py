@@ -1,14 +1,17 @@
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
 
 from planes.serving.agent.catalog import DocumentCatalog
-from planes.shared.domain import SearchScope, new_id
+from planes.serving.retrieval.neighbours import Neighbours
+from planes.shared.domain import DocumentFilter, Passage, SearchScope, new_id
 from planes.shared.embedding import MiniLMEmbedder
 from planes.shared.stores.postgres import Database
 from tests.fakes_serving import Library, chunk
 
+YEAR_2000 = datetime(2000, 1, 1, tzinfo=UTC)
 pytestmark = pytest.mark.integration
 
 
@@ -69,6 +72,11 @@ async def test_a_list_holds_what_the_caller_may_search_and_nothing_else(
     assert await names((hidden,)) == {"harbour.txt"}
     assert await names((), (bridge,)) == {"bridge.txt"}
     assert await names((), ()) == set()
+    assert await names((), None, DocumentFilter(tags=("red",))) == set()
+    assert await names((), None, DocumentFilter(uploaded_from=YEAR_2000)) == {
+        "harbour.txt",
+        "bridge.txt",
+    }
     assert len(await catalog.documents(SearchScope(acme, 1), limit=1)) == 1
     assert harbour != bridge
 
@@ -85,3 +93,28 @@ async def test_an_outline_holds_the_headings_in_reading_order(
     ]
     assert await catalog.outline(document, SearchScope(globex, 1), limit=10) == []
     assert await catalog.outline(document, SearchScope(acme, 1, (), ()), limit=10) == []
+    old = SearchScope(acme, 1, (), None, DocumentFilter(uploaded_to=YEAR_2000))
+    assert await catalog.outline(document, old, limit=10) == []
+
+
+async def test_the_best_passages_are_read_with_what_stands_beside_them(
+    database_urls: Mapping[str, str], library: Library
+) -> None:
+    acme, globex = await library.add_tenant(), await library.add_tenant()
+    document, version = new_id(), new_id()
+    of = {"tenant_id": acme, "document_id": document, "version_id": version}
+    chunks = [chunk(f"Paragraph {n}.", ordinal=n, start=20 * n, **of) for n in range(9)]
+    await library.add_chunks("harbour.txt", chunks)
+    passages = [Passage(chunks[n], "harbour.txt", 1, 0.0) for n in (1, 2, 8, 5)]
+    database = Database(database_urls["serving"], service="test")
+    await database.open()
+
+    async def beside(scope: SearchScope) -> list[list[int]]:
+        found = await Neighbours(database).expand(passages, scope)
+        assert [one.chunk for one in found] == [one.chunk for one in passages]
+        return [[c.ordinal for c in one.read if c != one.chunk] for one in found]
+
+    assert await beside(SearchScope(acme, 1)) == [[0], [3], [7], []]
+    assert await beside(SearchScope(acme, 1, (version,))) == [[], [], [], []]
+    assert await beside(SearchScope(globex, 1)) == [[], [], [], []]
+    await database.close()

@@ -1,15 +1,17 @@
 """The ingress as Serve builds it, in Serve's local testing mode: no cluster, no sockets."""
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 
 import pytest
 from ray import serve
 from ray.serve.exceptions import RayServeException
 
+from planes.serving.deployments.embedder import Call
 from planes.serving.deployments.generator import RemoteGenerator
 from planes.serving.deployments.ingress import embedding_by
 from planes.shared.domain import ChatMode, new_id
 from planes.shared.embedding import MiniLMEmbedder, Vectors
+from planes.shared.embedding_models import MODEL_NAME, WeightsError
 from planes.shared.errors import Unavailable
 from planes.shared.ports import Generated, Prompt
 
@@ -26,7 +28,10 @@ class UnbatchedEmbedder:
     def __init__(self) -> None:
         self._embedder = MiniLMEmbedder()
 
-    async def embed(self, texts: Sequence[str]) -> Vectors:
+    async def embed(self, call: Call) -> Vectors | WeightsError:
+        texts, model = call
+        if model != MODEL_NAME:
+            return WeightsError(f"there is no {model}")
         if not texts:
             raise RayServeException("no replica")
         return self._embedder.embed(texts)
@@ -61,7 +66,10 @@ async def test_the_ingress_embeds_through_a_handle_and_translates_its_failures(
 ) -> None:
     del database_urls
     handle = serve.run(UnbatchedEmbedder.bind(), _local_testing_mode=True)
-    embed = embedding_by(handle)
+    embed = embedding_by(handle)(MODEL_NAME)
     assert (await embed(["a harbour", "a bridge"])).shape == (2, 384)
     with pytest.raises(Unavailable, match="embedder"):
         await embed([])
+    assert (await embed(["a harbour"] * 130)).shape == (130, 384)  # in more calls than one
+    with pytest.raises(Unavailable, match="not there"):
+        await embedding_by(handle)("some/model")(["a harbour"])

@@ -1,6 +1,7 @@
 import asyncio
 from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping
+from contextlib import ExitStack
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -45,7 +46,7 @@ def app(
     monkeypatch.setenv("DATABASE_URL", database_urls["serving"])
     monkeypatch.setenv("SERVING_TOKEN_SECRET", TOKEN_SECRET)
     settings = ServingSettings(generator="extractive")
-    return create_app(build_plane(settings, embedding_in_process(embedder)))
+    return create_app(build_plane(settings, lambda _: embedding_in_process(embedder)))
 
 
 @pytest.fixture
@@ -200,6 +201,18 @@ async def test_open_chat_without_a_language_model_is_refused_before_the_first_by
     assert response.json()["code"] == "no-language-model"
 
 
+async def test_where_there_is_no_place_an_answer_is_refused_before_the_first_byte(
+    app: FastAPI, client: httpx.AsyncClient
+) -> None:
+    with ExitStack() as places:
+        for _ in range(500):
+            places.enter_context(app.state.plane.admission.place())
+        response = await client.post("/v1/answer", json=question("Why?"), headers=headers(uuid4()))
+    assert (response.status_code, response.headers["retry-after"]) == (503, "2")
+    response = await client.post("/v1/answer", json=question("Why?"), headers=headers(uuid4()))
+    assert response.status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/v1/answer", "/v1/search"])
 @pytest.mark.parametrize(
     ("changed", "status"),
@@ -216,7 +229,7 @@ async def test_only_the_gateway_is_let_in(
     response = await client.post(path, json=question("Why?"), headers=sent)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
-    assert set(response.json()) == {"code", "title", "status", "detail"}
+    assert set(response.json()) == {"code", "title", "status", "detail", "is_permanent"}
 
 
 async def test_a_request_that_does_not_fit_the_wire_names_its_fields(
@@ -232,6 +245,15 @@ async def test_health_names_each_part(client: httpx.AsyncClient) -> None:
     assert health.status == "ok"
     assert health.parts == {"database": "ok", "embedder": "ok", "generator": "ok"}
     assert health.generator.kind == "extractive"
+
+
+async def test_health_shows_whose_plane_it_is_to_who_sends_a_token(
+    client: httpx.AsyncClient,
+) -> None:
+    sent = headers(uuid4())
+    assert (await client.get("/v1/health", headers=sent)).status_code == 200
+    stranger = {**sent, "authorization": f"Bearer {ServingTokens('x' * 32).mint_for_health()}"}
+    assert (await client.get("/v1/health", headers=stranger)).status_code == 401
 
 
 async def test_health_tells_which_part_is_down_and_answers_say_unavailable(
@@ -257,7 +279,7 @@ async def test_without_its_language_model_the_plane_is_degraded(
     monkeypatch.setenv("SERVING_TOKEN_SECRET", TOKEN_SECRET)
     address = f"http://127.0.0.1:{free_port()}/v1"
     settings = ServingSettings(openai_base_url=address, openai_model="llama")
-    plane = build_plane(settings, embedding_in_process(embedder))
+    plane = build_plane(settings, lambda _: embedding_in_process(embedder))
     await plane.open()
     health = await plane.health()
     await plane.close()

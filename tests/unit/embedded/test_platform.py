@@ -35,11 +35,12 @@ def parts_of(home: Path, *, gateways: int) -> dict[str, Part]:
     installation = Installation(
         home=Home(home),
         ports=settings.ports(),
-        secrets={name: f"<{name}>" for name in SECRETS},
+        secrets={name: f"<{name}>".ljust(32, "x") for name in SECRETS},
         environment={
             "PATH": "/bin",
             "GATEWAY_CORS_ORIGINS": "https://example.com",
             "SERVING_OPENAI_API_KEY": "key",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
             "UNRELATED_SECRET": "private",
         },
         host="127.0.0.1",
@@ -54,6 +55,13 @@ def test_each_part_gets_its_own_secrets_alone(parts: dict[str, Part]) -> None:
         values = " ".join(part.environment.values())
         known = {secret for secret in SECRETS if f"<{secret}>" in values}
         assert known == _MAY_KNOW[name], name
+
+
+def test_spans_are_the_serving_planes_alone(parts: dict[str, Part]) -> None:
+    told = {
+        name for name, part in parts.items() if "OTEL_EXPORTER_OTLP_ENDPOINT" in part.environment
+    }
+    assert told == {"serving"}
 
 
 def test_no_secret_stands_on_a_command_line(parts: dict[str, Part]) -> None:

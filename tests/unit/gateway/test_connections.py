@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import uvicorn
@@ -29,6 +31,7 @@ class Served:
     port: int
     holds: asyncio.Event
     held: int = 0
+    connections: set[Any] = field(default_factory=set)
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
@@ -74,6 +77,7 @@ async def served() -> AsyncIterator[Served]:
     config = uvicorn.Config(app, log_config=None, proxy_headers=False, ws="none", lifespan="off")
     ending = Ending(drain=Drain(), drain_s=0, shutdown_s=0.1, end_answers=lambda: None)
     server = PublicServer(config, ending, ConnectionLimits(most=_MOST, head_s=1))
+    served.connections = server.server_state.connections
     task = asyncio.create_task(server.serve(sockets=[listener]))
     await server.is_running.wait()
     yield served
@@ -241,3 +245,27 @@ async def test_when_all_connections_are_served_one_more_is_told_so(served: Serve
         await reader.readuntil(b"held")
         writer.close()
     assert status_of(await served.answer_to(_GET + b"connection: close\r\n\r\n")) == 200
+
+
+@pytest.mark.parametrize("close", ["shutdown", "timeout_keep_alive_handler"])
+async def test_a_connection_does_not_close_under_a_request_that_has_arrived(
+    served: Served, close: str
+) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def answered(client: socket.socket) -> None:
+        received = b""
+        async with asyncio.timeout(20):
+            while not received.endswith(b"0 bytes"):
+                more = await loop.sock_recv(client, 4096)
+                assert more, "closed"
+                received += more
+
+    with socket.create_connection(("127.0.0.1", served.port)) as client:
+        client.setblocking(False)
+        await loop.sock_sendall(client, _GET + b"\r\n")
+        await answered(client)
+        client.send(_GET + b"\r\n")
+        for connection in list(served.connections):  # before the loop has looked again
+            getattr(connection, close)()
+        await answered(client)

@@ -25,6 +25,15 @@ def test_a_marker_is_cited_with_the_sentence_that_supports_its_claim() -> None:
     ]
 
 
+def test_what_stands_beside_a_passage_is_quoted_from_its_own_place() -> None:
+    before = passage("A lock was dug in 1880.", start=10).chunk
+    tracker = CitationTracker([replace(HARBOUR, beside=(before,))])
+    claims = "The lock was dug in 1880 [1]. ", "Its cranes were built in Leith. [1]"
+    lock, cranes = (tracker.feed(claim)[0] for claim in claims)
+    assert (lock.quote, lock.start, lock.end) == (before.text, 10, 33)
+    assert (cranes.quote, cranes.start) == ("Its cranes were built in Leith.", 68)
+
+
 def test_offsets_count_from_the_beginning_of_the_document() -> None:
     (citation,) = CitationTracker([HARBOUR]).feed("Its cranes were built in Leith. [1]")
     assert (citation.start, citation.end) == (68, 99)

@@ -1,19 +1,17 @@
 """The cross-encoder on a tiny BERT with random weights, which the test builds and saves."""
 
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from planes.serving.retrieval.cross_encoder import CrossEncoderReranker
+from planes.serving.retrieval.cross_encoder import CrossEncoderReranker, Pairs, load_cross_encoder
 from planes.serving.retrieval.fusion import fuse
 from planes.shared.domain import Candidate
 from tests.fakes_serving import chunk
-
-pytest.importorskip("sentence_transformers")
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [*SPECIAL, "what", "do", "herons", "eat", "a", "heron", "eats", "fish", "boats", "rain"]
@@ -22,6 +20,9 @@ WORDS = [*SPECIAL, "what", "do", "herons", "eat", "a", "heron", "eats", "fish", 
 @pytest.fixture
 def weights(tmp_path: Path) -> str:
     """The folder of a model that knows a few words."""
+    pytest.importorskip("sentence_transformers")
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
     tokenizer = Tokenizer(models.WordPiece({w: i for i, w in enumerate(WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
@@ -42,8 +43,28 @@ async def test_the_models_order_replaces_the_first_passages_order(weights: str) 
     texts = ["rain", "a heron eats fish", "boats", *(f"boats {n}" for n in range(30))]
     ranked = fuse([Candidate(chunk(t), 0.9 - i / 100, 0.0) for i, t in enumerate(texts)])
     vector = np.zeros(384, dtype=np.float32)
-    reranked = await CrossEncoderReranker(weights).rerank("what do herons eat", vector, ranked)
+    reranker = CrossEncoderReranker(load_cross_encoder(weights), deadline_s=60)
+    reranked = await reranker.rerank("what do herons eat", vector, ranked)
     assert {i.candidate.chunk.id for i in reranked} == {i.candidate.chunk.id for i in ranked}
     assert [item.score for item in reranked] == [item.score for item in ranked]
     assert reranked[20:] == ranked[20:]
     assert reranked != ranked
+
+
+async def test_a_ranking_stands_as_it_was_where_the_model_is_late() -> None:
+    is_over, asked = threading.Event(), list[Pairs]()
+
+    def slow(pairs: Pairs) -> Sequence[float]:
+        asked.append(pairs)
+        assert is_over.wait(60)
+        return [float(place) for place in range(len(pairs))]
+
+    ranked = fuse([Candidate(chunk(f"boats {n}"), 0.9 - n / 100, 0.0) for n in range(30)])
+    vector, reranker = np.zeros(384, dtype=np.float32), CrossEncoderReranker(slow, deadline_s=0.1)
+    for missed in (1, 2):  # the second waits for the first, and never begins
+        assert await reranker.rerank("what " * 1000, vector, ranked) == ranked
+        assert reranker.missed == missed
+    is_over.set()
+    assert len(asked) == 1
+    assert len(asked[0]) == 20
+    assert max(len(question) for question, _ in asked[0]) == 1000

@@ -4,14 +4,15 @@ from uuid import uuid4
 
 import pytest
 
+from planes.serving.admission import Admission
 from planes.serving.agent.graph import Agent, build_graph
 from planes.serving.agent.prompts import DECLINED
-from planes.serving.agent.state import AgentTools
+from planes.serving.agent.state import AgentTools, Progress
 from planes.serving.events import answer_events
 from planes.serving.generation.fitting import PromptRead
 from planes.serving.retrieval.hybrid import Retrieved
 from planes.shared.domain import ChatMode, FinishReason, SearchScope, TenantContext, new_id
-from planes.shared.errors import NoLanguageModel
+from planes.shared.errors import NoLanguageModel, Unavailable
 from planes.shared.ports import Generated, Prompt
 from planes.shared.wire import AnswerRequest, ChatTurn, Done, Problem, Scope
 from tests.fakes_serving import ScriptedGenerator, events_of, passage
@@ -49,8 +50,12 @@ async def events(
     generator: ScriptedGenerator, shelf: Shelf | None = None, **changes: object
 ) -> list[tuple[int, str, dict[str, object]]]:
     agent = Agent(build_graph(), AgentTools(shelf or Shelf(), generator))
-    frames = [frame async for frame in answer_events(agent, request(**changes), CONTEXT)]
-    return events_of(b"".join(frames).decode())
+    return await events_by(agent, **changes)
+
+
+async def events_by(agent: Agent, **changes: object) -> list[tuple[int, str, dict[str, object]]]:
+    told = answer_events(agent, request(**changes), CONTEXT, admission=Admission(1))
+    return events_of(b"".join([frame async for frame in told]).decode())
 
 
 async def test_an_answer_begins_with_meta_and_ends_with_done() -> None:
@@ -140,6 +145,51 @@ async def test_a_generator_that_ends_without_a_reason_is_a_failure() -> None:
     assert told[-1][1] == "error"
 
 
+class FailingAfterwards(Agent):
+    """One that breaks when the answer is whole."""
+
+    async def answer(
+        self, request: AnswerRequest, scope: SearchScope
+    ) -> AsyncGenerator[Progress, None]:
+        async for told in super().answer(request, scope):
+            yield told
+        raise RuntimeError("too late")
+
+
+async def test_a_failure_after_the_whole_answer_changes_nothing() -> None:
+    tools = AgentTools(Shelf(), ScriptedGenerator(["It opened in 1901 [1]."]))
+    told = await events_by(FailingAfterwards(build_graph(), tools))
+    assert [name for _, name, _ in told if name in {"done", "error"}] == ["done"]
+    assert told[-1][1] == "done"
+
+
+class Unfinished(Agent):
+    """One that says nothing at all."""
+
+    async def answer(
+        self, request: AnswerRequest, scope: SearchScope
+    ) -> AsyncGenerator[Progress, None]:
+        del request, scope
+        for told in ():
+            yield told
+
+
+async def test_an_answer_that_never_ends_is_a_failure() -> None:
+    told = await events_by(Unfinished(build_graph(), AgentTools(Shelf(), ScriptedGenerator([]))))
+    assert [name for _, name, _ in told] == ["meta", "error"]
+
+
+async def test_an_answer_has_its_place_from_its_first_event_to_its_last() -> None:
+    admission = Admission(1)
+    agent = Agent(build_graph(), AgentTools(Shelf(), ScriptedGenerator(["Yes."])))
+    answer = answer_events(agent, request(), CONTEXT, admission=admission)
+    await anext(answer)
+    with pytest.raises(Unavailable):
+        await anext(answer_events(agent, request(), CONTEXT, admission=admission))
+    assert [frame async for frame in answer]
+    assert admission.answers == 0
+
+
 async def test_open_chat_retrieves_nothing() -> None:
     shelf = Shelf()
     told = await events(ScriptedGenerator(["Hello."]), shelf, mode=ChatMode.OPEN)
@@ -164,7 +214,7 @@ async def test_the_tenant_comes_from_the_token() -> None:
 async def test_hanging_up_stops_the_generator() -> None:
     generator = ScriptedGenerator(["word "] * 1000)
     agent = Agent(build_graph(), AgentTools(Shelf(), generator))
-    frames = answer_events(agent, request(), CONTEXT)
+    frames = answer_events(agent, request(), CONTEXT, admission=Admission(1))
     async for frame in frames:
         if b"event: delta" in frame:
             break

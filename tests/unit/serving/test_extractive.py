@@ -146,7 +146,7 @@ async def test_links_and_images_of_a_document_are_quoted_as_data_and_shown_as_wo
     )
     shown = InertText([page])
     content = shown.feed(text) + shown.finish()
-    assert content == "The old harbour of Leith opened in 1901 so. [1]"
+    assert content == "The old harbour of Leith [opened] in 1901 ![so]. [1]"
     (citation,) = CitationTracker([passage(page)]).feed(content)
     assert citation.quote == page
 

@@ -3,6 +3,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from planes.serving.generation.providers import FallbackChain, Provider
 from planes.serving.generation.tokens import TokenCounter
 from planes.shared.domain import ChatMode, FinishReason
 from planes.shared.embedding import load_tokenizer
-from planes.shared.errors import Unavailable
+from planes.shared.errors import InvalidInput, Unavailable
 from planes.shared.ports import Generated, Prompt, Tool, ToolCall, ToolExchange
 from tests.fakes_serving import ModelServer, Reply, completion_chunk, passage, usage_chunk
 
@@ -247,6 +248,36 @@ async def test_calls_of_tools_come_with_the_last_piece() -> None:
         ToolCall("id-1", "current_time", "{}"),
     )
     assert pieces[-1].completion_tokens > 0
+    told = [part for piece in pieces for part in piece.call_pieces]
+    assert [(part.index, part.id, part.arguments) for part in told] == [
+        (0, "id-0", ""),
+        (0, None, '{"zone": '),
+        (0, None, '"UTC"}'),
+        (1, "id-1", "{}"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({}, {}),
+        ({"must_call": True}, {"tool_choice": "required"}),
+        (
+            {"must_call": True, "must_call_named": "current_time", "in_parallel": False},
+            {
+                "tool_choice": {"type": "function", "function": {"name": "current_time"}},
+                "parallel_tool_calls": False,
+            },
+        ),
+    ],
+)
+async def test_the_server_is_told_how_freely_the_model_chooses(
+    wanted: dict[str, Any], said: dict[str, Any]
+) -> None:
+    server = ModelServer([WHOLE])
+    await ask(server, prompt=replace(PROMPT, tools=[CLOCK], **wanted))
+    body = server.bodies[0]
+    assert {name: body[name] for name in body if name.endswith(("choice", "calls"))} == said
 
 
 async def test_definitions_and_results_of_tools_count_as_prompt() -> None:
@@ -257,3 +288,22 @@ async def test_definitions_and_results_of_tools_count_as_prompt() -> None:
         for more in ({}, {"tools": [CLOCK]}, {"tools": [CLOCK], "exchanges": [asked]})
     ]
     assert plain < with_tools < with_results - 50
+
+
+async def test_half_a_surrogate_pair_waits_for_the_other_half() -> None:
+    halves = [
+        '{"choices": [{"delta": {"content": "Well \\ud83d"}}]}',
+        '{"choices": [{"delta": {"content": "\\ude00 done"}}]}',
+        completion_chunk(finish_reason="stop"),
+    ]
+    pieces = await ask(ModelServer([Reply(halves)]))
+    assert text(pieces) == "Well \U0001f600 done"
+
+
+async def test_what_a_server_refuses_for_good_is_told_so() -> None:
+    with pytest.raises(InvalidInput, match="refused this question"):
+        await ask(ModelServer([Reply(status=400)]))
+    cut = [completion_chunk("Half a"), completion_chunk(finish_reason="content_filter")]
+    with pytest.raises(Unavailable, match="by its rules") as cut_off:
+        await ask(ModelServer([Reply(cut)]))
+    assert cut_off.value.retry_after_s is None

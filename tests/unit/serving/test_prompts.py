@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,3 +72,14 @@ def test_what_an_application_wishes_stands_below_the_rules() -> None:
     system = chat_messages(prompt, passages=[], history=[])[0]["content"]
     assert system.startswith("You answer questions")
     assert system.endswith("\nRhyme.")
+
+
+def test_what_stands_beside_a_passage_is_read_with_it_and_goes_before_a_passage_does() -> None:
+    beside = (passage("It is old.", start=90).chunk,)
+    asked = replace(prompt(), passages=[replace(PASSAGES[0], beside=beside), *PASSAGES[1:]])
+    whole = fit(asked, words)
+    assert whole.messages[-1]["content"].count("It is old.") == 1
+    least = fit(replace(asked, history=()), words).prompt_tokens
+    shorter = fit(replace(asked, max_prompt_tokens=least - 1), words)
+    assert "It is old." not in shorter.messages[-1]["content"]
+    assert shorter.passages == len(PASSAGES)

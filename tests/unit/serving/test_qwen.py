@@ -1,13 +1,18 @@
 """The Qwen generator on a tiny Qwen3 with random weights, which the test builds and saves."""
 
 import asyncio
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from planes.serving.generation.qwen import QwenGenerator, QwenOptions
 from planes.shared.domain import ChatMode, FinishReason
+from planes.shared.errors import Unavailable
 from planes.shared.ports import Prompt
 from planes.shared.wire import ChatTurn
 from tests.fakes_serving import passage
@@ -26,6 +31,12 @@ TEMPLATE = (
     "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n"
     "{% endif %}{% endif %}"
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> None:
+    """PyTorch's threads wait for one another in busy loops, which a loaded machine cannot bear."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -109,16 +120,6 @@ async def test_the_prompt_is_cut_to_its_limit_by_the_models_own_tokens(
     assert cut[-1].prompt_tokens <= limit
 
 
-async def test_closing_the_answer_stops_the_writing_thread(generator: QwenGenerator) -> None:
-    answer = generator.generate(prompt(max_tokens=1500, max_prompt_tokens=1500))
-    await anext(answer)  # tells what was read, before any text
-    await anext(answer)
-    await answer.aclose()
-    async with asyncio.timeout(5):
-        follow_up = [piece async for piece in generator.generate(prompt(max_tokens=2))]
-    assert follow_up[-1].completion_tokens <= 2
-
-
 async def written(generator: QwenGenerator, asked: Prompt) -> tuple[str, int]:
     pieces = [piece async for piece in generator.generate(asked)]
     return "".join(piece.text for piece in pieces), pieces[-1].completion_tokens
@@ -146,45 +147,120 @@ async def test_one_answer_of_a_batch_may_be_given_up(weights: Path) -> None:
     assert "".join([piece.text async for piece in kept]) == alone[0]
 
 
-async def test_a_prompt_that_is_being_read_can_be_given_up(weights: Path) -> None:
-    batches = generator_batches(weights)
-    answer = batches.tokens([5] * 1500, 1)
-    reading = asyncio.ensure_future(anext(answer))
-    await asyncio.sleep(0)
-    reading.cancel()
-    async with asyncio.timeout(5):
-        assert [token async for token in batches.tokens([5, 6], 1)]
+class Held:
+    """Counts the layers that a network computes, and holds its thread before one of them."""
+
+    def __init__(self, network: Any, *, before: int) -> None:
+        self.computed = 0
+        self._before = before
+        self._reached, self._go_on = threading.Event(), threading.Event()
+        for layer in network.model.layers:
+            layer.register_forward_pre_hook(self._hold)
+            layer.register_forward_hook(self._count)
+
+    def _hold(self, *_: object) -> None:
+        if self.computed == self._before and not self._go_on.is_set():
+            self._reached.set()
+            assert self._go_on.wait(60)
+
+    def _count(self, *_: object) -> None:
+        self.computed += 1
+
+    async def reached(self) -> None:
+        assert await asyncio.to_thread(self._reached.wait, 60)
+
+    def go_on(self) -> None:
+        self._go_on.set()
 
 
-def generator_batches(weights: Path) -> StaticBatches:
-    network = transformers.AutoModelForCausalLM.from_pretrained(weights, dtype="float32").eval()
+def tiny_network(weights: Path) -> Any:
+    return transformers.AutoModelForCausalLM.from_pretrained(weights, dtype="float32").eval()
+
+
+def padded_batches(network: Any) -> StaticBatches:
     batches = StaticBatches(network, eos_ids=[1], pad_id=0, batch_size=2)
     batches.start()
     return batches
 
 
-async def test_continuous_batches_write_what_padded_ones_write(weights: Path) -> None:
-    network = transformers.AutoModelForCausalLM.from_pretrained(weights, dtype="float32").eval()
-    cache = ContinuousBatchingConfig(
+@pytest.mark.parametrize(
+    ("prompt_tokens", "before"),
+    [
+        pytest.param(1500, 3, id="while a long prompt is read"),
+        pytest.param(4, 21, id="in the midst of a token"),
+    ],
+)
+async def test_an_answer_given_up_is_left_at_the_next_layer(
+    weights: Path, prompt_tokens: int, before: int
+) -> None:
+    network = tiny_network(weights)
+    held = Held(network, before=before)
+    batches = padded_batches(network)
+    given_up = asyncio.ensure_future(all_of(batches.tokens([5] * prompt_tokens, 1500)))
+    await held.reached()
+    given_up.cancel()
+    await asyncio.wait({given_up})
+    held.go_on()
+    assert len(await all_of(batches.tokens([5, 6], 2))) <= 2
+    # the layer that was held, and of the answer that followed: two tokens of two layers each
+    assert held.computed <= before + 1 + 4
+
+
+async def all_of(tokens: AsyncGenerator[int, None]) -> list[int]:
+    async with aclosing(tokens) as written:
+        return [token async for token in written]
+
+
+@pytest.fixture(scope="module")
+def paged_cache() -> ContinuousBatchingConfig:
+    """Small enough for a CPU."""
+    return ContinuousBatchingConfig(
         num_blocks=16, max_batch_tokens=128, page_size=32, auto_switch_to_flash=False
     )
-    paged = PagedBatches(network, eos_ids=[1], pad_id=0, cache=cache)
+
+
+async def test_a_paged_answer_given_up_is_left_at_the_next_token(
+    weights: Path, paged_cache: ContinuousBatchingConfig
+) -> None:
+    network = tiny_network(weights)
+    held = Held(network, before=20)
+    paged = PagedBatches(network, eos_ids=[1], pad_id=0, cache=paged_cache)
     paged.start()
     try:
-        prompts = [[5, 9, 20, 31] * n for n in (1, 4, 9)]
-
-        async def ask(batches: StaticBatches | PagedBatches, ids: list[int]) -> list[int]:
-            return [token async for token in batches.tokens(ids, 12)]
-
-        found = await asyncio.gather(*(ask(paged, ids) for ids in prompts))
-        answer = paged.tokens(prompts[0], 300)
-        await anext(answer)
-        await answer.aclose()
-        assert await ask(paged, prompts[0]) == found[0]
+        given_up = asyncio.ensure_future(all_of(paged.tokens([5, 9, 20, 31], 300)))
+        await held.reached()
+        given_up.cancel()
+        await asyncio.wait({given_up})
+        held.go_on()
+        assert len(await all_of(paged.tokens([5, 6], 2))) <= 2
+        # the token that was held, the one begun meanwhile, and the two that followed
+        assert held.computed <= 20 + 2 * 4
     finally:
         paged.stop()
-    padded = generator_batches(weights)
-    assert found == [await ask(padded, ids) for ids in prompts]
+
+
+async def test_continuous_batches_write_what_padded_ones_write(
+    weights: Path, paged_cache: ContinuousBatchingConfig
+) -> None:
+    paged = PagedBatches(tiny_network(weights), eos_ids=[1], pad_id=0, cache=paged_cache)
+    paged.start()
+    prompts = [[5, 9, 20, 31] * n for n in (1, 4, 9)]
+    try:
+        found = await asyncio.gather(*(all_of(paged.tokens(ids, 12)) for ids in prompts))
+    finally:
+        paged.stop()
+    padded = padded_batches(tiny_network(weights))
+    assert found == [await all_of(padded.tokens(ids, 12)) for ids in prompts]
+
+
+async def test_answers_above_the_most_are_refused(weights: Path) -> None:
+    generator = loaded(weights, QwenOptions(precision="f32", max_answers=1))
+    first = generator.generate(prompt())
+    await anext(first)
+    with pytest.raises(Unavailable, match="busy"):
+        await anext(generator.generate(prompt()))
+    await first.aclose()
+    assert await written(generator, prompt(max_tokens=2))
 
 
 async def test_reasoning_is_billed_and_told_only_where_it_was_asked_for(

@@ -1,14 +1,18 @@
 """What clusters deploy fits Serve's own schema, and the application that it names."""
 
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from planes.serving.app import build
+from planes.serving.plane import build_plane
 from planes.serving.settings import ServingSettings
+from tests.fakes_serving import ScriptedGenerator
 
 FOLDER = Path(__file__).parents[3] / "infra" / "serve"
 REQUIRED = {"DATABASE_URL": "postgresql://x", "SERVING_TOKEN_SECRET": "s" * 32}
@@ -48,4 +52,46 @@ def test_replicas_come_and_go_only_where_more_than_one_is_allowed(
     ingress = deployments_of(ServingSettings())["Ingress"]._deployment_config  # type: ignore[attr-defined]
     autoscaling = ingress.autoscaling_config
     assert (autoscaling.max_replicas if autoscaling else 1) == replicas
+    assert (autoscaling.min_replicas if autoscaling else 1) == min(2, replicas)
     assert ingress.max_queued_requests == 500
+
+
+@pytest.mark.parametrize(
+    ("changes", "answers"),
+    [
+        ({}, 16),
+        ({"SERVING_QWEN_BATCH_SIZE": "8"}, 32),
+        ({"SERVING_QWEN_GPUS": "1"}, 256),
+        ({"SERVING_QWEN_GPUS": "1", "SERVING_QWEN_MAX_ANSWERS": "1000"}, 1000),
+    ],
+)
+def test_a_language_model_takes_as_many_answers_as_it_can_write(
+    changes: dict[str, str], answers: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").touch()
+    (tmp_path / "model.safetensors").touch()
+    monkeypatch.setattr("planes.serving.generation.qwen.is_installed", lambda: True)
+    weights = {"SERVING_GENERATOR": "qwen", "SERVING_QWEN_MODEL": str(tmp_path)}
+    for variable, value in (REQUIRED | weights | changes).items():
+        monkeypatch.setenv(variable, value)
+    settings = ServingSettings()
+    model: Any = deployments_of(settings)["LanguageModel"]
+    options = model._deployment_config
+    assert options.max_queued_requests == answers
+    # questions after its health find room beside the answers
+    assert options.max_ongoing_requests == model.init_kwargs["options"].max_answers > answers
+    assert options.graceful_shutdown_timeout_s > 60
+    assert "ConsistentHashRouter" in str(options.request_router_config.request_router_class)
+    plane = build_plane(settings, lambda _: embed, language_model=RemoteModel([]))
+    assert plane.admission.max_answers == min(answers, 500)
+
+
+class RemoteModel(ScriptedGenerator):
+    """A model elsewhere."""
+
+    async def check(self) -> None:
+        """Be there."""
+
+
+async def embed(texts: Sequence[str]) -> Any:
+    raise AssertionError(texts)

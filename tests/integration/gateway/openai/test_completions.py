@@ -255,7 +255,7 @@ class TestErrors:
         [
             ({"n": 2}, "n"),
             ({"stop": ["."]}, "stop"),
-            ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+            ({"logit_bias": {"50256": -100}}, "logit_bias"),
             ({"response_format": {"type": "json_object"}}, "response_format.type"),
             ({"max_tokens": 0}, "max_tokens"),
             ({"messages": []}, "messages"),
@@ -276,6 +276,25 @@ class TestErrors:
             )
         assert caught.value.param == param
         assert (await usage_of(person))["quotas"]["tokens"]["used"] == 0
+
+    async def test_tools_need_a_language_model(
+        self, openai: AsyncOpenAI, person: Person, plane: FakePlane
+    ) -> None:
+        plane.kind, plane.model = "extractive", "quotes"
+
+        async def is_known() -> bool:
+            return "quotes" in [model.id async for model in openai.models.list()]
+
+        await until(is_known)
+        tool: Any = {"type": "function", "function": {"name": "f"}}
+        with pytest.raises(openai_package.BadRequestError) as caught:
+            await openai.chat.completions.create(model="polyplane", messages=QUESTION, tools=[tool])
+        assert (caught.value.param, caught.value.code) == ("tools", "tools_unsupported")
+        assert "`openai` and `qwen`" in caught.value.message
+        assert (await usage_of(person))["quotas"]["tokens"]["used"] == 0
+        await openai.chat.completions.create(
+            model="polyplane", messages=QUESTION, tools=[tool], tool_choice="none"
+        )
 
     async def test_a_used_up_quota_is_402(
         self, openai: AsyncOpenAI, database_urls: dict[str, str]
@@ -328,7 +347,11 @@ class TestErrors:
 
     @pytest.mark.parametrize(
         ("method", "path", "status"),
-        [("GET", "/v1/nowhere", 404), ("GET", "/v1/chat/completions", 405)],
+        [
+            ("GET", "/v1", 404),
+            ("GET", "/v1/nowhere", 404),
+            ("GET", "/v1/chat/completions", 405),
+        ],
     )
     async def test_every_error_below_the_prefix_has_openais_shape(
         self, person: Person, method: str, path: str, status: int

@@ -65,15 +65,22 @@ async def test_the_synchronous_client_gets_the_same(gateway: Gateway, person: Pe
 
 
 async def test_a_repeated_key_is_answered_again_and_costs_nothing(
-    openai: AsyncOpenAI, person: Person
+    openai: AsyncOpenAI, person: Person, admin: asyncpg.Connection
 ) -> None:
     key = {"idempotency-key": "vectors"}
+    texts = TEXTS * 600
     told = [
-        await openai.embeddings.create(model=MODEL, input=TEXTS, extra_headers=key)
+        await openai.embeddings.with_raw_response.create(
+            model=MODEL, input=texts, extra_headers=key
+        )
         for _ in range(2)
     ]
-    assert told[0] == told[1]
-    assert (await usage_of(person))["totals"]["total_tokens"] == 6
+    assert told[0].parse() == told[1].parse()
+    assert len(told[1].parse().data) == len(texts)
+    assert [each.headers.get("idempotency-replayed") for each in told] == [None, "true"]
+    stored = "SELECT length(response_body) FROM idempotent_requests"
+    assert await admin.fetchval(stored) < 500, "no vectors, whose number nothing bounds"
+    assert (await usage_of(person))["totals"]["total_tokens"] == 6 * 600
 
 
 @pytest.mark.parametrize(

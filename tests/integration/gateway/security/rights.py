@@ -173,6 +173,7 @@ TABLE: dict[str, Expected] = {
         VIEWER, ApiScope.CHAT, body={"message_id": "$message", "rating": "up"}
     ),
     "GET /feedback": Expected(VIEWER, ApiScope.CHAT),
+    "GET /tenant/feedback": Expected(ADMIN, ApiScope.TENANT_READ),
     "POST /v1/chat/completions": Expected(
         VIEWER,
         ApiScope.CHAT,

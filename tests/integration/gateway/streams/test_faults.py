@@ -75,6 +75,29 @@ async def test_without_redis_chat_goes_on_and_says_that_it_cannot_be_resumed(
     assert again.text == "Two years [1].", "from the stored message"
 
 
+async def test_a_redis_that_fills_up_is_left_to_sessions_and_keeps_no_streams(
+    person: Person, plane: FakePlane, client: RedisClient
+) -> None:
+    used = (await client.info("memory"))["used_memory"]
+    await client.config_set("maxmemory", used * 5 // 4)
+
+    async def is_left() -> bool:
+        reading = await Reading(person).ask()
+        assert reading.last == "done"
+        return reading.headers["x-resumable"] == "false"
+
+    await until(is_left)
+    await client.delete(*await client.keys("stream:*") or ["none"])
+    plane.words = ["word " * 1000] * 20
+    full = await Reading(person).ask()
+    assert full.text == "".join(plane.words)
+    assert not await client.keys("stream:*")
+    again = await full.resume(from_start=True)
+    assert again.text == "".join(plane.words), "from the stored message"
+    assert (await person.http.post("/auth/logout")).status_code == 204, "there is room for that"
+    await client.config_set("maxmemory", 0)
+
+
 async def test_a_stop_without_redis_is_seen_at_the_next_checkpoint(
     person: Person,
     second: str,
@@ -217,6 +240,19 @@ class TestHeartbeat:
             async with person.http.stream("GET", path) as resumed:
                 assert await self._beats(resumed.aiter_lines()) == 3
             plane.hold.set()
+
+    async def test_so_does_one_of_openais_api_which_nobody_resumes_and_nothing_keeps(
+        self, person: Person, plane: FakePlane, client: RedisClient
+    ) -> None:
+        plane.hold = asyncio.Event()
+        question = {"role": "user", "content": "How long?"}
+        body = {"model": "polyplane", "messages": [question], "stream": True}
+        async with person.http.stream("POST", "/v1/chat/completions", json=body) as response:
+            lines = response.aiter_lines()
+            assert await self._beats(lines) == 3
+            plane.hold.set()
+            assert [line async for line in lines][-2] == "data: [DONE]"
+        assert not await client.keys("stream:*")
 
     async def _beats(self, lines: AsyncIterator[str]) -> int:
         seen = 0

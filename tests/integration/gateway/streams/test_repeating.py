@@ -52,23 +52,27 @@ class TestWholeAnswers:
 
     @pytest.fixture
     def overrides(self) -> dict[str, object]:
-        return {"chat_resume_grace_s": 2}
+        return {"chat_resume_grace_s": 4}
 
-    async def _left(self, person: Person, plane: FakePlane, key: dict[str, str]) -> None:
+    async def _left(
+        self, person: Person, plane: FakePlane, key: dict[str, str], path: str = "/chat"
+    ) -> None:
         with suppress(httpx.TimeoutException):
             timeout = httpx.Timeout(20, read=1)
             body = {"message": "How long?"}
-            await person.http.post("/chat", json=body, headers=key, timeout=timeout)
+            await person.http.post(path, json=body, headers=key, timeout=timeout)
         assert len(plane.asked) == 1
 
-    async def test_with_a_key_the_answer_goes_on_for_the_grace_and_is_told_again(
+    async def test_with_a_key_the_answer_goes_on_for_a_client_that_comes_when_it_is_told_to(
         self, person: Person, plane: FakePlane, admin: asyncpg.Connection
     ) -> None:
         plane.hold, key = asyncio.Event(), keyed()
         await self._left(person, plane, key)
         body = {"message": "How long?"}
-        waiting = await person.http.post("/chat", json=body, headers=key)
-        assert waiting.status_code == 409
+        for _ in range(3):  # which is longer than the grace
+            waiting = await person.http.post("/chat", json=body, headers=key)
+            assert waiting.status_code == 409
+            await asyncio.sleep(int(waiting.headers["retry-after"]))
         plane.hold.set()
 
         async def told() -> bool:
@@ -86,11 +90,12 @@ class TestWholeAnswers:
         async with asyncio.timeout(20):
             await plane.hung_up.wait()
 
+    @pytest.mark.parametrize("path", ["/chat", "/conversations"])
     async def test_without_a_key_it_stops_at_once(
-        self, person: Person, plane: FakePlane, admin: asyncpg.Connection
+        self, person: Person, plane: FakePlane, admin: asyncpg.Connection, path: str
     ) -> None:
         plane.hold = asyncio.Event()
-        await self._left(person, plane, {})
+        await self._left(person, plane, {}, path)
 
         async def settled() -> bool:
             return not await admin.fetchval("SELECT count(*) FROM reservations")

@@ -104,12 +104,8 @@ async def test_an_answer_stopped_before_its_first_token_costs_nothing(
     plane.words = []
     reading = asyncio.create_task(Reading(person).ask())
     await begun(plane)
-
-    async def stopped() -> bool:
-        path = f"/chat/streams/{plane.asked[0].answer_id}"
-        return (await person.http.delete(path)).status_code in {204, 404}
-
-    await until(stopped)
+    path = f"/chat/streams/{plane.asked[0].answer_id}"
+    assert (await person.http.delete(path)).status_code == 204
     last = (await reading).events[-1]
     assert last[1] == "done"
     assert last[2]["finish_reason"] == "cancelled"
@@ -131,6 +127,24 @@ async def test_a_whole_answer_that_is_stopped_is_told_as_far_as_it_came(
     assert answer.status_code == 200
     assert answer.json()["finish_reason"] == "cancelled"
     assert answer.json()["message"]["content"] == "Two years [1]."
+
+
+async def test_with_a_conversation_its_streams_go_also_one_that_is_under_way(
+    gateway: Gateway, person: Person, second: str, plane: FakePlane
+) -> None:
+    reading = await Reading(person).ask(deltas=3)
+    path = f"/conversations/{reading.conversation_id}"
+    redis = gateway.app.state.streams._stores.buffer._redis
+    kept = await redis.keys(f"stream:*:{reading.answer_id}")
+    events = await redis.dump(kept[0])
+    assert (await person.http.delete(f"{second}{path}")).status_code == 204
+    assert plane.hung_up.is_set()
+    assert not await redis.keys(f"stream:*:{reading.answer_id}")
+    await redis.restore(kept[0], 60_000, events)
+    resumed = await Reading(person, list(reading.events)).resume(url=second)
+    assert resumed.status == 404, "though its events are in the buffer"
+    again = await Reading(person, list(reading.events)).resume(from_start=True)
+    assert again.status == 404
 
 
 async def test_signing_out_ends_a_graced_answer_and_who_follows_it(

@@ -135,6 +135,11 @@ async def test_of_parallel_exports_all_but_those_that_follow_one_another_are_ref
     assert any(answer.status_code == 200 for answer in answers)
 
 
+async def is_free(database: Database) -> bool:
+    async with database.platform() as connection:
+        return not await connection.fetchval("SELECT count(*) FROM exports")
+
+
 async def drained(blocks: AsyncIterator[bytes]) -> None:
     async for _ in blocks:
         pass
@@ -157,12 +162,7 @@ async def test_a_client_that_hangs_up_frees_the_export(
     await large_file(gateway, person, admin_database)
     async with person.http.stream("GET", "/tenant/export") as answer:
         await anext(answer.aiter_bytes())
-
-    async def is_free() -> bool:
-        async with admin_database.platform() as connection:
-            return not await connection.fetchval("SELECT count(*) FROM exports")
-
-    await until(is_free)
+    await until(lambda: is_free(admin_database))
 
 
 async def test_an_export_ends_with_the_session_that_began_it(
@@ -173,8 +173,8 @@ async def test_an_export_ends_with_the_session_that_began_it(
         blocks = answer.aiter_bytes()
         await anext(blocks)
         assert (await person.http.post("/auth/logout")).status_code == 204
-        await asyncio.sleep(4)  # the cut is promised within one second of an idle machine
-        with pytest.raises(httpx.RemoteProtocolError):
+        await asyncio.sleep(1)  # it looks twice a second, as far as its client reads
+        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
             await drained(blocks)
 
 

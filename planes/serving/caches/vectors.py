@@ -1,0 +1,48 @@
+"""Vectors of texts, kept in this process."""
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from planes.serving.caches.bounded import BoundedCache
+from planes.serving.retrieval.hybrid import Embed
+
+Key = TypeVar("Key", bound=Hashable)
+
+_ENTRY_BYTES = 300  # key and bookkeeping, beside the vector's own
+
+
+class VectorCache(Generic[Key]):
+    """Embeds each text once, as long as it is remembered."""
+
+    def __init__(
+        self,
+        *,
+        max_bytes: int,
+        kept_as: DTypeLike = np.float32,
+        note: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        """Store how many bytes may be kept, as what numbers, and who hears of hits and misses."""
+        self._kept: BoundedCache[Key, NDArray[Any]] = BoundedCache(max_bytes=max_bytes)
+        self._kept_as = kept_as
+        self._note = note
+
+    async def vectors(self, texts: Mapping[Key, str], embed: Embed) -> dict[Key, NDArray[Any]]:
+        """Return the vector of each text; `embed` is asked once, for those that are not known.
+
+        Raises:
+            Unavailable: The embedder does not answer.
+        """
+        known = {key: self._kept.get(key) for key in texts}
+        for vector in known.values():
+            self._note(vector is not None)
+        found = {key: vector for key, vector in known.items() if vector is not None}
+        missing = [key for key in texts if key not in found]
+        if missing:
+            rows = await embed([texts[key] for key in missing])
+            for key, row in zip(missing, rows, strict=True):
+                found[key] = row.astype(self._kept_as)  # a copy: no view that keeps its batch
+                self._kept.put(key, found[key], found[key].nbytes + _ENTRY_BYTES)
+        return found
