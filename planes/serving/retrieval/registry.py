@@ -8,7 +8,7 @@ from planes.shared.errors import Unavailable
 from planes.shared.stores.living_versions import LIVING_VERSIONS
 from planes.shared.stores.postgres import Database
 
-_NAMED = f"SELECT v.id, d.name, v.number FROM {LIVING_VERSIONS} WHERE v.id = ANY ($1)"  # noqa: S608
+_NAMED = f"SELECT v.id, d.name, v.number FROM {LIVING_VERSIONS} WHERE v.id = ANY ($1)"  # noqa: S608 # nosec B608
 _EMBEDDER = "SELECT embedder FROM generations WHERE number = $1"
 
 
