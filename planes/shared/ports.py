@@ -142,6 +142,10 @@ class Generator(Protocol):
         ...
 
 
+class RerankerLate(Exception):
+    """The model was not done in time; the ranking stands as it was."""
+
+
 class Reranker(Protocol):
     """Reads the best of a ranking together with the question, and orders them anew."""
 
@@ -156,6 +160,7 @@ class Reranker(Protocol):
             ranked: The whole pool, best first; only its beginning is read.
 
         Raises:
+            RerankerLate: The model was not done in time.
             Unavailable: The model does not answer.
         """
         ...

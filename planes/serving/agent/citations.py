@@ -1,7 +1,7 @@
 """Markers in an answer to quotes that are really in the passages."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import structlog
@@ -53,14 +53,23 @@ class CitationTracker:
         for claim_start, claim_end in claims:
             claim = self._text[claim_start:claim_end]
             is_last = (claim_start, claim_end) == claims[-1]
-            for one in _apart(passage):
-                span = verbatim_quote(claim, one.chunk.text)
-                if span is None and is_last:
-                    span = best_quote(claim, one.chunk.text, one.chunk.language)
-                if span is not None and (citation := cite(number, one, span)) is not None:
+            for one, span in _quotes(claim, _apart(passage), in_other_words=is_last):
+                if (citation := cite(number, one, span)) is not None:
                     self.supported.append((claim_start, marker_start))
                     return citation
         return None
+
+
+def _quotes(
+    claim: str, passages: Sequence[Passage], *, in_other_words: bool
+) -> Iterator[tuple[Passage, Span]]:
+    """Yield what says the same as a claim: word by word in any passage before in other words."""
+    for one in passages:
+        if (span := verbatim_quote(claim, one.chunk.text)) is not None:
+            yield one, span
+    for one in passages if in_other_words else ():
+        if (span := best_quote(claim, one.chunk.text, one.chunk.language)) is not None:
+            yield one, span
 
 
 def _apart(passage: Passage) -> list[Passage]:

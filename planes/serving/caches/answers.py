@@ -139,8 +139,8 @@ class _Recorder:
             case TextAdded() | Cited() | TokensSpent():
                 self._told.append(progress)
             case StepTaken(name, _):
-                # a tool may say another thing a minute later; reasoning is not told again
-                if name.startswith(("tool", "think")):
+                # a tool, or a reranker in time, may say another thing; reasoning is not told again
+                if name.startswith(("tool", "think", "rerank")):
                     self._is_repeatable = False
             case Answer():
                 pass

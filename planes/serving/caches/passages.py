@@ -63,8 +63,9 @@ class CachedRetriever:
             return kept
         retriever = await self._retriever_of(scope.tenant_id, scope.generation)
         found = await retriever.retrieve(question, scope=scope, k=k)
-        value = _RETRIEVED.dump_json(found)
-        await self._cache.put(CacheEntry(scope.tenant_id, version, _KIND, digest, value))
+        if found.is_reranked:
+            value = _RETRIEVED.dump_json(found)
+            await self._cache.put(CacheEntry(scope.tenant_id, version, _KIND, digest, value))
         return found
 
     async def _kept(self, digest: str, scope: SearchScope) -> Retrieved | None:

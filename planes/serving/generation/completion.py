@@ -39,7 +39,8 @@ class Completion:
         self._told: _Told | None = None
         self._calls: dict[int, list[str]] = {}
         self._finish_reason: FinishReason | None = None
-        self._half = ""
+        self._halves: dict[str, str] = {}
+        self._places: dict[int, int] = {}
         self.has_started = False
 
     def read(self, data: str) -> Generated | None:
@@ -61,7 +62,8 @@ class Completion:
             self._finish_reason = FinishReason.LENGTH if reason == "length" else FinishReason.STOP
         delta = choice.get("delta") or {}
         reasoning = delta.get("reasoning_content") or delta.get("reasoning") or ""
-        text = self._whole_characters(delta.get("content") or "")
+        reasoning = self._whole_characters("reasoning", reasoning)
+        text = self._whole_characters("content", delta.get("content") or "")
         calls = delta.get("tool_calls") or ()
         if not text and not reasoning and not calls:
             return None
@@ -84,17 +86,19 @@ class Completion:
         last = self._generated(self._thinking.finish(), self._finish_reason)
         return replace(last, tool_calls=tuple(ToolCall(*call) for call in self._calls.values()))
 
-    def _whole_characters(self, text: str) -> str:
+    def _whole_characters(self, of: str, text: str) -> str:
         """Return text without half a surrogate pair at its end; it waits for the other half."""
-        text, self._half = self._half + text, ""
+        text = self._halves.pop(of, "") + text
         if text and "\ud800" <= text[-1] <= "\udbff":
-            text, self._half = text[:-1], text[-1]
+            text, self._halves[of] = text[:-1], text[-1]
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
     def _read_call(self, call: dict[str, Any]) -> ToolCallPiece:
         """Join a piece of a call: the first names the tool, the others bring its arguments."""
-        place, function = int(call.get("index") or 0), call.get("function") or {}
+        place = self._places.setdefault(int(call.get("index") or 0), len(self._places))
+        function = call.get("function") or {}
         name, written = function.get("name") or "", function.get("arguments") or ""
+        written = self._whole_characters(f"call {place}", written)
         if self._told is None:
             self._answer_tokens += self._tokens.count(f"{name}{written}")
         if (known := self._calls.get(place)) is not None:

@@ -15,6 +15,7 @@ import structlog
 from numpy.typing import NDArray
 
 from planes.shared.domain import Ranked
+from planes.shared.ports import RerankerLate
 
 Pairs: TypeAlias = Sequence[tuple[str, str]]
 Scorer: TypeAlias = Callable[[Pairs], Sequence[float]]
@@ -58,11 +59,10 @@ def load_cross_encoder(weights: str) -> Scorer:
 class CrossEncoderReranker:
     """Orders the first passages of a ranking by a model's scores; the others follow as they were.
 
-    The model works in a thread of its own, so that the replica's event loop stays free. Where it
-    is not done in time, the ranking stands as it was.
+    The model works in a thread of its own, so that the replica's event loop stays free.
 
     Attributes:
-        missed: How many rankings stand as they were, for that.
+        missed: How many rankings were not done in time.
     """
 
     def __init__(self, score: Scorer, *, deadline_s: float) -> None:
@@ -79,6 +79,9 @@ class CrossEncoderReranker:
 
         They share out the scores that they had, so that scores fall along the whole list and keep
         the meaning that they have elsewhere.
+
+        Raises:
+            RerankerLate: The model was not done in time.
         """
         del vector
         first = ranked[:_DEPTH]
@@ -88,10 +91,10 @@ class CrossEncoderReranker:
             async with asyncio.timeout(self._deadline_s):
                 # one that still waits for its turn at the deadline never begins
                 scores = await loop.run_in_executor(self._thread, self._score, pairs)
-        except TimeoutError:
+        except TimeoutError as error:
             self.missed += 1
             _log.warning("reranker missed its deadline", s=self._deadline_s, missed=self.missed)
-            return list(ranked)
+            raise RerankerLate from error
         order = sorted(range(len(first)), key=lambda place: (-scores[place], place))
         reordered = [
             Ranked(first[place].candidate, held.score)

@@ -14,7 +14,7 @@ from planes.serving.retrieval.fusion import fuse
 from planes.serving.retrieval.registry import DocumentRegistry, NamedVersion
 from planes.serving.tracing import note, span
 from planes.shared.domain import Arms, Chunk, Passage, Ranked, SearchScope
-from planes.shared.ports import Reranker
+from planes.shared.ports import Reranker, RerankerLate
 from planes.shared.stores.postgres_chunks import PostgresChunks
 
 Vectors: TypeAlias = NDArray[np.float32]
@@ -28,10 +28,15 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """The passages of a question, best first, and the highest cosine among them (0 if none)."""
+    """The passages of a question, best first, and the highest cosine among them (0 if none).
+
+    `is_reranked` is False where the reranker was not done in time: another time they may come in
+    another order.
+    """
 
     passages: tuple[Passage, ...]
     closeness: float
+    is_reranked: bool = True
 
 
 class HybridRetriever:
@@ -62,11 +67,15 @@ class HybridRetriever:
             arms = await self._chunks.search(question, vector, scope=scope, depth=_DEPTH)
             _note_arms(arms)
         ranked = [item for item in fuse(arms.candidates) if _is_inside(item.candidate.chunk, scope)]
+        is_reranked = True
         if self._reranker is not None and ranked:
             with span("rerank", candidates=len(ranked)):
-                ranked = await self._reranker.rerank(question, vector, ranked)
+                try:
+                    ranked = await self._reranker.rerank(question, vector, ranked)
+                except RerankerLate:
+                    is_reranked = False
         passages = await self._passages(ranked, scope, k)
-        return Retrieved(passages, _closeness(passages, arms))
+        return Retrieved(passages, _closeness(passages, arms), is_reranked)
 
     async def _passages(
         self, ranked: Sequence[Ranked], scope: SearchScope, k: int

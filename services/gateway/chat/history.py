@@ -9,6 +9,7 @@ from planes.shared.stores.postgres_chat_log import PostgresChatLog, message_of
 from planes.shared.wire import ChatTurn
 from services.gateway.chat import repository
 
+LEAST_SUMMED_UP = 10  # messages that the plane tells a model word by word
 _MOST_SUMMED_UP = 40
 
 
@@ -79,7 +80,7 @@ class ChatHistory:
         Raises:
             NotFound: The conversation was deleted.
         """
-        if seq - 1 <= limit:
+        if seq - 1 <= LEAST_SUMMED_UP:
             return Remembered(
                 await self.turns_before(context, conversation_id, seq=seq, limit=limit)
             )

@@ -17,7 +17,7 @@ from services.gateway.billing.prices import Prices
 from services.gateway.chat import repository
 from services.gateway.chat.answers import Accounting, Answer
 from services.gateway.chat.guard import StreamGuard
-from services.gateway.chat.history import ChatHistory, Exchange, Remembered
+from services.gateway.chat.history import LEAST_SUMMED_UP, ChatHistory, Exchange, Remembered
 from services.gateway.chat.metering import AnswerLedger
 from services.gateway.chat.repository import Intent, Reservation
 from services.gateway.chat.schemas import ChatAnswer, Question
@@ -29,7 +29,6 @@ from services.gateway.idempotency.service import Effect
 from services.gateway.tracing import current_trace_id
 
 _SHUTDOWN_S = 10.0
-_LEAST_SUMMED_UP = 10  # what a model reads word by word; where fewer are sent, that is on purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +301,7 @@ class ChatService:
         limit, history = self._limits.history_messages, self._parts.history
         if asked.history is not None:
             return Remembered(asked.history[-limit:] if limit else ())
-        if self._parts.monitor.has_language_model and limit >= _LEAST_SUMMED_UP:
+        if self._parts.monitor.has_language_model and limit >= LEAST_SUMMED_UP:
             return await history.remembered(context, conversation_id, seq=seq, limit=limit)
         return Remembered(
             await history.turns_before(context, conversation_id, seq=seq, limit=limit)

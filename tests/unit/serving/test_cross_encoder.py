@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from planes.serving.retrieval.cross_encoder import CrossEncoderReranker, Pairs, load_cross_encoder
 from planes.serving.retrieval.fusion import fuse
 from planes.shared.domain import Candidate
+from planes.shared.ports import RerankerLate
 from tests.fakes_serving import chunk
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -51,7 +52,7 @@ async def test_the_models_order_replaces_the_first_passages_order(weights: str) 
     assert reranked != ranked
 
 
-async def test_a_ranking_stands_as_it_was_where_the_model_is_late() -> None:
+async def test_a_model_that_is_late_says_so_and_is_asked_no_more_than_it_can_do() -> None:
     is_over, asked = threading.Event(), list[Pairs]()
 
     def slow(pairs: Pairs) -> Sequence[float]:
@@ -60,9 +61,10 @@ async def test_a_ranking_stands_as_it_was_where_the_model_is_late() -> None:
         return [float(place) for place in range(len(pairs))]
 
     ranked = fuse([Candidate(chunk(f"boats {n}"), 0.9 - n / 100, 0.0) for n in range(30)])
-    vector, reranker = np.zeros(384, dtype=np.float32), CrossEncoderReranker(slow, deadline_s=0.1)
+    vector, reranker = np.zeros(384, dtype=np.float32), CrossEncoderReranker(slow, deadline_s=1)
     for missed in (1, 2):  # the second waits for the first, and never begins
-        assert await reranker.rerank("what " * 1000, vector, ranked) == ranked
+        with pytest.raises(RerankerLate):
+            await reranker.rerank("what " * 1000, vector, ranked)
         assert reranker.missed == missed
     is_over.set()
     assert len(asked) == 1

@@ -293,6 +293,7 @@ async def test_definitions_and_results_of_tools_count_as_prompt() -> None:
 async def test_half_a_surrogate_pair_waits_for_the_other_half() -> None:
     halves = [
         '{"choices": [{"delta": {"content": "Well \\ud83d"}}]}',
+        '{"choices": [{"delta": {"reasoning": "Hm \\ud83d"}}]}',
         '{"choices": [{"delta": {"content": "\\ude00 done"}}]}',
         completion_chunk(finish_reason="stop"),
     ]
