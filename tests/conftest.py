@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import pytest
 from sqlalchemy import text
 
@@ -21,6 +22,9 @@ from services.embedded.redis import Redis
 from services.embedded.schema import allow_login, owner_connection
 
 _PASSWORD = "test-password"
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a pause of the machine is no flaw
+hypothesis.settings.load_profile("untimed")
 
 
 def free_port() -> int:

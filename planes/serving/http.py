@@ -69,10 +69,7 @@ async def _claims(request: Request, plane: PlaneDep) -> ServingClaims:
     """
     if request.headers.get(WIRE_HEADER) != WIRE_VERSION:
         raise BadRequest(f"The header {WIRE_HEADER} must be {WIRE_VERSION}.")
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        raise Unauthenticated("The request does not carry the gateway's token.")
-    claims = plane.tokens.verify(token)
+    claims = plane.tokens.verify(_token(request))
     traceparent = request.headers.get("traceparent")
     structlog.contextvars.bind_contextvars(
         request_id=claims.request_id,
@@ -81,6 +78,13 @@ async def _claims(request: Request, plane: PlaneDep) -> ServingClaims:
     )
     plane.tracing.begin(traceparent)
     return claims
+
+
+def _token(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthenticated("The request does not carry the gateway's token.")
+    return token
 
 
 ClaimsDep = Annotated[ServingClaims, Depends(_claims)]
@@ -131,7 +135,7 @@ async def get_health(request: Request, plane: PlaneDep) -> JSONResponse:
     Who sends a token learns also whether this is the plane that takes it; 401 if not.
     """
     if "authorization" in request.headers:
-        await _claims(request, plane)
+        plane.tokens.verify(_token(request))
     health: ServingHealth = await plane.health()
     status = 503 if health.status == "unavailable" else 200
     return JSONResponse(health.model_dump(mode="json"), status)

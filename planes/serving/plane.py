@@ -1,7 +1,6 @@
 """What one ingress replica holds: the database, the retriever, the generator and the agent."""
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -179,8 +178,7 @@ def build_plane(
     embeddings = EmbeddingCache(embed_by, keys, max_bytes=settings.cache_embeddings_bytes)
 
     embed = embed_by(MODEL_NAME)
-    reranker_by = functools.cache(lambda model: build_reranker(settings, embed_by(model)))
-    reranker_by(MODEL_NAME)  # refuses now what cannot run
+    reranker_by = build_reranker(settings, embed_by)
 
     async def retriever_of(tenant_id: UUID, generation: int) -> HybridRetriever:
         model = await registry.embedder_of(generation)

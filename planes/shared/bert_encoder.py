@@ -76,7 +76,8 @@ def build_encoder(
     positions = ops.range(first, ops.add(length, first), ops.constant(np.int64(1)), "i64")
     x = ops.gather(constant("embeddings.word_embeddings.weight"), ids, zero)
     x = ops.add(x, ops.gather(constant("embeddings.position_embeddings.weight"), positions, zero))
-    x = ops.add(x, ops.constant(weights["embeddings.token_type_embeddings.weight"][0]))
+    one_kind = weights["embeddings.token_type_embeddings.weight"][0].astype(np.float32)
+    x = ops.add(x, ops.constant(one_kind))
     x = layer_norm(x, "embeddings.LayerNorm")
 
     away = ops.multiply(

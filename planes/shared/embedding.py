@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
@@ -68,7 +69,10 @@ class BertEmbedder:
         self.dimension = files.shape.dimension
         self._prompts = files.prompts
         self._takes_first_token = files.takes_first_token
-        self._tokenizer = load_tokenizer(files.folder)
+        try:
+            self._tokenizer = load_tokenizer(files.folder)
+        except Exception as error:  # of no kind of its own (tokenizers)
+            raise WeightsError(f"{files.folder}/tokenizer.json cannot be read: {error}") from error
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.enable_padding(pad_to_multiple_of=_WIDTH_STEP)
         chosen = chosen_precision(precision)
@@ -77,6 +81,8 @@ class BertEmbedder:
             model = build_encoder(weights, files.shape, is_quantised=chosen == "int8")
         except KeyError as error:
             raise WeightsError(f"{files.folder} lacks the weights {error}.") from error
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise WeightsError(f"{files.folder} has weights of another shape: {error}") from error
         encoder = ov.Core().compile_model(model, "CPU", _options(threads, chosen))
         self._requests = [encoder.create_infer_request() for _ in range(threads)]
 
@@ -201,5 +207,8 @@ def _checked_weights(path: Path, sha256: str | None) -> dict[str, NDArray[Any]]:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest != sha256:
             raise WeightsError(f"{path} has sha256 {digest}, not the published {sha256}.")
-    weights: dict[str, NDArray[Any]] = load_file(str(path))
+    try:
+        weights: dict[str, NDArray[Any]] = load_file(str(path))
+    except (SafetensorError, TypeError, KeyError, ValueError) as error:  # cut short, or bfloat16
+        raise WeightsError(f"{path} cannot be read: {error!r}") from error
     return {_PREFIX.sub("", name): array for name, array in weights.items()}

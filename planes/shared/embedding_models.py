@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, RootModel, ValidationError
 
 MODEL_NAME = "sentence-transformers/all-MiniLM-L6-v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -19,6 +19,7 @@ MAX_TOKENS = 256
 """That are read of a text, special ones included, whatever the model."""
 
 _E5 = re.compile(r"\be5-(?!.*instruct)")
+_MODULES = {"Transformer", "Pooling", "Normalize"}
 _FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
 
@@ -57,6 +58,14 @@ class _Pooling(BaseModel):
     pooling_mode_mean_tokens: bool = True
 
 
+class _Module(BaseModel):
+    type: str
+
+
+class _Modules(RootModel[list[_Module]]):
+    root: list[_Module] = Field(default_factory=list)
+
+
 class _Prompts(BaseModel):
     prompts: dict[str, str] = Field(default_factory=dict)
 
@@ -81,7 +90,7 @@ def find_model(name: str, models_dir: Path | None = None) -> ModelFiles:
     """
     if name == MODEL_NAME:
         return _read(name, packaged_model_folder(), sha256=WEIGHTS_SHA256)
-    folder = (models_dir / name if models_dir else Path(name)).expanduser()
+    folder = (models_dir.absolute() / name if models_dir else Path(name)).expanduser()
     absent = [file for file in _FILES if not (folder / file).is_file()]
     if absent or not folder.is_absolute():
         raise WeightsError(
@@ -113,6 +122,9 @@ def _read(name: str, folder: Path, sha256: str | None = None) -> ModelFiles:
     pooling = _parsed(folder / "1_Pooling" / "config.json", _Pooling)
     if shape.positions - shape.first_position < MAX_TOKENS:
         raise WeightsError(f"{folder} reads {shape.positions} tokens; {MAX_TOKENS} are needed.")
+    for module in _parsed(folder / "modules.json", _Modules, empty=b"[]").root:
+        if module.type.rpartition(".")[2] not in _MODULES:
+            raise WeightsError(f"{folder} has a module that is not known here: {module.type}.")
     if pooling.pooling_mode_mean_tokens == pooling.pooling_mode_cls_token:
         raise WeightsError(f"{folder} pools its tokens in a way that is not known here.")
     return ModelFiles(
@@ -134,9 +146,9 @@ def _prompts(name: str, folder: Path) -> Prompts:
 Parsed = TypeVar("Parsed", bound=BaseModel)
 
 
-def _parsed(path: Path, kind: type[Parsed]) -> Parsed:
+def _parsed(path: Path, kind: type[Parsed], *, empty: bytes = b"{}") -> Parsed:
     try:
-        return kind.model_validate_json(path.read_bytes() if path.is_file() else b"{}")
+        return kind.model_validate_json(path.read_bytes() if path.is_file() else empty)
     except ValidationError as error:
         flaw = error.errors()[0]
         place = ".".join(map(str, flaw["loc"]))

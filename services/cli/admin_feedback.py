@@ -11,7 +11,7 @@ from uuid import UUID
 
 import typer
 
-from planes.shared.errors import Conflict
+from planes.shared.errors import Conflict, InvalidInput
 from planes.shared.stores.objects import FolderObjects
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog
@@ -69,7 +69,7 @@ def review_feedback(
 
     async def decide(desk: FeedbackDesk) -> bool:
         found = await desk.review.find(feedback_id)
-        if seen is not None and datetime.fromisoformat(seen) != found.updated_at:
+        if seen is not None and _time(seen) != found.updated_at:
             raise Conflict("The feedback has changed since then. Look at it again.")
         _print(found)
         is_accepted = typer.confirm("Evaluate by it?") if accept is None else accept
@@ -78,6 +78,13 @@ def review_feedback(
 
     is_accepted = at(open_desk, decide)
     console.print(f"{'Accepted' if is_accepted else 'Rejected'} {feedback_id}.", markup=False)
+
+
+def _time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InvalidInput("--seen takes the time that the list shows.") from error
 
 
 def export_feedback(

@@ -185,7 +185,7 @@ class Connection(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         """Close what was idle for long, unless its next request has arrived just now."""
-        if not self._has_arrived():
+        if not self.transport.is_closing() and not self._has_arrived():
             super().timeout_keep_alive_handler()
 
     def _has_arrived(self) -> bool:

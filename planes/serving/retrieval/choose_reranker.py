@@ -1,5 +1,8 @@
 """Which reranker runs: the setting says it."""
 
+import functools
+from collections.abc import Callable
+
 from planes.serving.generation.choose import RefusedConfiguration
 from planes.serving.retrieval.cross_encoder import (
     CrossEncoderReranker,
@@ -28,17 +31,21 @@ def check_reranker(settings: ServingSettings) -> None:
     )
 
 
-def build_reranker(settings: ServingSettings, embed: Embed) -> Reranker | None:
-    """Return the reranker of one replica; None where the arms' order stands.
+def build_reranker(
+    settings: ServingSettings, embed_by: Callable[[str], Embed]
+) -> Callable[[str], Reranker | None]:
+    """Return the reranker of one replica by the embedding model of the index that is searched.
+
+    A cross-encoder reads texts, and is one for all; None where the arms' order stands.
 
     Raises:
         RefusedConfiguration: A model is named whose extra or weights are absent.
     """
     check_reranker(settings)
     if settings.reranker == _NONE:
-        return None
+        return lambda _: None
     if settings.reranker == _SENTENCES:
-        return SentenceEvidence(embed)
+        return functools.cache(lambda model: SentenceEvidence(embed_by(model)))
     try:
         score = load_cross_encoder(settings.reranker)
     except OSError as error:
@@ -46,4 +53,5 @@ def build_reranker(settings: ServingSettings, embed: Embed) -> Reranker | None:
             f"SERVING_RERANKER={settings.reranker}: there are no such weights. Set it to the "
             "folder of a cross-encoder, or to its name where the model hub can be reached."
         ) from error
-    return CrossEncoderReranker(score, deadline_s=settings.reranker_deadline_s)
+    reranker = CrossEncoderReranker(score, deadline_s=settings.reranker_deadline_s)
+    return lambda _: reranker

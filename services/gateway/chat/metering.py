@@ -19,6 +19,8 @@ from planes.shared.wire import Done, FunctionCall, TextSpan, Usage, encode_event
 from services.gateway.chat import repository
 from services.gateway.chat.repository import Produced, Settlement
 
+_KEPT_WITHIN_S = 1.0
+_MAX_SUMMARY_CHARS = 8000  # of the column
 _SETTLE_TRIES = 4
 _PERHAPS_UNSTORABLE = (b"\\u0000", b"\\ud", b"\\uD")
 
@@ -172,13 +174,15 @@ class AnswerLedger:
     async def keep_summary(self, conversation_id: UUID, summary: str, seq: int) -> None:
         """Keep what the messages up to `seq` were about.
 
-        A database that is down costs the summary alone: a later answer makes it again.
+        A database that is down or slow costs the summary alone: a later answer makes it again.
         """
-        with contextlib.suppress(Unavailable):
-            async with self._database.tenant(self._context.tenant_id) as connection:
-                await repository.keep_summary(
-                    connection, self._context, conversation_id, storable(summary), seq
-                )
+        with contextlib.suppress(Unavailable, TimeoutError):
+            async with (
+                asyncio.timeout(_KEPT_WITHIN_S),  # `done` waits for it
+                self._database.tenant(self._context.tenant_id) as connection,
+            ):
+                kept = storable(summary)[:_MAX_SUMMARY_CHARS]
+                await repository.keep_summary(connection, self._context, conversation_id, kept, seq)
 
     async def release(self, *, undo: bool) -> None:
         """Give the reservation back; where the database is down, the sweeper does."""

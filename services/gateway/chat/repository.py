@@ -299,7 +299,7 @@ async def change_conversation(
 
 
 async def list_as(
-    connection: Connection, context: TenantContext, conversation_id: UUID, is_listed: bool
+    connection: Connection, context: TenantContext, conversation_id: UUID, *, is_listed: bool
 ) -> None:
     """Put a conversation into its user's list, or keep it out: then its client keeps it itself."""
     await connection.execute(

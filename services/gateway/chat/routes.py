@@ -1,12 +1,13 @@
 """`/chat` and `/conversations`."""
 
+from contextlib import suppress
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from planes.shared.errors import InvalidInput
+from planes.shared.errors import InvalidInput, Unavailable
 from services.gateway.auth.dependencies import Asker, ConversationUser
 from services.gateway.chat.asking import EVENT_STREAM, Asking
 from services.gateway.chat.schemas import (
@@ -158,7 +159,8 @@ async def delete_conversation(
 ) -> None:
     """Delete a conversation with its messages; an answer that is under way is stopped."""
     await conversations.delete(account.context, conversation_id)
-    await streams.forget(account, conversation_id)
+    with suppress(Unavailable):  # deleted it is; what is left of its events is told to nobody
+        await streams.forget(account, conversation_id)
 
 
 @router.get(

@@ -126,8 +126,8 @@ class ChatService:
         reservation = await self._reserve(context, intent, asked)
         ledger = AnswerLedger(self._parts.database, context, intent.answer_id)
         try:
-            if asked.is_listed != (intent.title is not None):
-                await self._list(context, intent.conversation_id, is_listed=asked.is_listed)
+            if asked.is_listed and intent.title is None:
+                await self._list(context, intent.conversation_id)
             request = await self._request(context, asked, intent, reservation)
         except BaseException:
             await asyncio.shield(ledger.release(undo=True))
@@ -151,7 +151,8 @@ class ChatService:
 
     async def _reserve(self, context: TenantContext, intent: Intent, asked: Asked) -> Reservation:
         """Reserve in one statement, or in one transaction with what else must hold."""
-        if not asked.effect.is_keyed and asked.replaces is None:
+        is_new = intent.title is not None
+        if not asked.effect.is_keyed and asked.replaces is None and (asked.is_listed or not is_new):
             async with self._parts.database.platform() as connection:
                 return await repository.reserve(connection, context, intent)
         async with self._parts.database.tenant(context.tenant_id) as connection:
@@ -160,6 +161,9 @@ class ChatService:
                 seq = asked.replaces.question.seq
                 await repository.regenerate(connection, context, intent.answer_id, seq)
                 reservation = replace(reservation, question_seq=seq)
+            if is_new and not asked.is_listed:
+                conversation_id = intent.conversation_id
+                await repository.list_as(connection, context, conversation_id, is_listed=False)
             place = AnswerPlace(
                 intent.answer_id,
                 intent.conversation_id,
@@ -169,12 +173,10 @@ class ChatService:
             await asked.effect.record_answer(connection, place)
             return reservation
 
-    async def _list(
-        self, context: TenantContext, conversation_id: UUID, *, is_listed: bool
-    ) -> None:
-        """List a conversation that goes on, or keep one out; not under the quota's lock."""
+    async def _list(self, context: TenantContext, conversation_id: UUID) -> None:
+        """List a conversation that a person goes on with; not under the quota's lock."""
         async with self._parts.database.tenant(context.tenant_id) as connection:
-            await repository.list_as(connection, context, conversation_id, is_listed)
+            await repository.list_as(connection, context, conversation_id, is_listed=True)
 
     async def whole(
         self,

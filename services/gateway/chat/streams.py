@@ -34,6 +34,7 @@ _NOT_NOW = "The answer goes on, but cannot be followed now. Read it in its conve
 _STOPPED_WITHIN_S = 3.0
 _STORED_WITHIN_S = 2.0
 _LOOK_S = 0.05
+_MOST_RETRY_S = 5
 _MOST_OF_USER = 50
 
 
@@ -116,7 +117,7 @@ class StreamService:
         answer_id, grace_s = under_way.place.answer_id, self._options.grace_s
         if not await self._is_written(account, answer_id):
             return
-        under_way.retry_after_s = max(1, int(grace_s / 2))
+        under_way.retry_after_s = min(_MOST_RETRY_S, max(1, int(grace_s / 2)))
         if grace_s:
             key = stream_key(account.context, answer_id)
             with contextlib.suppress(RedisUnavailable):

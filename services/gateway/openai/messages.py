@@ -105,7 +105,10 @@ def conversation_of(messages: Sequence[MessageIn]) -> Conversation:
     for message in messages:
         reader.read(message)
     *history, last = reader.turns or [ChatTurn(role="assistant", content="")]
-    if reader.awaited or last.role != "user" or not last.content.strip():
+    said = [message for message in messages if message.role not in {"system", "developer"}]
+    is_result = bool(said) and said[-1].role == "tool"
+    is_question = bool(said) and said[-1].role == "user" and bool((said[-1].content or "").strip())
+    if reader.awaited or last.role != "user" or not (is_question or is_result):
         raise ValueError(
             "The last message must be the user's, and hold a text; or it is the last of the "
             "results of all `tool_calls` that were made to answer it"

@@ -113,5 +113,5 @@ class OpenAIApi:
             client_tools=request.client_tools,
             rounds=told.rounds,
             is_listed=False,
-            is_resumable=not request.stream,
+            is_resumable=effect.is_keyed or not request.stream,
         )

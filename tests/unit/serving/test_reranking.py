@@ -78,7 +78,7 @@ def test_a_passage_that_a_better_one_holds_is_left_out() -> None:
 
 @pytest.mark.parametrize(("reranker", "kind"), [("sentences", SentenceEvidence), ("none", None)])
 def test_the_setting_chooses_the_reranker(reranker: str, kind: type | None) -> None:
-    built = build_reranker(settings(reranker), Embedder())
+    built = build_reranker(settings(reranker), lambda _: Embedder())("a-model")
     assert (built if kind is None else type(built)) is kind
 
 
@@ -87,7 +87,7 @@ def test_a_cross_encoder_without_its_extra_is_refused_with_the_command(
 ) -> None:
     monkeypatch.setattr(choose_reranker, "is_installed", lambda: False)
     with pytest.raises(RefusedConfiguration, match="make up EXTRAS=qwen"):
-        build_reranker(settings("some/cross-encoder"), Embedder())
+        build_reranker(settings("some/cross-encoder"), lambda _: Embedder())
 
 
 def settings(reranker: str) -> ServingSettings:

@@ -138,7 +138,8 @@ async def test_with_a_conversation_its_streams_go_also_one_that_is_under_way(
     kept = await redis.keys(f"stream:*:{reading.answer_id}")
     events = await redis.dump(kept[0])
     assert (await person.http.delete(f"{second}{path}")).status_code == 204
-    assert plane.hung_up.is_set()
+    async with asyncio.timeout(20):
+        await plane.hung_up.wait()
     assert not await redis.keys(f"stream:*:{reading.answer_id}")
     await redis.restore(kept[0], 60_000, events)
     resumed = await Reading(person, list(reading.events)).resume(url=second)
