@@ -64,10 +64,13 @@ def _quotes(
     claim: str, passages: Sequence[Passage], *, in_other_words: bool
 ) -> Iterator[tuple[Passage, Span]]:
     """Yield what says the same as a claim: word by word in any passage before in other words."""
+    others: list[Passage] = []
     for one in passages:
         if (span := verbatim_quote(claim, one.chunk.text)) is not None:
             yield one, span
-    for one in passages if in_other_words else ():
+        else:
+            others.append(one)
+    for one in others if in_other_words else ():
         if (span := best_quote(claim, one.chunk.text, one.chunk.language)) is not None:
             yield one, span
 
