@@ -53,7 +53,7 @@ class GatewaySettings(OidcSettings):
     max_answers: int = Field(default=500, ge=1)
     unlisted_days: int = Field(default=30, ge=1, le=3650)
     max_job_streams: int = Field(default=500, ge=0)
-    answer_header_s: float = Field(default=3.0, gt=0)
+    answer_header_s: float = Field(default=1.0, gt=0)
     answer_first_token_s: float = Field(default=60.0, gt=0)
     answer_idle_s: float = Field(default=60.0, gt=0)
     chat_resume_grace_s: float = Field(default=10.0, ge=0, le=300)
