@@ -137,7 +137,7 @@ def test_streams_end_and_others_follow_when_a_process_is_killed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     persons = [resources.enter_context(visitor(served)) for _ in range(_STREAMS + 1)]
-    assert seconds_until_answered(persons[-1])
+    usual = seconds_until_answered(persons[-1])  # the slow model is asked for other words first
     begun = threading.Semaphore(0)
     with ThreadPoolExecutor(_STREAMS) as threads:
         streams = [threads.submit(last_event, each, begun) for each in persons[:-1]]
@@ -148,7 +148,8 @@ def test_streams_end_and_others_follow_when_a_process_is_killed(
         seconds = seconds_until_answered(persons[-1])
         ends = [stream.result(timeout=120) for stream in streams]
     with capsys.disabled():
-        print(f"\n{name}: {ends}, answered again after {seconds:.1f} s")  # noqa: T201 - a figure
+        again = f"answered again after {seconds:.1f} s, {usual:.1f} s of them its usual time"
+        print(f"\n{name}: {ends}, {again}")  # noqa: T201 - a figure
     assert set(ends) <= {"done", "error"}
     until(lambda: all(each.has_nothing_reserved() for each in persons), seconds=90)
 
