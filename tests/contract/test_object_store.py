@@ -71,6 +71,12 @@ async def test_a_removal_that_fails_says_so_and_can_be_repeated(
         await objects.get("a/b/1")
 
 
+async def test_of_writers_at_the_same_time_one_wins_whole(objects: FolderObjects) -> None:
+    contents = [bytes([number]) * (1 << 20) for number in range(8)]
+    await asyncio.gather(*(objects.put(KEY, content) for content in contents))
+    assert await objects.get(KEY) in contents
+
+
 async def test_a_key_does_not_leave_the_store(objects: FolderObjects) -> None:
     for key in ("../outside", "a/../../outside"):
         with pytest.raises(ValueError, match="not an object key"):

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import secrets
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
@@ -168,7 +169,7 @@ class ObjectWriter:
         """Store the final path."""
         self.size_bytes = 0
         self._path = path
-        self._partial = path.with_name(f".{path.name}.partial")
+        self._partial = path.with_name(f".{path.name}.{secrets.token_hex(6)}.partial")
         self._file: BinaryIO | None = None
         self._sha256 = hashlib.sha256()
         self._lock = threading.Lock()  # a block may still be on its way when the context fails

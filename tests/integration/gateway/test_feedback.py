@@ -246,6 +246,8 @@ class TestReview:
         again = await review.find(first.id)
         assert (again.rating, again.relevant) == ("down", ())
         await review.decide(again, is_accepted=False)
+        with pytest.raises(Conflict):  # another reviewer had it open too
+            await review.decide(again, is_accepted=True)
         assert await accepted(review, first.tenant_id) == []
         for absent in (again.id, new_id()):
             with pytest.raises(NotFound):

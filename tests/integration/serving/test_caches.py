@@ -19,6 +19,7 @@ from planes.serving.settings import ServingSettings
 from planes.shared.domain import TenantContext
 from planes.shared.embedding import MiniLMEmbedder
 from planes.shared.stores.redis_caches import CacheEntry, RedisCaches, cache_client
+from planes.shared.stores.redis_memory import RedisMemory
 from planes.shared.wire import Done, ServingTokens
 from services.embedded.redis import Redis
 from tests.conftest import free_port
@@ -368,6 +369,22 @@ async def test_a_redis_that_fills_up_is_left_to_those_who_cannot_do_without(
         assert not await redis.keys(f"cache:{tenant}:*")
     finally:
         await redis.config_set("maxmemory", "256mb")
+
+
+async def test_a_redis_that_does_not_show_its_memory_counts_as_empty(
+    redis: Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = ["+@all", "-info"]
+    await redis.acl_setuser("blind", enabled=True, nopass=True, keys=["*"], commands=commands)
+    port = redis.connection_pool.connection_kwargs["port"]
+    blind = Client(port=port, username="blind", password="any")
+    try:
+        memory = RedisMemory(blind)
+        assert [await memory.used_share() for _ in range(3)] == [0.0, 0.0, 0.0]
+    finally:
+        await blind.aclose()
+        await redis.acl_deluser("blind")
+    assert capsys.readouterr().out.count("+info") == 1
 
 
 async def test_without_redis_every_question_is_answered_and_one_line_is_logged(

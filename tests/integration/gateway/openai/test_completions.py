@@ -260,6 +260,8 @@ class TestErrors:
             ({"max_tokens": 0}, "max_tokens"),
             ({"messages": []}, "messages"),
             ({"messages": [{"role": "assistant", "content": "Yes."}]}, "messages"),
+            ({"messages": [*QUESTION, {"role": "user", "content": ""}]}, "messages"),
+            ({"messages": [*QUESTION, {"role": "assistant", "content": ""}]}, "messages"),
             (
                 {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
                 "messages[0].content",
