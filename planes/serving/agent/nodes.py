@@ -1,7 +1,6 @@
 """The steps of an answer. Each reads the state, tells its progress and returns what it adds."""
 
 import re
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Literal
 
@@ -25,7 +24,6 @@ from planes.serving.agent.state import (
 from planes.serving.tracing import note
 from planes.shared.domain import ChatMode, FinishReason
 from planes.shared.errors import Unavailable
-from planes.shared.ports import ToolCall
 
 _MIN_CLOSENESS = 0.25
 _WINDOW_TURNS = 10
@@ -161,11 +159,8 @@ async def verify(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
     Sentences of an answer from documents that no checked citation supports are marked.
     """
     draft = state["draft"]
-    calls = draft.calls if has_client_tools(state) else ()  # of our own tools when tokens ran out
-    if not calls and not draft.content.strip():
-        raise Unavailable("The language model wrote no answer. Try again in other words.")
     has_declined = draft.finish_reason is FinishReason.DECLINED or (
-        not draft.citations and not calls and DECLINED.rstrip(".") in draft.content
+        not draft.citations and not draft.calls and DECLINED.rstrip(".") in draft.content
     )
     sources = [*state.get("passages", ()), *state.get("looked_up", ())]
     read = (chunk.text for passage in sources for chunk in passage.read)
@@ -174,13 +169,13 @@ async def verify(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
     answer = Answer(
         draft.content,
         tuple(draft.citations),
-        FinishReason.DECLINED if has_declined else _finish_reason(draft, calls),
+        FinishReason.DECLINED if has_declined else _finish_reason(draft),
         draft.usage,
         grounded=bool(draft.citations) and not has_declined,
         unsupported=unsupported if sources and not has_declined else (),
         summary=state["summary"] if state["summary_seq"] > state["earlier_summary_seq"] else None,
         summary_seq=state["summary_seq"],
-        tool_calls=calls,
+        tool_calls=draft.calls,
     )
     note(citations=len(answer.citations), unsupported=len(answer.unsupported))
     runtime.stream_writer(TokensSpent(answer.usage))
@@ -188,7 +183,7 @@ async def verify(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
     return {"answer": answer}
 
 
-def _finish_reason(draft: Draft, calls: Sequence[ToolCall]) -> FinishReason:
+def _finish_reason(draft: Draft) -> FinishReason:
     """Return why the generator ended: calls of the caller's tools are whole unless it was cut."""
     reason = draft.finish_reason or FinishReason.STOP
-    return FinishReason.TOOL_CALLS if calls and reason is FinishReason.STOP else reason
+    return FinishReason.TOOL_CALLS if draft.calls and reason is FinishReason.STOP else reason

@@ -58,6 +58,8 @@ async def generate(state: AgentState, runtime: Runtime[AgentTools]) -> AgentStat
             has_written = bool(draft.calls or draft.written.strip()) or not _may_write_on(state)
     if not has_written:
         await _Writing(state, runtime, ()).run()
+    if not (has_client_tools(state) or _may_write_on(state)):
+        draft.calls = ()  # of our tools: no token is left to tell what they say
     if draft.finish_reason is FinishReason.STOP and not (draft.calls or draft.content.strip()):
         raise Unavailable("The language model wrote no answer. Try again in other words.")
     return {}
@@ -65,8 +67,7 @@ async def generate(state: AgentState, runtime: Runtime[AgentTools]) -> AgentStat
 
 def after_writing(state: AgentState) -> Literal["use_tools", "verify"]:
     """Go on where the generator wants to know something that our tools find out."""
-    is_called = state["draft"].calls and not has_client_tools(state)
-    return "use_tools" if is_called and _may_write_on(state) else "verify"
+    return "use_tools" if state["draft"].calls and not has_client_tools(state) else "verify"
 
 
 async def use_tools(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:

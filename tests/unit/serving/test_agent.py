@@ -55,6 +55,7 @@ class Turn:
     text: str = ""
     calls: Sequence[ToolCall] = ()
     prompt_tokens: int = 100
+    completion_tokens: int = 5
 
 
 @dataclass
@@ -75,7 +76,9 @@ class TalkingGenerator:
         if turn.text:
             yield Generated(turn.text, turn.prompt_tokens, 5)
         calls = tuple(turn.calls)
-        yield Generated("", turn.prompt_tokens, 5, FinishReason.STOP, tool_calls=calls)
+        yield Generated(
+            "", turn.prompt_tokens, turn.completion_tokens, FinishReason.STOP, tool_calls=calls
+        )
 
 
 def call(name: str, **arguments: object) -> ToolCall:
@@ -186,6 +189,17 @@ async def test_a_model_that_calls_without_end_has_three_rounds() -> None:
     with pytest.raises(Unavailable, match="wrote no answer"):
         await told([], generator=generator)
     assert [bool(prompt.tools) for prompt in generator.prompts] == [True, True, True, False]
+
+
+async def test_a_call_of_ours_that_took_the_last_token_is_told_to_nobody() -> None:
+    turns = [Turn("I look.", [call("current_time")], completion_tokens=100)]
+    answer, _, generator = await told(turns)
+    assert (answer.content, answer.tool_calls) == ("I look.", ())
+    assert answer.finish_reason is FinishReason.STOP
+    assert len(generator.prompts) == 1
+    silent = [Turn("", [call("current_time")], completion_tokens=100)]
+    with pytest.raises(Unavailable, match="wrote no answer"):
+        await told(silent)
 
 
 async def test_a_question_without_room_for_tools_is_answered_without_them() -> None:
