@@ -63,13 +63,13 @@ def check_settings(parts: Iterable[Part]) -> None:
         raise SettingsWrong("\n".join(dict.fromkeys(flaws)))
 
 
-def http_answers(url: str) -> Readiness:
-    """Return a check that a GET of `url` answers with 2xx."""
+def http_answers(url: str, headers: Callable[[], Mapping[str, str]] = dict) -> Readiness:
+    """Return a check that a GET of `url`, with headers made for each, answers with 2xx."""
 
     async def is_ready() -> bool:
         try:
             async with _loopback_client() as client:
-                return (await client.get(url)).is_success
+                return (await client.get(url, headers=headers())).is_success
         except httpx.HTTPError:
             return False
 
@@ -78,17 +78,13 @@ def http_answers(url: str) -> Readiness:
 
 def serving_answers(port: int, secret: str) -> Readiness:
     """Return a check that the serving plane on a port is well, and the one with this secret."""
-    tokens, url = ServingTokens(secret), f"http://127.0.0.1:{port}/v1/health"
+    tokens = ServingTokens(secret)
 
-    async def is_ready() -> bool:
-        headers = {"authorization": f"Bearer {tokens.mint_for_health()}", WIRE_HEADER: WIRE_VERSION}
-        try:
-            async with _loopback_client() as client:
-                return (await client.get(url, headers=headers)).is_success
-        except httpx.HTTPError:
-            return False
+    def headers() -> Mapping[str, str]:
+        token = tokens.mint_for_health()
+        return {"authorization": f"Bearer {token}", WIRE_HEADER: WIRE_VERSION}
 
-    return is_ready
+    return http_answers(f"http://127.0.0.1:{port}/v1/health", headers)
 
 
 def _loopback_client() -> httpx.AsyncClient:
