@@ -58,6 +58,7 @@ class Traffic:
     def __init__(self, visitors: dict[str, Visitor], *, pause_s: float = 0.1) -> None:
         """Store who does what, with which pause; the keys are names of `KINDS`."""
         self.samples: list[Sample] = []
+        self.under_way_since: dict[str, float] = {}
         self._pause_s = pause_s
         self._visitors = visitors
         self._tasks: list[asyncio.Task[None]] = []
@@ -89,6 +90,7 @@ class Traffic:
 
     async def _repeat(self, kind: str, visitor: Visitor) -> None:
         while True:
+            self.under_way_since[kind] = time.monotonic()
             request = asyncio.create_task(observe(kind, visitor))
             try:
                 sample = await asyncio.shield(request)
@@ -96,6 +98,7 @@ class Traffic:
                 self.samples.append(await request)  # nobody hangs up
                 raise
             self.samples.append(sample)
+            del self.under_way_since[kind]
             await asyncio.sleep(self._pause_s)
 
 

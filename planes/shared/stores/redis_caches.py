@@ -19,6 +19,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, WatchError
 
 from planes.shared.errors import Unavailable
+from planes.shared.stores.redis_connections import cancellable
 from planes.shared.stores.redis_memory import RedisMemory
 
 _WAIT_S = 2.0
@@ -42,7 +43,7 @@ def cache_client(url: str, *, max_connections: int = 32) -> Redis:
         socket_connect_timeout=_WAIT_S,
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
-    return Redis.from_pool(pool)
+    return Redis.from_pool(cancellable(pool))
 
 
 class CachesUnavailable(Unavailable):

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from planes.shared.deadlines import answer_within
 from planes.shared.errors import Unavailable
+from planes.shared.stores.redis_connections import cancellable
 
 _DEADLINE_S = 1.0  # of a script, with all waits of the driver
 _BACKSTOP_S = 3.0
@@ -41,7 +42,7 @@ def redis_client(url: str, *, max_connections: int = 64) -> Redis:
         socket_connect_timeout=_BACKSTOP_S,
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )
-    return Redis.from_pool(pool)
+    return Redis.from_pool(cancellable(pool))
 
 
 class RedisScripts:

@@ -126,12 +126,14 @@ async def drive(
 ) -> list[Sample]:
     """Let a part fail while traffic runs, mend it, and return what was answered in between.
 
-    Where the part is silent, every kind in `refused` must have got its 503 before it is mended,
-    but for those whose answer was written already and waits, within its deadline, to be billed.
+    Where the part is silent, it is mended only when every kind in `refused` has got its 503, but
+    for those whose answer was written already and waits, within its deadline, to be billed.
     """
     began = time.monotonic()
     await fault.begin(rig_part)
     await asyncio.sleep(fault.seconds)
+    if fault.is_away and fault.is_silent:
+        await all_refused(traffic, began, set(refused))
     ended = time.monotonic()
     await mend(rig_part)
     recovery_s = await all_served(traffic, time.monotonic())
@@ -140,13 +142,20 @@ async def drive(
     for sample in seen:
         check(sample, fault)
     in_time = [each for each in seen if each.ended < ended]
-    told = {each.kind for each in in_time if each.status == 503}
-    if fault.is_away and fault.is_silent:
-        billed_late = {
-            each.kind for each in seen if each.started < began and each.status == 200
-        } & {"chat", "stream"}
-        assert told >= set(refused) - billed_late, (fault.name, set(refused) - told)
     return [each for each in in_time if each.started > began + _GRACE_S]
+
+
+async def all_refused(traffic: Traffic, since: float, kinds: set[str]) -> None:
+    """Wait until requests of all kinds were refused since the fault began."""
+
+    async def is_refused() -> bool:
+        told = {each.kind for each in traffic.since(since) if each.status == 503}
+        billed_late = {
+            kind for kind in ("chat", "stream") if traffic.under_way_since.get(kind, since) < since
+        }
+        return told >= kinds - billed_late
+
+    await until(is_refused, seconds=CHAT_S * SLACK)
 
 
 def check(sample: Sample, fault: Fault) -> None:

@@ -85,7 +85,7 @@ class Reading:
 
     async def _read(self, method: str, path: str, deltas: int | None, **sent: Any) -> None:
         seen = 0
-        async with self.person.http.stream(method, path, timeout=60, **sent) as response:
+        async with self.person.http.stream(method, path, timeout=None, **sent) as response:
             self.status, self.headers = response.status_code, response.headers
             if response.status_code != 200:
                 raw = await response.aread()

@@ -1,0 +1,51 @@
+"""Connections to Redis whose commands can be cancelled at any moment."""
+
+import asyncio
+from typing import Any
+
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    ConnectionPool,
+    SSLConnection,
+)
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+
+class _CancellableSends(AbstractConnection):
+    """Sends without `asyncio.wait_for`.
+
+    Before Python 3.12 that swallows a cancellation which arrives in the moment when what it waits
+    for ends (python/cpython#86296). redis-py bounds every send by it: a timeout, or the end of a
+    task, that fell into a send was lost, and what it should have ended went on for ever.
+    """
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send a command.
+
+        Raises:
+            redis.exceptions.TimeoutError: It was not taken within `socket_timeout`.
+        """
+        wait_s, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(wait_s):
+                await super().send_packed_command(command, check_health)
+        except TimeoutError as error:
+            raise RedisTimeoutError("Timeout writing to socket") from error
+        finally:
+            self.socket_timeout = wait_s
+
+
+class PlainConnection(_CancellableSends, Connection):
+    """Over TCP."""
+
+
+class TlsConnection(_CancellableSends, SSLConnection):
+    """Over TLS."""
+
+
+def cancellable(pool: ConnectionPool) -> ConnectionPool:
+    """Let a pool make such connections, and return it."""
+    is_tls = issubclass(pool.connection_class, SSLConnection)
+    pool.connection_class = TlsConnection if is_tls else PlainConnection
+    return pool
