@@ -142,9 +142,11 @@ class StreamBuffer:
         was_full = self._used_share > _MOST_SHARE
         self._used_share = await self._ask(self._memory.used_share)
         is_full = self._used_share > _MOST_SHARE
-        if is_full != was_full:
-            _log.warning("redis is nearly full: streams are not buffered", is_full=is_full)
+        if was_full and not is_full:
+            _log.info("redis has room again: streams are buffered")
         if is_full:
+            if not was_full:
+                _log.warning("redis is nearly full: streams are not buffered")
             raise RedisUnavailable(_NO_ANSWER)
 
     async def _ask(self, call: Callable[[], Awaitable[Any] | Any]) -> Any:
