@@ -10,7 +10,7 @@ from planes.data.pipeline.parse import Parser
 from planes.data.pipeline.registry import Registry
 from planes.data.pipeline.stored_text import StoredTexts
 from planes.data.settings import DataSettings
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.stores.object_settings import object_store
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_builder_chunks import BuilderChunks
 from planes.shared.stores.postgres_generations import PostgresGenerations
@@ -55,7 +55,7 @@ async def open_reembedding(
             database=database,
             generations=generations,
             store=store,
-            texts=StoredTexts(FolderObjects(settings.objects_dir), store, parser),
+            texts=StoredTexts(object_store(settings), store, parser),
             model=BackgroundModel(
                 threads=settings.embedding_threads,
                 precision=settings.embedding_precision,

@@ -12,7 +12,7 @@ from planes.data.pipeline.source_registry import SourceRegistry, WatchedSource
 from planes.data.pipeline.sources import Scanner
 from planes.data.settings import DataSettings
 from planes.shared.errors import InvalidInput
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.stores.object_settings import object_store
 from planes.shared.stores.postgres import Database
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ async def open_scanner(settings: DataSettings) -> AsyncIterator[Scanner]:
         settings.database_url.get_secret_value(), service="polyplane-sources", max_connections=2
     )
     registry = SourceRegistry(database, missing_for=_MISSING_FOR)
-    objects = FolderObjects(settings.objects_dir)
+    objects = object_store(settings)
     copies = SourceCopies(database, registry, objects, max_bytes=settings.source_file_bytes)
     await database.open()
     try:
@@ -54,9 +54,11 @@ def open_place(source: WatchedSource, settings: DataSettings) -> Place:
     return ObjectPlace(_s3(source.location, settings))
 
 
-def _folder(folder: Path, objects_dir: Path) -> Path:
+def _folder(folder: Path, objects_dir: Path | None) -> Path:
     if not folder.is_absolute():
         raise InvalidInput(f"{folder} is no absolute path.")
+    if objects_dir is None:
+        return folder
     own, watched = objects_dir.resolve(), folder.resolve()
     if own.is_relative_to(watched) or watched.is_relative_to(own):
         raise InvalidInput("The folder holds the platform's own files, or lies within them.")

@@ -9,7 +9,8 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from planes.data.pipeline.parse import ParseLimits
-from planes.shared.settings import AbsolutePath, EmbeddingPrecision, LogLevel, SharedSettings
+from planes.shared.settings import EmbeddingPrecision, LogLevel, SharedSettings
+from planes.shared.stores.object_settings import ObjectStoreSettings
 
 
 def available_processors() -> int:
@@ -37,12 +38,11 @@ class ScheduleSettings(SharedSettings):
     timezone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
 
 
-class DataSettings(ScheduleSettings):
+class DataSettings(ScheduleSettings, ObjectStoreSettings):
     """Everything that an operator may set; the documentation lists each with its default."""
 
     database_url: SecretStr = Field(validation_alias="DATABASE_URL")
     redis_url: SecretStr | None = None
-    objects_dir: AbsolutePath = Field(validation_alias="OBJECTS_DIR")
     log_level: LogLevel = "INFO"
     database_connections: int = Field(default=4, ge=2)
 

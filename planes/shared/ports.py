@@ -3,7 +3,9 @@
 import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
 from uuid import UUID
 
 from planes.shared.domain import ChatMode, FinishReason, Passage, Ranked
@@ -162,5 +164,111 @@ class Reranker(Protocol):
         Raises:
             RerankerLate: The model was not done in time.
             Unavailable: The model does not answer.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStat:
+    """What is known of an object; the mark changes whenever the content does."""
+
+    size_bytes: int
+    changed_at: datetime
+    mark: str
+
+
+class ObjectWriter(Protocol):
+    """Writes one object, which appears whole when the context ends well, or not at all."""
+
+    size_bytes: int
+
+    @property
+    def sha256(self) -> bytes:
+        """The SHA-256 of what was written."""
+        ...
+
+    async def write(self, block: bytes | bytearray) -> None:
+        """Append a block.
+
+        Raises:
+            OSError: The store does not take it.
+        """
+        ...
+
+    async def __aenter__(self) -> Self:
+        """Return the writer."""
+        ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Make the object appear, or forget it where the context failed.
+
+        Raises:
+            OSError: The store does not take it.
+        """
+        ...
+
+
+class ObjectStore(Protocol):
+    """Uploaded files and extracted texts under keys, which are paths that begin with a tenant's id.
+
+    Every method raises `FileNotFoundError` for an object that is not there, unless it says
+    otherwise, and another `OSError` where the store does not answer.
+    """
+
+    def writer(self, key: str) -> ObjectWriter:
+        """Return a context in which to write an object, replacing the one of that key."""
+        ...
+
+    async def put(self, key: str, content: bytes) -> None:
+        """Write an object, replacing the one of that key."""
+        ...
+
+    async def get(self, key: str) -> bytes:
+        """Return an object."""
+        ...
+
+    async def stat(self, key: str) -> ObjectStat:
+        """Return what is known of an object."""
+        ...
+
+    def stream(
+        self, key: str, start: int = 0, end: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield an object, or its bytes from `start` to before `end`, in blocks of about 1 MiB."""
+        ...
+
+    async def open(self, key: str) -> BinaryIO:
+        """Return an object for reading at any place; its methods block, the caller closes it."""
+        ...
+
+    async def move(self, source: str, target: str) -> None:
+        """Give an object another key, replacing what is there; to repeat it changes nothing."""
+        ...
+
+    async def remove(self, key: str) -> None:
+        """Remove an object, if it is there."""
+        ...
+
+    def keys(self, prefix: str) -> AsyncGenerator[list[str], None]:
+        """Yield the keys below a prefix that is empty or ends with "/", about 1,000 at a time.
+
+        Those of one folder follow one another; other than that they are in no order.
+        """
+        ...
+
+    async def count_prefix(self, prefix: str) -> int:
+        """Return how many objects there are below such a prefix."""
+        ...
+
+    async def remove_prefix(self, prefix: str) -> int:
+        """Remove every object below a prefix that ends with "/", and return how many.
+
+        Raises:
+            OSError: Something below the prefix is still there.
         """
         ...

@@ -19,7 +19,8 @@ from planes.shared.clients.dagster import DagsterClient
 from planes.shared.clients.serving import Deadlines, ServingClient
 from planes.shared.domain import new_id
 from planes.shared.errors import Unavailable
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStore
+from planes.shared.stores.object_settings import object_store
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog
 from planes.shared.telemetry import new_trace_id
@@ -106,7 +107,7 @@ class _Parts:
     metrics: GatewayMetrics
     database: Database
     redis: Redis
-    objects: FolderObjects
+    objects: ObjectStore
     serving: ServingClient
     dagster: DagsterClient
 
@@ -179,7 +180,7 @@ async def _open(
     dagster = DagsterClient(settings.dagster_url)
     dagster.open()
     stack.push_async_callback(dagster.close)
-    objects = FolderObjects(settings.objects_dir)
+    objects = object_store(settings)
     return _Parts(settings, metrics, database, redis, objects, serving, dagster)
 
 

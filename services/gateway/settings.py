@@ -6,17 +6,17 @@ from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator, model_val
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from planes.shared.settings import AbsolutePath, LogLevel
+from planes.shared.stores.object_settings import ObjectStoreSettings
 from services.gateway.auth.oidc_settings import OidcSettings
 
 
-class GatewaySettings(OidcSettings):
+class GatewaySettings(OidcSettings, ObjectStoreSettings):
     """Everything that an operator may set; the documentation lists each with its default."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_")
 
     database_url: SecretStr = Field(validation_alias="DATABASE_URL")
     redis_url: SecretStr = Field(validation_alias="REDIS_URL")
-    objects_dir: AbsolutePath = Field(validation_alias="OBJECTS_DIR")
     serving_token_secret: SecretStr = Field(validation_alias="SERVING_TOKEN_SECRET")
     refresh_secret: SecretStr
     keys_dir: AbsolutePath

@@ -1,16 +1,20 @@
 """Each port's adapters, on fresh stores of their own."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStore
+from planes.shared.stores.object_settings import ObjectStoreSettings, object_store
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog
 from planes.shared.stores.postgres_chunks import PostgresChunks
+from tests.conftest import free_port
+from tests.servers import s3
+from tests.servers.s3 import S3Server
 
 ACME = UUID("01900000-0000-7000-8000-00000000ac3e")
 GLOBEX = UUID("01900000-0000-7000-8000-0000000610be")
@@ -52,8 +56,38 @@ async def chat_log(
     return PostgresChatLog(database_of("gateway"))
 
 
-@pytest.fixture(params=["folder"])
-def objects(request: pytest.FixtureRequest, tmp_path: Path) -> FolderObjects:
-    """The object store."""
-    assert request.param == "folder"
-    return FolderObjects(tmp_path / f"objects-{uuid4().hex}")
+@pytest.fixture(scope="session")
+def s3_server(server_folder: Path) -> Iterator[S3Server]:
+    """A running S3 server."""
+    if reason := s3.missing():
+        pytest.skip(reason)
+    s3.build()
+    server = S3Server(server_folder / "s3", free_port())
+    server.start()
+    try:
+        server.wait_until_open()
+        yield server
+    finally:
+        server.end()
+
+
+@pytest.fixture(params=["folder", "s3"])
+def objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    """An empty object store."""
+    if request.param == "folder":
+        return object_store(settings(objects_dir=tmp_path / "objects"))
+    server: S3Server = request.getfixturevalue("s3_server")
+    return object_store(
+        settings(
+            s3_bucket="bucket",
+            s3_prefix=uuid4().hex,
+            s3_endpoint=server.url,
+            s3_access_key_id=s3.ACCESS_KEY,
+            s3_secret_access_key=s3.SECRET_KEY,
+        )
+    )
+
+
+def settings(**values: object) -> ObjectStoreSettings:
+    """Return settings of an object store and nothing else."""
+    return ObjectStoreSettings.model_validate(values)

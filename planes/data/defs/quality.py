@@ -10,6 +10,7 @@ from planes.data.defs.assets import published_documents, removed_documents
 from planes.data.defs.resources import ending_with_parent
 from planes.data.pipeline.quality import Finding, IndexQuality, check_counts
 from planes.data.settings import DataSettings
+from planes.shared.stores.object_settings import object_store
 from planes.shared.stores.postgres import Database
 from planes.shared.telemetry import configure_logging
 
@@ -87,7 +88,7 @@ async def _check(settings: DataSettings) -> dict[str, Finding]:
     )
     await database.open()
     try:
-        index = IndexQuality(database, settings.objects_dir)
+        index = IndexQuality(database, object_store(settings))
         counts = await index.counts()
         return {
             **check_counts(counts),

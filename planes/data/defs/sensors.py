@@ -10,7 +10,7 @@ from planes.data.defs.assets import CLAIMED_TAG
 from planes.data.defs.jobs import ingestion
 from planes.data.pipeline.registry import Registry, Waiting
 from planes.data.settings import DataSettings
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.stores.object_settings import object_store
 from planes.shared.stores.postgres import Database
 
 # Not NOT_STARTED: a run that a fault kept from the queue stays so until monitoring ends it.
@@ -62,7 +62,7 @@ def _remove_leftovers(context: dg.SensorEvaluationContext, settings: DataSetting
     now = datetime.now(UTC)
     since = datetime.fromisoformat(context.cursor) if context.cursor else now - timedelta(days=1)
     ended = dg.RunsFilter(job_name=ingestion.name, statuses=_UNSUCCESSFUL, updated_after=since)
-    objects = FolderObjects(settings.objects_dir)
+    objects = object_store(settings)
     for run in context.instance.get_runs(ended):
         try:
             asyncio.run(objects.remove_prefix(f"batches/{run.run_id}/"))

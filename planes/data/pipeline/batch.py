@@ -18,7 +18,7 @@ from planes.data.pipeline.chunk import TextChunk
 from planes.data.pipeline.extracted import ExtractedText
 from planes.data.pipeline.work import Work
 from planes.shared.domain import spans_key, text_key
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStore
 
 Vectors = NDArray[np.float32]
 
@@ -26,7 +26,7 @@ Vectors = NDArray[np.float32]
 class BatchFiles:
     """The intermediates of one run; writing again replaces."""
 
-    def __init__(self, objects: FolderObjects, run_id: str) -> None:
+    def __init__(self, objects: ObjectStore, run_id: str) -> None:
         """Store where they lie."""
         self._objects = objects
         self._run_id = run_id

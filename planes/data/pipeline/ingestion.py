@@ -37,7 +37,7 @@ from planes.data.pipeline.work import Work, by_part
 from planes.shared.analysis import detect_language
 from planes.shared.domain import DocumentStatus
 from planes.shared.errors import DocumentRejected
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStore
 from planes.shared.stores.postgres_chunks import PostgresChunks
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class Tools:
 
     registry: Registry
     store: PostgresChunks
-    objects: FolderObjects
+    objects: ObjectStore
     keeper: LeaseKeeper
     remover: Remover
     parser: Parser

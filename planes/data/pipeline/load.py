@@ -5,13 +5,13 @@ import hashlib
 from planes.data.pipeline.work import Work
 from planes.shared.domain import original_key
 from planes.shared.errors import DocumentRejected
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStore
 
 _MISSING = "The uploaded file is no longer stored. Upload it again."
 _CHANGED = "The stored file is not the one that was uploaded. Upload it again."
 
 
-async def load_original(objects: FolderObjects, work: Work) -> bytes:
+async def load_original(objects: ObjectStore, work: Work) -> bytes:
     """Return the uploaded file, checked against the hash taken at the upload.
 
     Raises:

@@ -4,19 +4,17 @@ Counts come from functions of the database that see every tenant and tell nothin
 ids; texts are read within their tenant alone.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import UUID
 
 import asyncpg
 
 from planes.data.pipeline.drift import Drift, drift
-from planes.data.pipeline.version_folders import named_by_ids, version_folders
+from planes.data.pipeline.version_folders import version_folders
 from planes.shared.domain import text_key
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStore
 from planes.shared.stores.postgres import Database
 
 NORM_TOLERANCE = 1e-3
@@ -75,11 +73,10 @@ class IndexQuality:
     Every method raises `Unavailable` where the database does not answer.
     """
 
-    def __init__(self, database: Database, objects_dir: Path) -> None:
-        """Store the database and the folder of the object store."""
+    def __init__(self, database: Database, objects: ObjectStore) -> None:
+        """Store the database and the object store."""
         self._database = database
-        self._folder = objects_dir
-        self._objects = FolderObjects(objects_dir)
+        self._objects = objects
 
     async def counts(self) -> list[asyncpg.Record]:
         """Return what `index_counts` in 0004_sources.sql counts, a row for each tenant."""
@@ -91,22 +88,22 @@ class IndexQuality:
         missing: list[str] = []
         versions = 0
         for tenant_id in tenants:
-            async for page in self._live_versions(tenant_id):
-                absent = await asyncio.to_thread(self._without_text, tenant_id, page)
-                missing += await self._still_live(tenant_id, absent)
-                versions += len(page)
+            texts = await self._live_texts(tenant_id)
+            versions += len(texts)
+            # looked at after the registry: a version goes live after its text is stored
+            async for keys in self._objects.keys(f"{tenant_id}/documents/"):
+                for key in keys:
+                    texts.pop(key, None)
+            missing += await self._still_live(tenant_id, texts)
         return Finding(missing, {"versions": versions, "without text": len(missing)})
 
     async def check_files(self) -> Finding:
         """Look for files of versions that the registry does not know, or no more."""
         strays: list[str] = []
         folders = 0
-        for tenant_id in await asyncio.to_thread(named_by_ids, self._folder):
-            versions = await asyncio.to_thread(version_folders, self._folder / str(tenant_id))
+        async for tenant_id, versions in version_folders(self._objects):
             folders += len(versions)
-            ids = list(versions)
-            for start in range(0, len(ids), _PAGE):
-                strays += await self._strays(tenant_id, versions, ids[start : start + _PAGE])
+            strays += await self._strays(tenant_id, versions)
         return Finding(strays, {"folders": folders, "without a version": len(strays)})
 
     async def check_sample(self, versions: int) -> dict[str, Finding]:
@@ -150,21 +147,19 @@ class IndexQuality:
             for feature, label in labels.items()
         }
 
-    async def _live_versions(self, tenant_id: UUID) -> AsyncIterator[list[asyncpg.Record]]:
+    async def _live_texts(self, tenant_id: UUID) -> dict[str, UUID]:
+        """Return the keys of the texts of every searchable version, with the version's id."""
+        keys: dict[str, UUID] = {}
         after = _FIRST
         while True:
             async with self._database.tenant(tenant_id) as connection:
                 rows = await connection.fetch(_LIVE, tenant_id, after, _PAGE)
             if not rows:
-                return
-            yield rows
+                return keys
+            keys |= {text_key(tenant_id, row["document_id"], row["id"]): row["id"] for row in rows}
             after = rows[-1]["id"]
 
-    def _without_text(self, tenant_id: UUID, versions: Iterable[asyncpg.Record]) -> dict[UUID, str]:
-        keys = {row["id"]: text_key(tenant_id, row["document_id"], row["id"]) for row in versions}
-        return {one: key for one, key in keys.items() if not (self._folder / key).is_file()}
-
-    async def _still_live(self, tenant_id: UUID, keys: Mapping[UUID, str]) -> list[str]:
+    async def _still_live(self, tenant_id: UUID, keys: Mapping[str, UUID]) -> list[str]:
         """Return the keys of versions that were not removed meanwhile."""
         if not keys:
             return []
@@ -173,19 +168,18 @@ class IndexQuality:
                 "SELECT id FROM document_versions WHERE tenant_id = $1 AND id = ANY ($2) "
                 "AND visibility = 'live'",
                 tenant_id,
-                list(keys),
+                list(keys.values()),
             )
-        return [keys[row["id"]] for row in rows]
+        live = {row["id"] for row in rows}
+        return [key for key, version in keys.items() if version in live]
 
-    async def _strays(
-        self, tenant_id: UUID, folders: Mapping[UUID, Path], ids: Sequence[UUID]
-    ) -> list[str]:
+    async def _strays(self, tenant_id: UUID, folders: Mapping[UUID, str]) -> list[str]:
         async with self._database.tenant(tenant_id) as connection:
-            held = {row["id"] for row in await connection.fetch(_HELD, tenant_id, ids)}
-        absent = [folders[one] for one in ids if one not in held]
+            rows = await connection.fetch(_HELD, tenant_id, list(folders))
+        held = {row["id"] for row in rows}
+        absent = [folder for version, folder in folders.items() if version not in held]
         # looked at after the registry: what was removed meanwhile is no stray
-        still = await asyncio.to_thread(lambda: [one for one in absent if one.is_dir()])
-        return [str(one.relative_to(self._folder)) for one in still]
+        return [folder for folder in absent if await self._objects.count_prefix(f"{folder}/")]
 
     async def _read(
         self, place: asyncpg.Record, query: str

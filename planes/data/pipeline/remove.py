@@ -5,7 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from planes.shared.domain import document_prefix
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStore
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
 from planes.shared.stores.redis_caches import CachesUnavailable, RedisCaches
@@ -60,7 +60,7 @@ class DocumentStores:
 
     database: Database
     chunks: PostgresChunks
-    objects: FolderObjects
+    objects: ObjectStore
     caches: RedisCaches | None = None
 
 

@@ -10,7 +10,7 @@ from planes.data.pipeline.source_registry import SourceRegistry, StoredCopy, Wat
 from planes.shared.domain import new_id, original_key, version_prefix
 from planes.shared.errors import ContentTooLarge, InvalidInput, Unavailable
 from planes.shared.media_types import SNIFFED_BYTES, media_type_of
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStore
 from planes.shared.stores.postgres import Database
 
 _MAX_NAME_CHARS = 255
@@ -25,7 +25,7 @@ class SourceCopies:
         self,
         database: Database,
         registry: SourceRegistry,
-        objects: FolderObjects,
+        objects: ObjectStore,
         *,
         max_bytes: int,
     ) -> None:

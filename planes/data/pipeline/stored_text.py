@@ -12,7 +12,7 @@ from planes.data.pipeline.parse import Parser
 from planes.data.pipeline.work import Work
 from planes.shared.domain import spans_key, text_key
 from planes.shared.errors import DocumentRejected
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStore
 from planes.shared.stores.postgres_builder_chunks import BuilderChunks
 
 _NO_TEXT = DocumentRejected(
@@ -23,7 +23,7 @@ _NO_TEXT = DocumentRejected(
 class StoredTexts:
     """Reads what ingestion stored. Spans that an older version did not store are found again."""
 
-    def __init__(self, objects: FolderObjects, store: BuilderChunks, parser: Parser) -> None:
+    def __init__(self, objects: ObjectStore, store: BuilderChunks, parser: Parser) -> None:
         """Store where texts, live chunks and originals come from."""
         self._objects = objects
         self._store = store

@@ -1,31 +1,33 @@
-"""Which versions the folder of the object store holds files of."""
+"""Which versions the object store holds files of."""
 
-import os
-from pathlib import Path
+from collections.abc import AsyncGenerator
 from uuid import UUID
 
-
-def named_by_ids(folder: Path) -> list[UUID]:
-    """Return the subfolders that are named by an id."""
-    if not folder.is_dir():
-        return []
-    return [
-        UUID(entry.name) for entry in os.scandir(folder) if entry.is_dir() and _is_id(entry.name)
-    ]
+from planes.shared.ports import ObjectStore
 
 
-def version_folders(tenant: Path) -> dict[UUID, Path]:
-    """Return the folders of a tenant's versions."""
-    documents = tenant / "documents"
-    return {
-        version: documents / str(document) / str(version)
-        for document in named_by_ids(documents)
-        for version in named_by_ids(documents / str(document))
-    }
+async def version_folders(
+    objects: ObjectStore,
+) -> AsyncGenerator[tuple[UUID, dict[UUID, str]], None]:
+    """Yield tenants with the folders of versions that hold their files, some at a time."""
+    told: set[str] = set()  # a folder's keys may stand on two pages
+    async for keys in objects.keys(""):
+        folders = {key.rpartition("/")[0] for key in keys}
+        by_tenant: dict[UUID, dict[UUID, str]] = {}
+        for folder in folders - told:
+            if (ids := _ids(folder)) is not None:
+                by_tenant.setdefault(ids[0], {})[ids[1]] = folder
+        for found in by_tenant.items():
+            yield found
+        told = folders
 
 
-def _is_id(name: str) -> bool:
+def _ids(folder: str) -> tuple[UUID, UUID] | None:
+    """Return tenant and version of a folder; None where it is no version's."""
+    tenant, *between, version = folder.split("/")
     try:
-        return str(UUID(name)) == name
+        ids = UUID(tenant), UUID(version)
     except ValueError:
-        return False
+        return None
+    is_version = len(between) == 2 and between[0] == "documents"
+    return ids if is_version else None

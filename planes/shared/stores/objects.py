@@ -4,14 +4,20 @@ import asyncio
 import hashlib
 import os
 import secrets
+import sys
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self, TypeVar
 
+from planes.shared.ports import ObjectStat
+
 _BLOCK_BYTES = 1 << 20
+_LISTED_AT_ONCE = 1000
 _FOLDER_TRIES = 5
 _Result = TypeVar("_Result")
 
@@ -23,9 +29,9 @@ class FolderObjects:
         """Store the folder; it is made with the first object."""
         self._folder = folder
 
-    def writer(self, key: str) -> "ObjectWriter":
+    def writer(self, key: str) -> "FolderWriter":
         """Return a context in which to write an object; it exists once the context ends well."""
-        return ObjectWriter(self._path(key))
+        return FolderWriter(self._path(key))
 
     async def put(self, key: str, content: bytes) -> None:
         """Write an object, replacing the one of that key."""
@@ -40,23 +46,30 @@ class FolderObjects:
         """
         return await asyncio.to_thread(self._path(key).read_bytes)
 
-    async def size(self, key: str) -> int:
-        """Return an object's length in bytes.
+    async def stat(self, key: str) -> ObjectStat:
+        """Return what is known of an object.
 
         Raises:
             FileNotFoundError: There is none of that key.
         """
-        return (await asyncio.to_thread(self._path(key).stat)).st_size
+        stat = await asyncio.to_thread(self._path(key).stat)
+        changed_at = datetime.fromtimestamp(stat.st_mtime, UTC)
+        return ObjectStat(stat.st_size, changed_at, f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
 
-    async def stream(self, key: str) -> AsyncGenerator[bytes, None]:
-        """Yield an object in blocks of at most 1 MiB.
+    async def stream(
+        self, key: str, start: int = 0, end: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield an object, or its bytes from `start` to before `end`, in blocks of at most 1 MiB.
 
         Raises:
             FileNotFoundError: There is none of that key.
         """
-        file = await asyncio.to_thread(self._path(key).open, "rb")
+        file = await self.open(key)
         try:
-            while block := await asyncio.to_thread(file.read, _BLOCK_BYTES):
+            await asyncio.to_thread(file.seek, start)
+            left = sys.maxsize if end is None else end - start
+            while left and (block := await asyncio.to_thread(file.read, min(left, _BLOCK_BYTES))):
+                left -= len(block)
                 yield block
         finally:
             file.close()
@@ -69,15 +82,6 @@ class FolderObjects:
         """
         return await asyncio.to_thread(self._path(key).open, "rb")
 
-    async def locate(self, key: str) -> tuple[Path, os.stat_result]:
-        """Return the file that holds an object, to be sent in parts, and what is known of it.
-
-        Raises:
-            FileNotFoundError: There is none of that key.
-        """
-        path = self._path(key)
-        return path, await asyncio.to_thread(path.stat)
-
     async def move(self, source: str, target: str) -> None:
         """Give an object another key, replacing what is there; to repeat it changes nothing.
 
@@ -89,6 +93,12 @@ class FolderObjects:
     async def remove(self, key: str) -> None:
         """Remove an object, if it is there, and the folders that this leaves empty."""
         await asyncio.to_thread(self._remove, self._path(key))
+
+    async def keys(self, prefix: str) -> AsyncGenerator[list[str], None]:
+        """Yield the keys below a prefix, about 1,000 at a time."""
+        keys = self._keys(self._path(prefix))
+        while page := await asyncio.to_thread(lambda: list(islice(keys, _LISTED_AT_ONCE))):
+            yield page
 
     async def count_prefix(self, prefix: str) -> int:
         """Return how many objects there are below a prefix that ends with "/"."""
@@ -121,6 +131,11 @@ class FolderObjects:
     def _remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
         self._remove_empty_parents(path)
+
+    def _keys(self, path: Path) -> Iterator[str]:
+        for folder, _, names in os.walk(path, onerror=_raise_unless_absent):
+            key = Path(folder).relative_to(self._folder)
+            yield from (str(key / name) for name in names if not name.startswith("."))
 
     def _count_tree(self, path: Path) -> int:
         tree = os.walk(path, onerror=_raise_unless_absent)
@@ -158,7 +173,7 @@ def _raise_unless_absent(error: OSError) -> None:
         raise error
 
 
-class ObjectWriter:
+class FolderWriter:
     """Writes one object beside its final place, then moves it there, flushed to the disk.
 
     Attributes:

@@ -6,7 +6,7 @@ from planes.shared.errors import (
     PlatformError,
     UnsupportedMediaType,
 )
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStore
 from services.gateway.documents.archives import is_archive, open_archive
 from services.gateway.documents.registration import Refusal
 from services.gateway.documents.uploads import Read, StoredFile, UploadSession
@@ -24,7 +24,7 @@ class Batch:
         refusals: What cannot be taken.
     """
 
-    def __init__(self, session: UploadSession, objects: FolderObjects) -> None:
+    def __init__(self, session: UploadSession, objects: ObjectStore) -> None:
         """Store where files go, and where archives are read from meanwhile."""
         self.files: list[StoredFile] = []
         self.refusals: list[Refusal] = []

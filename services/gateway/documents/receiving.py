@@ -8,7 +8,7 @@ from uuid import UUID
 from planes.shared.domain import TenantContext
 from planes.shared.errors import InvalidInput, UnsupportedMediaType
 from planes.shared.media_types import PLAIN, SNIFFED_BYTES, media_type_of
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStore
 from services.gateway.auth.models import Account
 from services.gateway.documents.batches import INTENTS_AT_ONCE, Batch
 from services.gateway.documents.fetching import UrlFetcher
@@ -54,7 +54,7 @@ class Receiver:
     def __init__(
         self,
         uploads: Uploads,
-        objects: FolderObjects,
+        objects: ObjectStore,
         registrar: Registrar,
         versions: Versions,
         fetcher: UrlFetcher,

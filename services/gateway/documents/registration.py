@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from planes.shared.domain import TenantContext, new_id, original_key
 from planes.shared.errors import Conflict, PlatformError
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStore
 from planes.shared.stores.postgres import Connection, Database
 from services.gateway.documents import intents, quotas
 from services.gateway.documents import registration_repository as repository
@@ -54,7 +54,7 @@ class Registrar:
     """Turns stored files into documents with a job, and answers, in one transaction."""
 
     def __init__(
-        self, database: Database, objects: FolderObjects, ingestion: IngestionRequests
+        self, database: Database, objects: ObjectStore, ingestion: IngestionRequests
     ) -> None:
         """Store the parts."""
         self._database = database

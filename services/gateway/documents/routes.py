@@ -1,11 +1,9 @@
 """`/documents` and `/search`."""
 
 from typing import Annotated
-from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Response
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Query, Request, Response
 
 from planes.shared.domain import DocumentStatus
 from services.gateway.auth.dependencies import (
@@ -14,6 +12,7 @@ from services.gateway.auth.dependencies import (
     Searcher,
 )
 from services.gateway.dependencies import DocumentServiceDep, SearchServiceDep, VersionsDep
+from services.gateway.documents.download import download
 from services.gateway.documents.repository import DocumentFilter
 from services.gateway.documents.schemas import (
     DeletionAnswer,
@@ -102,17 +101,11 @@ async def get_document_text(
 )
 @router.head("/documents/{document_id}/content", include_in_schema=False)
 async def get_document_content(
-    document_id: UUID, account: DocumentReader, documents: DocumentServiceDep
-) -> FileResponse:
+    document_id: UUID, request: Request, account: DocumentReader, documents: DocumentServiceDep
+) -> Response:
     """Download the file as it was uploaded, or a part of it (RFC 9110, 14)."""
     content = await documents.content(document_id, account.context)
-    disposition = f"attachment; filename*=UTF-8''{quote(content.name, safe='')}"
-    return FileResponse(
-        content.path,
-        stat_result=content.stat,
-        media_type=content.media_type,
-        headers={**_INERT, "content-disposition": disposition},
-    )
+    return download(request, content, _INERT)
 
 
 @router.patch(

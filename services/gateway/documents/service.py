@@ -1,15 +1,15 @@
 """What a person does with documents: upload, look, fetch and delete."""
 
-import os
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from uuid import UUID
 
 import asyncpg
 
 from planes.shared.domain import TenantContext, new_id, original_key, text_key
 from planes.shared.errors import Conflict, NotFound
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStat, ObjectStore
 from planes.shared.stores.postgres import Database
 from services.gateway.audit import Action, AuditEvent, record
 from services.gateway.auth.models import Account
@@ -22,19 +22,19 @@ from services.gateway.tracing import current_trace_id
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """An uploaded file as it stands in the object store."""
+    """An uploaded file as it stands in the object store; `blocks(start, end)` streams a part."""
 
     name: str
     media_type: str
-    path: Path
-    stat: os.stat_result
+    stat: ObjectStat
+    blocks: Callable[[int, int], AsyncGenerator[bytes, None]]
 
 
 class DocumentService:
     """The gateway's side of the document registry."""
 
     def __init__(
-        self, database: Database, objects: FolderObjects, ingestion: IngestionRequests
+        self, database: Database, objects: ObjectStore, ingestion: IngestionRequests
     ) -> None:
         """Store the parts."""
         self._database = database
@@ -81,10 +81,11 @@ class DocumentService:
             version = await repository.find_version(connection, context, document_id, None)
         key = original_key(context.tenant_id, document_id, version["id"])
         try:
-            path, stat = await self._objects.locate(key)
+            stat = await self._objects.stat(key)
         except FileNotFoundError as error:
             raise NotFound("The document's file is gone.") from error
-        return Content(version["name"], version["media_type"], path, stat)
+        blocks = partial(self._objects.stream, key)
+        return Content(version["name"], version["media_type"], stat, blocks)
 
     async def delete(self, document_id: UUID, account: Account) -> UUID:
         """Take a document out of search at once, queue its removal, and return the receipt's id.

@@ -14,7 +14,7 @@ import structlog
 from planes.shared.domain import TenantContext, new_id, original_key, version_prefix
 from planes.shared.errors import ContentTooLarge, InvalidInput, Unavailable
 from planes.shared.media_types import SNIFFED_BYTES, media_type_of
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStore
 from planes.shared.stores.postgres import Database
 from services.gateway.documents import intents
 
@@ -60,7 +60,7 @@ class StoredFile:
 class Uploads:
     """Puts files into the object store under intents that a sweeper ends if we do not."""
 
-    def __init__(self, database: Database, objects: FolderObjects, limits: FileLimits) -> None:
+    def __init__(self, database: Database, objects: ObjectStore, limits: FileLimits) -> None:
         """Store where intents and files go, and how large they may be."""
         self._database = database
         self._objects = objects

@@ -8,7 +8,7 @@ import asyncpg
 
 from planes.shared.domain import Role, new_id, original_key
 from planes.shared.errors import Conflict, Forbidden, NotFound
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStore
 from planes.shared.stores.postgres import Connection, Database
 from services.gateway.auth.models import Account
 from services.gateway.documents import intents, quotas
@@ -34,7 +34,7 @@ class JobStores:
     """Where jobs, their documents and their files are."""
 
     database: Database
-    objects: FolderObjects
+    objects: ObjectStore
     uploads: Uploads
 
 

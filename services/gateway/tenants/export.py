@@ -9,7 +9,7 @@ from uuid import UUID
 
 from planes.shared.domain import original_key, text_key
 from planes.shared.errors import Unavailable
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStore
 from planes.shared.stores.postgres import Database
 from services.gateway.audit import Action, AuditEvent
 from services.gateway.auth.models import Account
@@ -22,7 +22,7 @@ class TenantExport:
     """Streams all of a tenant as one archive."""
 
     def __init__(
-        self, database: Database, objects: FolderObjects, new_id: Callable[[], UUID]
+        self, database: Database, objects: ObjectStore, new_id: Callable[[], UUID]
     ) -> None:
         """Store where data is."""
         self._database = database
@@ -65,8 +65,8 @@ class TenantExport:
             async with aclosing(self._objects.stream(key)) as blocks:
                 # deleted meanwhile, or not extracted yet; once open a file stays readable
                 with suppress(FileNotFoundError):
-                    size_bytes = await self._objects.size(key)
-                    stored = StoredObject(size_bytes, await _opened(blocks))
+                    stat = await self._objects.stat(key)
+                    stored = StoredObject(stat.size_bytes, await _opened(blocks))
                     async for block in archive.file(f"{folder}/{name}", stored):
                         yield block
 

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from planes.shared.errors import Unavailable
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStore
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog
 from planes.shared.stores.redis_caches import is_entry
@@ -39,7 +39,7 @@ class TenantStores:
 
     database: Database
     chat_log: PostgresChatLog
-    objects: FolderObjects
+    objects: ObjectStore
     redis: Redis
 
 
