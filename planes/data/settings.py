@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from planes.data.pipeline.parse import ParseLimits
-from planes.shared.settings import EmbeddingPrecision, LogLevel, SharedSettings
+from planes.shared.settings import AbsolutePath, EmbeddingPrecision, LogLevel, SharedSettings
 from planes.shared.stores.object_settings import ObjectStoreSettings
 
 

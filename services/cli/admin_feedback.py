@@ -12,7 +12,6 @@ from uuid import UUID
 import typer
 
 from planes.shared.errors import Conflict, InvalidInput
-from planes.shared.stores.objects import FolderObjects
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog
 from services.cli.desk import at
@@ -111,8 +110,7 @@ async def open_desk(installation: Installation) -> AsyncIterator[FeedbackDesk]:
     await database.open()
     try:
         review = FeedbackReview(database, ChatHistory(database, PostgresChatLog(database)))
-        objects = FolderObjects(installation.home.objects)
-        yield FeedbackDesk(review, partial(corpus_of, database, objects))
+        yield FeedbackDesk(review, partial(corpus_of, database, installation.objects()))
     finally:
         await database.close()
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from planes.shared.ports import ObjectStore
+from planes.shared.stores.object_settings import ObjectStoreSettings, object_store
 from services.embedded.home import Home
 from services.embedded.ports import url
 from services.embedded.postgres import DAGSTER_DATABASE, DAGSTER_ROLE, PLATFORM_DATABASE, Postgres
@@ -82,6 +84,13 @@ class Installation:
         }
         marks = {INSTANCE_VARIABLE: self.home.instance, PART_VARIABLE: part}
         return {**inherited, "PYTHONUNBUFFERED": "1", **values, **marks}
+
+    def objects(self) -> ObjectStore:
+        """Return where uploaded files and extracted texts are."""
+        named = {name: value for name, value in self.environment.items() if name.startswith("S3_")}
+        return object_store(
+            ObjectStoreSettings.of({**named, "OBJECTS_DIR": str(self.home.objects)})
+        )
 
 
 def running_installation(home: Home) -> Installation | None:

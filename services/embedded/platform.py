@@ -129,7 +129,7 @@ def _gateway(installation: Installation, name: str, own: Mapping[str, str]) -> P
     return Part(
         name=name,
         command=python_module("services.gateway"),
-        environment=installation.variables(name, "GATEWAY_", "CHAT_", **values),
+        environment=installation.variables(name, "GATEWAY_", "CHAT_", "S3_", **values),
         folder=home.run,
         needs=("migrations", "redis"),
         # Its own port, which answers once the shared one does: any process may answer on that.
@@ -209,7 +209,7 @@ def _dagster(
     return Part(
         name=name,
         command=command,
-        environment=installation.variables(name, "DATA_", "DAGSTER_", **values),
+        environment=installation.variables(name, "DATA_", "DAGSTER_", "S3_", **values),
         folder=home.run,
         needs=("migrations",),
         is_ready=is_ready,

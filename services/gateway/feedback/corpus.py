@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from planes.shared.domain import text_key
-from planes.shared.stores.objects import FolderObjects
+from planes.shared.ports import ObjectStore
 from planes.shared.stores.postgres import Database
 from services.gateway.feedback import repository
 
@@ -24,7 +24,7 @@ class CorpusDocument:
 
 
 async def corpus_of(
-    database: Database, objects: FolderObjects, tenant_id: UUID
+    database: Database, objects: ObjectStore, tenant_id: UUID
 ) -> AsyncIterator[CorpusDocument]:
     """Yield a tenant's published documents; one that is deleted meanwhile is left out."""
     last: UUID | None = _FIRST

@@ -321,3 +321,38 @@ async def test_a_search_that_cannot_be_meant_is_refused(
 ) -> None:
     answer = await person.http.post("/search", json={"query": "x", **wrong})
     assert answer.status_code == 422, answer.text
+
+
+async def test_an_original_is_sent_whole_or_in_part(person: Person) -> None:
+    content = bytes(range(256)) * 16
+    document = (await upload(person, "a.txt", b"text " + content.replace(b"\x00", b" "))).json()
+    path = f"/documents/{document['document']['id']}/content"
+    whole = await person.http.get(path)
+    stored, size = whole.content, len(whole.content)
+    assert (whole.status_code, whole.headers["accept-ranges"]) == (200, "bytes")
+    head = await person.http.head(path)
+    assert (head.content, head.headers["content-length"]) == (b"", str(size))
+
+    async def part(wanted: str, **headers: str) -> httpx.Response:
+        return await person.http.get(path, headers={"range": wanted, **headers})
+
+    for wanted, start, end in [
+        ("bytes=0-0", 0, 1),
+        ("bytes=10-99", 10, 100),
+        ("bytes=100-", 100, size),
+        ("bytes=-7", size - 7, size),
+        ("bytes=5-999999", 5, size),
+        ("bytes=-999999", 0, size),
+    ]:
+        answer = await part(wanted)
+        assert answer.content == stored[start:end], wanted
+        if (start, end) != (0, size):
+            assert answer.status_code == 206
+            assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/{size}"
+    for wanted in ("bytes=0-1,5-6", "lines=1-2", "bytes=x-y", "bytes=-"):
+        assert (await part(wanted)).content == stored, wanted
+    beyond = await part(f"bytes={size}-")
+    assert (beyond.status_code, beyond.headers["content-range"]) == (416, f"bytes */{size}")
+    same = {"if-range": whole.headers["etag"]}
+    assert (await part("bytes=0-0", **same)).status_code == 206
+    assert (await part("bytes=0-0", **{"if-range": '"another"'})).content == stored
