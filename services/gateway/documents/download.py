@@ -49,4 +49,6 @@ def _part(request: Request, described: dict[str, str], size: int) -> tuple[int, 
     first, last = asked.groups()
     if not first:
         return max(0, size - int(last)), size
+    if last and int(last) < int(first):  # no range at all
+        return 0, size
     return int(first), min(size, int(last) + 1) if last else size
