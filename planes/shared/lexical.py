@@ -1,0 +1,92 @@
+"""How well words match a chunk, for the stores that have no ranking of their own.
+
+BM25 (Robertson and Zaragoza 2009, https://doi.org/10.1561/1500000019) in two halves: a chunk keeps
+the weight of each of its terms, which depends on nothing but itself, and a question brings the
+inverse document frequencies of its own terms, which change with the corpus. Their product, summed
+over the terms that both have, is the score; so no chunk is ever rewritten because others came or
+went.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
+
+RAREST_TERMS = 6
+"""Chunks that hold one of that many of a question's rarest terms are candidates by words."""
+
+_SATURATION = 1.2  # k1
+_LENGTH_SHARE = 0.75  # b
+_USUAL_TERMS = 100
+"""Stands for the mean number of terms of a chunk.
+
+Chunks are bounded by the chunker, so their mean hardly differs between corpora, and a constant lets
+the weights of a chunk stand. On two judged sets with means of 81 and 134 terms it ranks as the true
+means do.
+"""
+
+
+def inverse_document_frequency(holding: int, total: int) -> float:
+    """Return what a term tells, above 0 (Robertson and Spärck Jones, never negative).
+
+    Args:
+        holding: How many chunks hold the term.
+        total: How many chunks there are.
+    """
+    return math.log(1 + (max(0, total - holding) + 0.5) / (holding + 0.5))
+
+
+def term_weights(terms: Sequence[str]) -> dict[str, float]:
+    """Return the weight of each term of a chunk, between 0 and 2.2; `terms` are all it has."""
+    length = 1 - _LENGTH_SHARE + _LENGTH_SHARE * len(terms) / _USUAL_TERMS
+    return {
+        term: count * (_SATURATION + 1) / (count + _SATURATION * length)
+        for term, count in Counter(terms).items()
+    }
+
+
+def rarest(frequencies: Mapping[str, float], count: int = RAREST_TERMS) -> list[str]:
+    """Return the rarest of a question's terms; those that are equally rare in alphabetical order.
+
+    Args:
+        frequencies: Inverse document frequency of each term.
+        count: How many at most.
+    """
+    return sorted(frequencies, key=lambda term: (-frequencies[term], term))[:count]
+
+
+def lexical_score(weights: Mapping[str, float], frequencies: Mapping[str, float]) -> float:
+    """Return the BM25 score of a chunk for a question; 0 where they share no term.
+
+    Args:
+        weights: Of the chunk's terms, from `term_weights`.
+        frequencies: Inverse document frequency of each of the question's terms.
+    """
+    return math.fsum(
+        frequency * weights[term] for term, frequency in frequencies.items() if term in weights
+    )
+
+
+def term_index(term: str) -> int:
+    """Return the dimension of a term in sparse vectors: the same 32 bits for it everywhere.
+
+    Two terms may share a dimension. That is harmful only where one is in the question and the other
+    in a chunk without it: a chunk of 100 terms then gains a false match for one question term in
+    43 million, and even then it only ranks higher than it should.
+    """
+    return int.from_bytes(blake2b(term.encode(), digest_size=4).digest())
+
+
+def sparse_vector(weights: Iterable[tuple[str, float]]) -> tuple[list[int], list[float]]:
+    """Return dimensions, ascending and none twice, and their values.
+
+    Args:
+        weights: Of terms, none twice: of a chunk, or a question's frequencies. Those of terms that
+            share a dimension are added up.
+    """
+    values: dict[int, float] = {}
+    for term, weight in weights:
+        index = term_index(term)
+        values[index] = values.get(index, 0.0) + weight
+    indices = sorted(values)
+    return indices, [values[index] for index in indices]
