@@ -82,6 +82,23 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Heading:
+    """A breadcrumb of headings, and the first page that it stands on."""
+
+    breadcrumb: str
+    page: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionCount:
+    """How many chunks a version has in a store, and how many different ordinals among them."""
+
+    version_id: UUID
+    chunks: int
+    places: int
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A chunk found by at least one arm; a score that the store cannot fill is None.
 

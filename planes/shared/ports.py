@@ -1,19 +1,15 @@
-"""Every seam with two or more adapters, on one page."""
+"""Every seam with two or more adapters, on one page; those that vectors pass: `index_ports`."""
 
 import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Protocol, Self
+from typing import BinaryIO, Protocol, Self
 from uuid import UUID
 
-from planes.shared.domain import ChatMode, FinishReason, Passage, Ranked
+from planes.shared.domain import ChatMode, FinishReason, Passage
 from planes.shared.wire import ChatTurn
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 
 def _boundary() -> str:
@@ -140,30 +136,6 @@ class Generator(Protocol):
         Raises:
             NoLanguageModel: The mode needs a language model and this is none.
             Unavailable: The model's server does not answer.
-        """
-        ...
-
-
-class RerankerLate(Exception):
-    """The model was not done in time; the ranking stands as it was."""
-
-
-class Reranker(Protocol):
-    """Reads the best of a ranking together with the question, and orders them anew."""
-
-    async def rerank(
-        self, question: str, vector: "NDArray[np.float32]", ranked: Sequence[Ranked]
-    ) -> list[Ranked]:
-        """Return the same candidates, best first.
-
-        Args:
-            question: As it was searched for.
-            vector: Of the question.
-            ranked: The whole pool, best first; only its beginning is read.
-
-        Raises:
-            RerankerLate: The model was not done in time.
-            Unavailable: The model does not answer.
         """
         ...
 

@@ -12,7 +12,7 @@ from planes.serving.retrieval.cross_encoder import (
 from planes.serving.retrieval.hybrid import Embed
 from planes.serving.retrieval.sentence_evidence import SentenceEvidence
 from planes.serving.settings import ServingSettings
-from planes.shared.ports import Reranker
+from planes.shared.index_ports import Reranker
 
 _SENTENCES, _NONE = "sentences", "none"
 

@@ -15,7 +15,7 @@ import structlog
 from numpy.typing import NDArray
 
 from planes.shared.domain import Ranked
-from planes.shared.ports import RerankerLate
+from planes.shared.index_ports import RerankerLate
 
 Pairs: TypeAlias = Sequence[tuple[str, str]]
 Scorer: TypeAlias = Callable[[Pairs], Sequence[float]]

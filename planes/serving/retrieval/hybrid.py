@@ -14,7 +14,7 @@ from planes.serving.retrieval.fusion import fuse
 from planes.serving.retrieval.registry import DocumentRegistry, NamedVersion
 from planes.serving.tracing import note, span
 from planes.shared.domain import Arms, Chunk, Passage, Ranked, SearchScope
-from planes.shared.ports import Reranker, RerankerLate
+from planes.shared.index_ports import Reranker, RerankerLate
 from planes.shared.stores.postgres_chunks import PostgresChunks
 
 Vectors: TypeAlias = NDArray[np.float32]

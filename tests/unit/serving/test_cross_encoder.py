@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from planes.serving.retrieval.cross_encoder import CrossEncoderReranker, Pairs, load_cross_encoder
 from planes.serving.retrieval.fusion import fuse
 from planes.shared.domain import Candidate
-from planes.shared.ports import RerankerLate
+from planes.shared.index_ports import RerankerLate
 from tests.fakes_serving import chunk
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
