@@ -41,6 +41,8 @@ class ScheduleSettings(SharedSettings):
 class DataSettings(ScheduleSettings, ObjectStoreSettings):
     """Everything that an operator may set; the documentation lists each with its default."""
 
+    model_config = SettingsConfigDict(env_prefix="DATA_")  # the last base's would hold
+
     database_url: SecretStr = Field(validation_alias="DATABASE_URL")
     redis_url: SecretStr | None = None
     log_level: LogLevel = "INFO"

@@ -159,7 +159,8 @@ def serve_until_stopped(settings: ServingSettings, folder: Path) -> list[str]:
         cluster.connect()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
-        cluster.run(build(settings), host=settings.host, port=settings.port)
+        # HAProxy in front of it listens on the host that the settings name.
+        cluster.run(build(settings), port=settings.port)
         _log.info("serving", address=f"http://{settings.host}:{settings.port}")
         while not stopping.wait(_CHECK_S):
             if dead := cluster.dead_processes():

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import os
 import secrets
+import shlex
 import shutil
 import socket
 import stat
@@ -58,14 +59,14 @@ def ray_folder(folder: Path) -> Path:
 
 
 def ray_environment(settings: ServingSettings, folder: Path) -> dict[str, str]:
-    """Return the variables for a Ray of one node that listens on loopback only."""
+    """Return the variables for a Ray of one node; only the plane may listen beyond loopback."""
     haproxy = folder / _HAPROXY
     return {
         RUN_VARIABLE: secrets.token_hex(16),
         LOG_VARIABLE: f"/proc/{os.getpid()}/fd/2",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_loopback_haproxy(folder)),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(_loopback_haproxy(settings, folder)),
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         "RAY_SERVE_HAPROXY_STATS_PORT": str(settings.haproxy_stats_port),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(settings.haproxy_metrics_port),
@@ -110,11 +111,12 @@ def _earlier_sessions(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("session_2*") if not path.is_symlink())
 
 
-def _loopback_haproxy(folder: Path) -> Path:
+def _loopback_haproxy(settings: ServingSettings, folder: Path) -> Path:
     """Write the program that Ray starts as HAProxy, see `loopback_haproxy`."""
     program = folder / "haproxy"
-    command = f"'{sys.executable}' -I -S '{loopback_haproxy.__file__}' '{_haproxy_binary()}'"
-    program.write_text(f'#!/bin/sh\nexec {command} "$@"\n', "utf-8")
+    plane = f"{settings.host}:{settings.port}"
+    words = (sys.executable, "-I", "-S", loopback_haproxy.__file__, plane, str(_haproxy_binary()))
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n', "utf-8")
     program.chmod(0o700)
     return program
 

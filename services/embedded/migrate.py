@@ -20,7 +20,7 @@ def migrate(home: Home) -> None:
     if installation is None:
         raise NotRunning("Polyplane is not running: `polyplane up` starts it and migrates.")
     roles = (*SERVICE_ROLES, DAGSTER_ROLE)
-    bootstrap(installation.postgres(), {role: installation.secrets[role] for role in roles})
+    bootstrap(installation.postgres().url, {role: installation.secrets[role] for role in roles})
 
 
 if __name__ == "__main__":

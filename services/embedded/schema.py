@@ -1,35 +1,35 @@
-"""Databases, roles and migrations of the embedded PostgreSQL."""
+"""Databases, roles and migrations of a PostgreSQL server."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.exc import DBAPIError
 
 from planes.shared.stores import migrations
-from services.embedded.postgres import DAGSTER_DATABASE, DAGSTER_ROLE, PLATFORM_DATABASE, Postgres
+from services.embedded.postgres import DAGSTER_DATABASE, DAGSTER_ROLE, PLATFORM_DATABASE
 
 
 class LoginNotAllowed(RuntimeError):
     """The server refused to let a role log in."""
 
 
-def bootstrap(postgres: Postgres, passwords: Mapping[str, str]) -> None:
+def bootstrap(owner_url: Callable[[str], str], passwords: Mapping[str, str]) -> None:
     """Make the databases, bring the schema to the newest revision, let the roles log in.
 
     Repeatable: what exists stays, passwords become the given ones.
 
     Args:
-        postgres: A running server.
+        owner_url: Returns the address of a database of a running server, for its owner.
         passwords: By role: the three service roles and `polyplane_dagster`.
     """
-    with owner_connection(postgres.url("postgres")) as connection:
+    with owner_connection(owner_url("postgres")) as connection:
         create_role(connection, DAGSTER_ROLE)
         create_database(connection, PLATFORM_DATABASE)
         create_database(connection, DAGSTER_DATABASE, owner=DAGSTER_ROLE)
         # Each role may connect to its own database alone.
         connection.execute(text("REVOKE CONNECT ON DATABASE dagster FROM PUBLIC"))
-    migrations.upgrade(postgres.url(PLATFORM_DATABASE))
-    with owner_connection(postgres.url(PLATFORM_DATABASE)) as connection:
+    migrations.upgrade(owner_url(PLATFORM_DATABASE))
+    with owner_connection(owner_url(PLATFORM_DATABASE)) as connection:
         connection.execute(text("REVOKE CONNECT ON DATABASE polyplane FROM PUBLIC"))
         for role, password in passwords.items():
             allow_login(connection, role, password)

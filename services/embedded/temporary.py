@@ -53,7 +53,7 @@ async def temporary_postgres() -> AsyncIterator[Mapping[str, str]]:
         try:
             await _until_ready(server, process, folder / "log")
             roles = (*SERVICE_ROLES, DAGSTER_ROLE)
-            await asyncio.to_thread(bootstrap, server, dict.fromkeys(roles, password))
+            await asyncio.to_thread(bootstrap, server.url, dict.fromkeys(roles, password))
             yield {role: server.url(PLATFORM_DATABASE, role=role) for role in (OWNER, *roles)}
         finally:
             process.send_signal(signal.SIGINT)

@@ -37,7 +37,7 @@ async def serve(settings: GatewaySettings) -> None:
         SystemExit: The ports are taken, or the gateway does not start.
     """
     sockets = listening_sockets(settings.host, settings.port, is_shared=settings.share_port)
-    admin_sockets = listening_sockets("127.0.0.1", settings.admin_port)
+    admin_sockets = listening_sockets(settings.admin_host, settings.admin_port)
     app = create_app(settings)
     public, admin = _public_server(app, settings), _admin_server(app)
 

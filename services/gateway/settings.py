@@ -22,6 +22,7 @@ class GatewaySettings(OidcSettings, ObjectStoreSettings):
     keys_dir: AbsolutePath
     host: str = "127.0.0.1"
     port: int = 8000
+    admin_host: str = "127.0.0.1"
     admin_port: int = 8001
     share_port: bool = False
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()

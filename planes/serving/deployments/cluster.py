@@ -58,13 +58,13 @@ class LocalCluster:
         """Make this process the cluster's driver."""
         ray.init(address=self._node.address, log_to_driver=False, configure_logging=False)
 
-    def run(self, application: Any, *, host: str, port: int) -> None:
-        """Serve an application on an address; return once it answers.
+    def run(self, application: Any, *, port: int) -> None:
+        """Serve an application on a port of loopback; return once it answers.
 
         Proxies and replicas start at the same time: `serve.run` needs the controller alone.
         """
         with ThreadPoolExecutor(max_workers=1) as thread:
-            starting = thread.submit(_start_serve, host, port)
+            starting = thread.submit(_start_serve, port)
             while not starting.done() and not _has_controller():
                 time.sleep(_POLL_S)
             if starting.done():
@@ -97,8 +97,8 @@ async def _drain(within_s: float) -> None:
         await handle.broadcast("drain", within_s).results_async()
 
 
-def _start_serve(host: str, port: int) -> None:
-    serve.start(http_options={"host": host, "port": port}, logging_config=_LOGGING)
+def _start_serve(port: int) -> None:
+    serve.start(http_options={"host": "127.0.0.1", "port": port}, logging_config=_LOGGING)
 
 
 def _log_through_root(name: str) -> None:

@@ -55,7 +55,7 @@ def _refuse_where_unavailable(health: Health, response: Response) -> None:
 
 
 def create_admin_app(gateway: FastAPI) -> FastAPI:
-    """Return the application of the admin port, which listens on loopback only."""
+    """Return the application of the admin port, which only operators may reach."""
     app = FastAPI(title="Polyplane gateway, admin port", openapi_url=None)
 
     def service() -> HealthService:

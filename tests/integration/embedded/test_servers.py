@@ -5,7 +5,10 @@ import traceback
 import asyncpg
 import pytest
 import redis.asyncio
+from sqlalchemy import text
 
+from planes.shared.settings import SettingsWrong
+from services.embedded.given_servers import GivenServers, migrate
 from services.embedded.postgres import Postgres
 from services.embedded.redis import Redis
 from services.embedded.schema import LoginNotAllowed, allow_login, bootstrap, owner_connection
@@ -37,8 +40,26 @@ def test_bootstrap_can_be_repeated(postgres: Postgres) -> None:
         ("polyplane_gateway", "polyplane_serving", "polyplane_data", "polyplane_dagster"),
         "test-password",
     )
-    bootstrap(postgres, passwords)
-    bootstrap(postgres, passwords)
+    bootstrap(postgres.url, passwords)
+    bootstrap(postgres.url, passwords)
+
+
+def test_a_server_that_is_given_by_its_address_is_migrated(postgres: Postgres) -> None:
+    roles = ("gateway", "serving", "data", "dagster")
+    passwords = {f"POLYPLANE_{role.upper()}_PASSWORD": "test-password" for role in roles}
+    environment = {"DATABASE_OWNER_URL": postgres.url("postgres"), **passwords}
+    migrate(GivenServers.of(environment))
+    for role in roles:
+        database = "dagster" if role == "dagster" else "polyplane"
+        url = postgres.url(database, role=f"polyplane_{role}", password="test-password")
+        with owner_connection(url) as connection:
+            assert connection.execute(text("SELECT current_database()")).scalar() == database
+
+
+def test_a_given_server_without_the_roles_passwords_is_refused() -> None:
+    with pytest.raises(SettingsWrong, match="POLYPLANE_DATA_PASSWORD") as refused:
+        GivenServers.of({"DATABASE_OWNER_URL": "postgresql://owner:hidden@db/"})
+    assert "hidden" not in str(refused.value)
 
 
 def test_a_refused_password_is_not_in_the_error(postgres: Postgres) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from planes.serving.health_check import is_well
+from planes.serving.settings import ServingSettings
 from planes.shared.domain import TenantContext, new_id
 from planes.shared.wire import ServingTokens
 from tests.conftest import free_port
@@ -167,6 +169,28 @@ def test_the_plane_ends_within_seconds_when_it_is_told_to_and_leaves_no_span_uns
         assert process.wait(15) == 0
         assert wait_until_nobody_is_left(process.pid) == []
         assert "answer" in {span.name for span in collector.spans}
+
+
+@pytest.mark.timeout(180)
+def test_of_a_plane_for_other_machines_the_plane_alone_listens_beyond_loopback(
+    database_urls: Mapping[str, str], tmp_path: Path
+) -> None:
+    everywhere = {"SERVING_HOST": "0.0.0.0"}  # noqa: S104
+    with plane(database_urls["serving"], tmp_path, **everywhere) as (process, address):
+        port = address.rpartition(":")[2]
+        settings = ServingSettings.of(
+            {
+                "DATABASE_URL": database_urls["serving"],
+                "SERVING_TOKEN_SECRET": TOKEN_SECRET,
+                **everywhere,
+                "SERVING_PORT": port,
+            }
+        )
+        assert not is_well(settings)
+        wait_until_healthy(process, address)
+        assert is_well(settings)
+        open_to_all = listeners_beyond_loopback(session_members(process.pid))
+        assert open_to_all == [f"00000000:{int(port):04X}"]
 
 
 def test_the_plane_refuses_to_start_without_its_database(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_haproxy_listens_on_loopback_only() -> None:
     configuration = (
         "frontend a\n    bind :9101\nfrontend b\n    bind 127.0.0.1:8100\n  bind *:8404\n"
     )
-    assert loopback_only(configuration) == (
+    assert loopback_only(configuration, "127.0.0.1:8100") == (
         "frontend a\n    bind 127.0.0.1:9101\nfrontend b\n    bind 127.0.0.1:8100\n"
         "  bind 127.0.0.1:8404\n"
     )
@@ -86,13 +86,20 @@ def test_haproxy_listens_on_loopback_only() -> None:
 )
 def test_a_listener_that_cannot_be_tied_to_loopback_is_an_error(bind: str) -> None:
     with pytest.raises(ValueError, match="beyond loopback"):
-        loopback_only(f"frontend a\n    bind 127.0.0.1:1\n    bind {bind} proto h2\n")
+        loopback_only(f"frontend a\n    bind 127.0.0.1:1\n    bind {bind} proto h2\n", "0.0.0.0:1")
+
+
+def test_the_plane_alone_may_listen_beyond_loopback() -> None:
+    configuration = "frontend a\n    bind 127.0.0.1:8100\n  bind 127.0.0.1:81001\n  bind *:8404\n"
+    assert loopback_only(configuration, "0.0.0.0:8100") == (
+        "frontend a\n    bind 0.0.0.0:8100\n  bind 127.0.0.1:81001\n  bind 127.0.0.1:8404\n"
+    )
 
 
 @pytest.mark.parametrize("bind", ["localhost:80", "/run/x.sock mode 600", "unix@/run/x.sock"])
 def test_loopback_and_unix_sockets_are_left_as_they_are(bind: str) -> None:
     configuration = f"frontend a\n    bind {bind}\n"
-    assert loopback_only(configuration) == configuration
+    assert loopback_only(configuration, "127.0.0.1:8100") == configuration
 
 
 def wait_for_end(process_id: int) -> bool:
