@@ -4,7 +4,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,18 +19,15 @@ from services.embedded.accounts import identity, unprivileged_account
 from services.embedded.postgres import OWNER, SERVICE_ROLES, Postgres
 from services.embedded.redis import Redis
 from services.embedded.schema import allow_login, owner_connection
+from tests.servers.cql_fixtures import cassandra_server, cql_values
+from tests.servers.ports import free_port
+
+__all__ = ["cassandra_server", "cql_values", "free_port"]  # fixtures of their own modules
 
 _PASSWORD = "test-password"
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a pause of the machine is no flaw
 hypothesis.settings.load_profile("untimed")
-
-
-def free_port() -> int:
-    """Return a port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_until_ready(

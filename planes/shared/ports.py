@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 from uuid import UUID
 
-from planes.shared.domain import ChatMode, FinishReason, Passage
+from planes.shared.domain import ChatMessage, ChatMode, FinishReason, Passage
 from planes.shared.wire import ChatTurn
 
 
@@ -243,4 +243,46 @@ class ObjectStore(Protocol):
         Raises:
             OSError: Something below the prefix is still there.
         """
+        ...
+
+
+class ChatLog(Protocol):
+    """The messages of conversations, for good; those on their way to it wait in the outbox.
+
+    A message never changes: who writes one again, under its id, writes the same. Every method
+    raises `Unavailable` where the log does not answer in time.
+    """
+
+    async def append(self, messages: Sequence[ChatMessage]) -> None:
+        """Write messages of one tenant, of which some may be there; durable on return.
+
+        After a failure some may have been written; to repeat it changes nothing.
+        """
+        ...
+
+    async def page(
+        self, tenant_id: UUID, conversation_id: UUID, *, after_seq: int, limit: int
+    ) -> list[ChatMessage]:
+        """Return up to `limit` messages with `seq > after_seq`, oldest first.
+
+        Of several with the same `seq`, which are answers to one question, only the newest.
+        """
+        ...
+
+    async def find(
+        self, tenant_id: UUID, conversation_id: UUID, *, seq: int, message_id: UUID
+    ) -> ChatMessage | None:
+        """Return one message by its whole key; None: there is none."""
+        ...
+
+    async def remove_conversation(self, tenant_id: UUID, conversation_id: UUID) -> int:
+        """Remove every message of a conversation and return how many there were.
+
+        The conversation has to be closed before: nothing is on its way to it. After a failure
+        some may be gone, and to repeat it removes the rest.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Ask the log whether it could be read and written now."""
         ...

@@ -12,8 +12,8 @@ from uuid import UUID
 import typer
 
 from planes.shared.errors import Conflict, InvalidInput
+from planes.shared.stores.chat_log_settings import ChatLogSettings, open_chat_log
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_chat_log import PostgresChatLog
 from services.cli.desk import at
 from services.cli.terminal import console, printable
 from services.embedded.installation import Installation
@@ -109,8 +109,9 @@ async def open_desk(installation: Installation) -> AsyncIterator[FeedbackDesk]:
     database = Database(installation.database_url("polyplane_gateway"), service="cli")
     await database.open()
     try:
-        review = FeedbackReview(database, ChatHistory(database, PostgresChatLog(database)))
-        yield FeedbackDesk(review, partial(corpus_of, database, installation.objects()))
+        async with open_chat_log(ChatLogSettings.read(), database) as chat_log:
+            review = FeedbackReview(database, ChatHistory(database, chat_log))
+            yield FeedbackDesk(review, partial(corpus_of, database, installation.objects()))
     finally:
         await database.close()
 

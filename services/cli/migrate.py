@@ -1,10 +1,13 @@
-"""`polyplane migrate`: bring the database to this version's schema.
+"""`polyplane migrate`: bring the database, and the chat log, to this version's schema.
 
-With `DATABASE_OWNER_URL` it is the database of that server, else that of the running platform.
+With `DATABASE_OWNER_URL` it is the database of that server, else that of the running platform; with
+`CQL_HOSTS` the tables of that cluster too.
 """
 
 import typer
 
+from planes.shared.errors import Unavailable
+from planes.shared.stores.chat_log_settings import ChatLogSettings, migrate_chat_log
 from planes.shared.stores.migrations import head_revision
 from services.cli.terminal import console, errors
 from services.embedded import given_servers
@@ -16,7 +19,10 @@ app = typer.Typer(add_completion=False)
 
 @app.command()
 def migrate() -> None:
-    """Bring the database to this version's schema; `up` does it too."""
+    """Bring the database to this version's schema; `up` does it too.
+
+    With CQL_HOSTS the tables of the chat log too.
+    """
     servers = given_servers.GivenServers.read()
     try:
         if servers.owner_url is None:
@@ -27,3 +33,10 @@ def migrate() -> None:
         errors.print(str(error))
         raise typer.Exit(3) from error
     console.print(f"The database is at schema {head_revision()}.")
+    try:
+        version = migrate_chat_log(ChatLogSettings.read())
+    except (Unavailable, RuntimeError) as error:  # the driver's own type stays with its adapter
+        errors.print(f"The chat log stays as it is: {error}")
+        raise typer.Exit(1) from error
+    if version is not None:
+        console.print(f"The chat log is at schema {version}.")

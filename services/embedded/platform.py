@@ -86,7 +86,7 @@ def _migration(installation: Installation) -> Part:
         name="migrations",
         command=python_module("services.embedded.migrate"),
         environment=installation.variables(
-            "migrations", POLYPLANE_HOME=str(installation.home.root)
+            "migrations", "CQL_", POLYPLANE_HOME=str(installation.home.root)
         ),
         folder=installation.home.run,
         needs=("postgres",),
@@ -129,7 +129,7 @@ def _gateway(installation: Installation, name: str, own: Mapping[str, str]) -> P
     return Part(
         name=name,
         command=python_module("services.gateway"),
-        environment=installation.variables(name, "GATEWAY_", "CHAT_", "S3_", **values),
+        environment=installation.variables(name, "GATEWAY_", "CHAT_", "S3_", "CQL_", **values),
         folder=home.run,
         needs=("migrations", "redis"),
         # Its own port, which answers once the shared one does: any process may answer on that.

@@ -19,10 +19,10 @@ from planes.shared.clients.dagster import DagsterClient
 from planes.shared.clients.serving import Deadlines, ServingClient
 from planes.shared.domain import new_id
 from planes.shared.errors import Unavailable
-from planes.shared.ports import ObjectStore
+from planes.shared.ports import ChatLog, ObjectStore
+from planes.shared.stores.chat_log_settings import open_chat_log
 from planes.shared.stores.object_settings import object_store
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database
-from planes.shared.stores.postgres_chat_log import PostgresChatLog
 from planes.shared.telemetry import new_trace_id
 from planes.shared.wire import ServingTokens
 from services.gateway import problems
@@ -108,6 +108,7 @@ class _Parts:
     database: Database
     redis: Redis
     objects: ObjectStore
+    chat_log: ChatLog
     serving: ServingClient
     dagster: DagsterClient
 
@@ -181,7 +182,8 @@ async def _open(
     dagster.open()
     stack.push_async_callback(dagster.close)
     objects = object_store(settings)
-    return _Parts(settings, metrics, database, redis, objects, serving, dagster)
+    chat_log = await stack.enter_async_context(open_chat_log(settings, database))
+    return _Parts(settings, metrics, database, redis, objects, chat_log, serving, dagster)
 
 
 def _provide_identity(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> None:
@@ -221,8 +223,7 @@ def _provide_documents(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> li
 
 async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> list[Maintenance]:
     settings, database = parts.settings, parts.database
-    chat_log = PostgresChatLog(database)
-    history = ChatHistory(database, chat_log)
+    history = ChatHistory(database, parts.chat_log)
     prices = Prices(database)
     await prices.refresh()
     monitor = ServingMonitor(parts.serving)
@@ -262,7 +263,7 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
     app.state.payments = billing
     app.state.billing = billing.usage
     app.state.health = HealthService(_probes(parts), monitor, app.version, app.state.drain)
-    drain = ChatLogDrain(database, chat_log)
+    drain = ChatLogDrain(database, parts.chat_log)
 
     async def expire() -> None:
         await expire_unlisted(database, timedelta(days=settings.unlisted_days))
@@ -295,7 +296,7 @@ def _provide_tenants(app: FastAPI, parts: _Parts) -> list[Maintenance]:
     identity: Identity = app.state.identity
     ingestion: IngestionRequests = app.state.ingestion
     feature = assemble_tenants(
-        TenantStores(parts.database, PostgresChatLog(parts.database), parts.objects, parts.redis),
+        TenantStores(parts.database, parts.chat_log, parts.objects, parts.redis),
         identity.sessions,
         lambda: ingestion.request(new_trace_id()),
         invites_by_mail=identity.mail is not None,
@@ -353,7 +354,12 @@ def _probes(parts: _Parts) -> dict[str, Probe]:
         if not await parts.dagster.is_alive():
             raise Unavailable("Dagster does not answer.")
 
-    return {"database": database, "redis": redis, "data": dagster}
+    return {
+        "database": database,
+        "redis": redis,
+        "data": dagster,
+        "chat_log": parts.chat_log.check,
+    }
 
 
 def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics) -> None:

@@ -5,13 +5,16 @@ from collections.abc import Awaitable, Callable, Coroutine
 from datetime import timedelta
 from itertools import groupby
 from operator import attrgetter
+from time import monotonic
 from typing import Any
 
 import structlog
 
+from planes.shared.domain import ChatMessage
 from planes.shared.errors import PlatformError
+from planes.shared.ports import ChatLog
+from planes.shared.stores.chat_rows import message_of
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_chat_log import PostgresChatLog, message_of
 
 _OUTBOX_LEASE = timedelta(seconds=30)
 _BATCH = 500
@@ -21,26 +24,44 @@ _log = structlog.get_logger(__name__)
 class ChatLogDrain:
     """Moves stored messages to the chat log, and removes those of deleted conversations."""
 
-    def __init__(self, database: Database, chat_log: PostgresChatLog) -> None:
+    def __init__(self, database: Database, chat_log: ChatLog) -> None:
         """Store both sides."""
         self._database = database
         self._chat_log = chat_log
+        self._claimed: list[ChatMessage] = []
+        self._claimed_until = 0.0
 
     async def drain(self) -> int:
-        """Move what is due and return how many messages; a repeat changes nothing."""
+        """Move what is due and return how many messages; a repeat changes nothing.
+
+        While the log is away the same messages are tried again, instead of more and more being
+        leased that then wait for their leases to end.
+
+        Raises:
+            Unavailable: The log, or the database, does not answer.
+        """
+        if monotonic() >= self._claimed_until:
+            self._claimed = []
+        if not self._claimed:
+            await self._claim()
+        messages = sorted(self._claimed, key=attrgetter("tenant_id"))
+        for _, of_tenant in groupby(messages, key=attrgetter("tenant_id")):
+            await self._chat_log.append(list(of_tenant))
+        self._claimed = []
+        if messages:
+            async with self._database.platform() as connection:
+                await connection.execute(
+                    "SELECT acknowledge_outbox($1)", [message.id for message in messages]
+                )
+        return len(messages)
+
+    async def _claim(self) -> None:
+        self._claimed_until = monotonic() + _OUTBOX_LEASE.total_seconds() / 2
         async with self._database.platform() as connection:
             rows = await connection.fetch(
                 "SELECT * FROM claim_outbox($1, $2)", _BATCH, _OUTBOX_LEASE
             )
-        messages = sorted(map(message_of, rows), key=attrgetter("tenant_id"))
-        for _, of_tenant in groupby(messages, key=attrgetter("tenant_id")):
-            await self._chat_log.append(list(of_tenant))
-        if rows:
-            async with self._database.platform() as connection:
-                await connection.execute(
-                    "SELECT acknowledge_outbox($1)", [row["id"] for row in rows]
-                )
-        return len(rows)
+        self._claimed = [message_of(row) for row in rows]
 
     async def purge(self) -> int:
         """Remove deleted conversations from the chat log, then from the database."""

@@ -6,11 +6,12 @@ from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator, model_val
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from planes.shared.settings import AbsolutePath, LogLevel
+from planes.shared.stores.chat_log_settings import ChatLogSettings
 from planes.shared.stores.object_settings import ObjectStoreSettings
 from services.gateway.auth.oidc_settings import OidcSettings
 
 
-class GatewaySettings(OidcSettings, ObjectStoreSettings):
+class GatewaySettings(OidcSettings, ObjectStoreSettings, ChatLogSettings):
     """Everything that an operator may set; the documentation lists each with its default."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_")

@@ -7,13 +7,14 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
-from planes.shared.ports import ObjectStore
+from planes.shared.ports import ChatLog, ObjectStore
+from planes.shared.stores.chat_log_settings import open_chat_log
 from planes.shared.stores.object_settings import ObjectStoreSettings, object_store
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_chat_log import PostgresChatLog
 from planes.shared.stores.postgres_chunks import PostgresChunks
 from tests.conftest import free_port
 from tests.servers import s3
+from tests.servers.cql_fixtures import cql_settings
 from tests.servers.s3 import S3Server
 
 ACME = UUID("01900000-0000-7000-8000-00000000ac3e")
@@ -47,13 +48,14 @@ async def chunks(
     return PostgresChunks(database_of("data"))
 
 
-@pytest.fixture(params=["postgres"])
+@pytest.fixture(params=["postgres", "cassandra"])
 async def chat_log(
     request: pytest.FixtureRequest, database_of: Callable[[str], Database]
-) -> PostgresChatLog:
+) -> AsyncIterator[ChatLog]:
     """The chat log."""
-    assert request.param == "postgres"
-    return PostgresChatLog(database_of("gateway"))
+    values = {} if request.param == "postgres" else request.getfixturevalue("cql_values")
+    async with open_chat_log(cql_settings(values), database_of("gateway")) as log:
+        yield log
 
 
 @pytest.fixture(scope="session")

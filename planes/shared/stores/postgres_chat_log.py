@@ -1,12 +1,10 @@
 """The chat log in PostgreSQL, for installations without a CQL server."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from uuid import UUID
 
-import asyncpg
-
 from planes.shared.domain import ChatMessage
+from planes.shared.stores.chat_rows import message_of, payload_of
 from planes.shared.stores.postgres import Database
 
 BUCKET_ROWS = 10_000
@@ -18,6 +16,11 @@ class PostgresChatLog:
     def __init__(self, database: Database) -> None:
         """Store the database."""
         self._database = database
+
+    async def check(self) -> None:
+        """Ask the database whether it is there."""
+        async with self._database.platform() as connection:
+            await connection.fetchval("SELECT 1")
 
     async def append(self, messages: Sequence[ChatMessage]) -> None:
         """Write messages of one tenant; they are durable on return.
@@ -87,42 +90,3 @@ class PostgresChatLog:
                 conversation_id,
             )
         return int(result.split()[-1])
-
-
-def payload_of(message: ChatMessage) -> dict[str, object]:
-    """Return the part of a message that is not its key, as JSON."""
-    return {
-        "role": message.role,
-        "content": message.content,
-        "created_at": message.created_at.isoformat(),
-        "citations": message.citations,
-        "usage": message.usage,
-        "model": message.model,
-        "mode": message.mode,
-        "finish_reason": message.finish_reason,
-        "grounded": message.grounded,
-        "unsupported": message.unsupported,
-        **({"tool_calls": message.tool_calls} if message.tool_calls else {}),
-    }
-
-
-def message_of(row: asyncpg.Record) -> ChatMessage:
-    """Return the message of a row that has its key and its `payload`, here or in the outbox."""
-    payload = row["payload"]
-    return ChatMessage(
-        id=row["id"],
-        tenant_id=row["tenant_id"],
-        conversation_id=row["conversation_id"],
-        seq=row["seq"],
-        role=payload["role"],
-        content=payload["content"],
-        created_at=datetime.fromisoformat(payload["created_at"]),
-        citations=payload.get("citations") or [],
-        usage=payload.get("usage"),
-        model=payload.get("model"),
-        mode=payload.get("mode"),
-        finish_reason=payload.get("finish_reason"),
-        grounded=payload.get("grounded"),
-        unsupported=payload.get("unsupported") or [],
-        tool_calls=payload.get("tool_calls") or [],
-    )

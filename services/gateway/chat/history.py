@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from planes.shared.domain import ChatMessage, TenantContext
+from planes.shared.errors import Unavailable
+from planes.shared.ports import ChatLog
+from planes.shared.stores.chat_rows import message_of
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_chat_log import PostgresChatLog, message_of
 from planes.shared.wire import ChatTurn
 from services.gateway.chat import repository
 
@@ -33,7 +35,7 @@ class Remembered:
 class ChatHistory:
     """Reads conversations."""
 
-    def __init__(self, database: Database, chat_log: PostgresChatLog) -> None:
+    def __init__(self, database: Database, chat_log: ChatLog) -> None:
         """Store both places where messages are."""
         self._database = database
         self._chat_log = chat_log
@@ -44,18 +46,42 @@ class ChatHistory:
         """Return up to `limit` messages with `seq > after_seq`, oldest first.
 
         Of several answers to one question only the newest is told. The outbox is read before the
-        log: a message that moves in between is seen twice, never missed.
+        log: a message that moves in between is seen twice, never missed. While the log is away,
+        conversations whose messages wait in the outbox can be read.
+
+        Raises:
+            Unavailable: The log does not answer, and messages are missing without it.
         """
         async with self._database.tenant(context.tenant_id) as connection:
             rows = await repository.pending_messages(
                 connection, context, conversation_id, after_seq
             )
-        logged = await self._chat_log.page(
-            context.tenant_id, conversation_id, after_seq=after_seq, limit=limit
-        )
-        found = sorted([*logged, *map(message_of, rows)], key=lambda message: message.id)
+        pending = [message_of(row) for row in rows]
+        try:
+            logged = await self._chat_log.page(
+                context.tenant_id, conversation_id, after_seq=after_seq, limit=limit
+            )
+        except Unavailable:
+            if not await self._are_all(context, conversation_id, pending, (after_seq, limit)):
+                raise
+            logged = []
+        found = sorted([*logged, *pending], key=lambda message: message.id)
         newest = {message.seq: message for message in found}
         return [newest[seq] for seq in sorted(newest)][:limit]
+
+    async def _are_all(
+        self,
+        context: TenantContext,
+        conversation_id: UUID,
+        pending: list[ChatMessage],
+        asked: tuple[int, int],
+    ) -> bool:
+        """Tell whether these are all messages of a page, which begins after `asked[0]`."""
+        async with self._database.tenant(context.tenant_id) as connection:
+            kept = await repository.find_conversation(connection, context, conversation_id)
+        after_seq, limit = asked
+        last = min(after_seq + limit, kept["message_count"])
+        return {message.seq for message in pending} >= set(range(after_seq + 1, last + 1))
 
     async def find(
         self, context: TenantContext, conversation_id: UUID, *, seq: int, message_id: UUID

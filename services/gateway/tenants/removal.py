@@ -16,9 +16,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from planes.shared.errors import Unavailable
-from planes.shared.ports import ObjectStore
+from planes.shared.ports import ChatLog, ObjectStore
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_chat_log import PostgresChatLog
 from planes.shared.stores.redis_caches import is_entry
 from services.gateway.auth.sessions import Sessions
 from services.gateway.tenants import deletion_repository as repository
@@ -38,7 +37,7 @@ class TenantStores:
     """Every store that holds something of a tenant."""
 
     database: Database
-    chat_log: PostgresChatLog
+    chat_log: ChatLog
     objects: ObjectStore
     redis: Redis
 

@@ -34,6 +34,7 @@ async def test_without_other_parts_the_gateway_says_which_are_away(person: Perso
     states = {name: part["status"] for name, part in ready.json()["parts"].items()}
     assert states == {
         "database": "ok",
+        "chat_log": "ok",
         "redis": "ok",
         "data": "unavailable",
         "serving": "unavailable",

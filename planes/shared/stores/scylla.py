@@ -1,0 +1,220 @@
+"""The chat log in ScyllaDB, or any other CQL server.
+
+A conversation lies in partitions of 1,000 numbers each, so that one keeps below 10,000 rows even
+where every question was answered nineteen times. Rows carry the time of their message: to write one
+again changes nothing, and a deletion, which is dated an hour ahead, holds against a repeat that
+comes late. No statement is a lightweight transaction.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from planes.shared.domain import ChatMessage
+from planes.shared.stores.chat_rows import message_of, payload_of
+from planes.shared.stores.cql_session import CqlSession, Query
+from planes.shared.stores.recently_seen import RecentlySeen
+
+BUCKET_SEQS = 1000
+_KNOWN_BUCKETS = 50_000
+_AHEAD = timedelta(hours=1)  # further than the clocks of gateways lie apart
+_REMOVAL_DEADLINES = 5  # to count a partition's rows reads all of it
+
+_INSERT = Query(
+    "INSERT INTO {keyspace}.chat_messages "
+    "(tenant_id, conversation_id, bucket, seq, id, payload) VALUES (?, ?, ?, ?, ?, ?) "
+    "USING TIMESTAMP ? AND TTL ?"
+)
+_NOTE_BUCKET = Query(
+    "INSERT INTO {keyspace}.chat_buckets (tenant_id, conversation_id, bucket) "
+    "VALUES (?, ?, ?) USING TIMESTAMP ?"
+)
+_BUCKETS = Query(
+    "SELECT bucket FROM {keyspace}.chat_buckets "
+    "WHERE tenant_id = ? AND conversation_id = ? AND bucket > ?",
+    is_read=True,
+)
+_PAGE = Query(
+    "SELECT seq, id, payload FROM {keyspace}.chat_messages "
+    "WHERE tenant_id = ? AND conversation_id = ? AND bucket = ? AND seq > ?",
+    is_read=True,
+)
+_FIND = Query(
+    "SELECT seq, id, payload FROM {keyspace}.chat_messages "
+    "WHERE tenant_id = ? AND conversation_id = ? AND bucket = ? AND seq = ? AND id = ?",
+    is_read=True,
+)
+_COUNT = Query(
+    "SELECT count(*) FROM {keyspace}.chat_messages "
+    "WHERE tenant_id = ? AND conversation_id = ? AND bucket = ?",
+    is_read=True,
+)
+_REMOVE = Query(
+    "DELETE FROM {keyspace}.chat_messages USING TIMESTAMP ? "
+    "WHERE tenant_id = ? AND conversation_id = ? AND bucket = ?"
+)
+_FORGET_BUCKETS = Query(
+    "DELETE FROM {keyspace}.chat_buckets USING TIMESTAMP ? "
+    "WHERE tenant_id = ? AND conversation_id = ?"
+)
+_CHECK = Query("SELECT version FROM {keyspace}.schema_migrations WHERE version = 1", is_read=True)
+QUERIES = (
+    _INSERT, _NOTE_BUCKET, _BUCKETS, _PAGE, _FIND, _COUNT, _REMOVE, _FORGET_BUCKETS, _CHECK
+)  # fmt: skip
+
+
+class ScyllaChatLog:
+    """Messages by (tenant, conversation, bucket); which buckets there are stands beside them."""
+
+    def __init__(
+        self, session: CqlSession, keeps_for: Callable[[UUID], Awaitable[timedelta | None]]
+    ) -> None:
+        """Store the session, and what tells how long a tenant's messages are kept; None: always."""
+        self._session = session
+        self._keeps_for = keeps_for
+        self._noted = RecentlySeen[tuple[UUID, UUID, int]](_KNOWN_BUCKETS)
+
+    async def check(self) -> None:
+        """Ask for a row, of as many nodes as a message wants."""
+        await self._session.execute(_CHECK, ())
+
+    async def append(self, messages: Sequence[ChatMessage]) -> None:
+        """Write messages of one tenant; they are durable on return.
+
+        Raises:
+            Unavailable: The cluster does not answer in time; some may have been written.
+        """
+        keeps_for = await self._keeps_for(messages[0].tenant_id)
+        now = datetime.now(UTC)
+        left = [(message, _seconds_left(message, keeps_for, now)) for message in messages]
+        writes = [self._insert(message, ttl) for message, ttl in left if ttl is not None]
+        buckets = {_bucket_of(message): message for message, ttl in left if ttl is not None}
+        notes = [
+            self._note(bucket, message.created_at)
+            for bucket, message in buckets.items()
+            if bucket not in self._noted
+        ]
+        await _all_of(notes + writes)
+
+    async def page(
+        self, tenant_id: UUID, conversation_id: UUID, *, after_seq: int, limit: int
+    ) -> list[ChatMessage]:
+        """Return up to `limit` messages with `seq > after_seq`, oldest first.
+
+        Of several with the same `seq`, which are answers to one question, only the newest.
+        """
+        conversation = (tenant_id, conversation_id)
+        first = (after_seq + 1) // BUCKET_SEQS
+        found = await self._page_of((*conversation, first), after_seq, limit)
+        if len(found) < limit:
+            for bucket in await self._buckets(conversation, after=first):
+                found += await self._page_of((*conversation, bucket), after_seq, limit - len(found))
+                if len(found) == limit:
+                    break
+        return found
+
+    async def find(
+        self, tenant_id: UUID, conversation_id: UUID, *, seq: int, message_id: UUID
+    ) -> ChatMessage | None:
+        """Return one message by its whole key; None: there is none."""
+        key = (tenant_id, conversation_id, seq // BUCKET_SEQS)
+        result = await self._session.execute(_FIND, (*key, seq, message_id))
+        rows = result.current_rows
+        return _message(key, rows[0]) if rows else None
+
+    async def remove_conversation(self, tenant_id: UUID, conversation_id: UUID) -> int:
+        """Remove every message of a conversation and return how many there were.
+
+        Its buckets are forgotten last, so that what fails on the way can be repeated.
+        """
+        conversation = (tenant_id, conversation_id)
+        timestamp = _microseconds(datetime.now(UTC) + _AHEAD)
+        count = 0
+        buckets = await self._buckets(conversation, after=-1)
+        for bucket in buckets:
+            key = (*conversation, bucket)
+            counted = await self._session.execute(_COUNT, key, deadlines=_REMOVAL_DEADLINES)
+            await self._session.execute(_REMOVE, (timestamp, *key))
+            count += counted.current_rows[0][0]
+        if buckets:
+            await self._session.execute(_FORGET_BUCKETS, (timestamp, *conversation))
+        return count
+
+    async def _insert(self, message: ChatMessage, ttl_s: int) -> None:
+        payload = orjson.dumps(payload_of(message)).decode()
+        await self._session.execute(
+            _INSERT,
+            (
+                *_bucket_of(message),
+                message.seq,
+                message.id,
+                payload,
+                _microseconds(message.created_at),
+                ttl_s,
+            ),
+        )
+
+    async def _note(self, bucket: tuple[UUID, UUID, int], time: datetime) -> None:
+        await self._session.execute(_NOTE_BUCKET, (*bucket, _microseconds(time)))
+        self._noted.add(bucket)
+
+    async def _buckets(self, conversation: tuple[UUID, UUID], *, after: int) -> list[int]:
+        result = await self._session.execute(_BUCKETS, (*conversation, after))
+        return [row[0] for row in result.current_rows]
+
+    async def _page_of(
+        self, key: tuple[UUID, UUID, int], after_seq: int, limit: int
+    ) -> list[ChatMessage]:
+        """Read one bucket's rows, of each number the first: the newest."""
+        newest: dict[int, Any] = {}
+        state: bytes | None = None
+        while True:
+            result = await self._session.execute(
+                _PAGE, (*key, after_seq), rows=limit, paging_state=state
+            )
+            for row in result.current_rows:
+                newest.setdefault(row[0], row)
+            state = result.paging_state
+            if len(newest) >= limit or state is None:
+                return [_message(key, row) for row in list(newest.values())[:limit]]
+
+
+def _bucket_of(message: ChatMessage) -> tuple[UUID, UUID, int]:
+    return message.tenant_id, message.conversation_id, message.seq // BUCKET_SEQS
+
+
+def _message(key: tuple[UUID, UUID, int], row: tuple[int, UUID, str]) -> ChatMessage:
+    seq, message_id, payload = row
+    return message_of(
+        {
+            "tenant_id": key[0],
+            "conversation_id": key[1],
+            "seq": seq,
+            "id": message_id,
+            "payload": orjson.loads(payload),
+        }
+    )
+
+
+def _seconds_left(message: ChatMessage, keeps_for: timedelta | None, now: datetime) -> int | None:
+    """Return how long a message is still kept, 0 for always; None: no longer."""
+    if keeps_for is None:
+        return 0
+    left = round((message.created_at + keeps_for - now).total_seconds())
+    return left if left > 0 else None
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+async def _all_of(writes: Sequence[Awaitable[None]]) -> None:
+    """Wait for all of them, then tell the first failure: none goes on behind the caller's back."""
+    outcomes = await asyncio.gather(*writes, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome

@@ -1,0 +1,93 @@
+"""A CQL cluster with a migrated keyspace, once a test session; `tests/conftest.py` offers them."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from planes.shared.errors import Unavailable
+from planes.shared.stores.chat_log_settings import ChatLogSettings, cql_options, migrate_chat_log
+from planes.shared.stores.cql_cluster import WRITE, CqlRefused, connected
+from tests.servers import cassandra
+from tests.servers.cassandra import CassandraServer
+from tests.servers.ports import free_port
+
+_READY_S = 90
+
+
+@pytest.fixture(scope="session")
+def cassandra_server(server_folder: Path) -> Iterator[CassandraServer]:
+    """A Cassandra of the tests' own, which they may freeze and kill."""
+    if os.environ.get("TEST_CQL_HOSTS"):
+        pytest.skip("TEST_CQL_HOSTS names a cluster that is not ours to freeze or kill")
+    if reason := cassandra.missing():
+        pytest.skip(reason)
+    cassandra.fetch()
+    server = CassandraServer(
+        server_folder / "cassandra", port=free_port(), storage_port=free_port()
+    )
+    server.make_certificate()
+    server.start()
+    try:
+        server.wait_until_open()
+        yield server
+    finally:
+        server.end()
+
+
+@pytest.fixture(scope="session")
+def cql_values(request: pytest.FixtureRequest) -> Iterator[dict[str, object]]:
+    """Settings of a chat log in a keyspace of this session's own."""
+    values = {**_cluster(request), "cql_keyspace": f"test_{uuid4().hex[:20]}"}
+    settings = cql_settings(values)
+    end = time.monotonic() + _READY_S
+    while True:
+        try:
+            migrate_chat_log(settings)
+            break
+        except (CqlRefused, Unavailable):  # the first account is made a little after the start
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
+    yield values
+    drop(settings)
+
+
+def _cluster(request: pytest.FixtureRequest) -> dict[str, object]:
+    if hosts := os.environ.get("TEST_CQL_HOSTS"):
+        named = {
+            f"cql_{name.lower()}": value
+            for name in ("USERNAME", "PASSWORD", "LOCAL_DC", "TLS_CA")
+            if (value := os.environ.get(f"TEST_CQL_{name}"))
+        }
+        centre = named.get("cql_local_dc", "datacenter1")
+        plain = {"cql_allow_plain": True, "cql_replication": {centre: 1}}
+        return {"cql_hosts": hosts, **plain, **named}
+    server: CassandraServer = request.getfixturevalue("cassandra_server")
+    return {
+        "cql_hosts": server.address,
+        "cql_username": cassandra.USERNAME,
+        "cql_password": cassandra.PASSWORD,
+        "cql_replication": {"datacenter1": 1},
+        "cql_deadline_s": 15,  # of a slow machine; tests of outages set their own
+    }
+
+
+def cql_settings(values: dict[str, object], **others: object) -> ChatLogSettings:
+    """Return settings of a chat log and nothing else."""
+    return ChatLogSettings.model_validate({**values, **others})
+
+
+def drop(settings: ChatLogSettings) -> None:
+    """Remove a keyspace."""
+    options = cql_options(settings)
+    cluster = options.cluster()
+    try:
+        session = connected(cluster, options.local_dc)
+        cql = f"DROP KEYSPACE IF EXISTS {options.keyspace}"
+        session.execute(cql, timeout=60, execution_profile=WRITE)
+    finally:
+        cluster.shutdown()
