@@ -13,9 +13,9 @@ from planes.shared.lexical import (
 
 
 def test_the_score_is_that_of_bm25() -> None:
-    weights = term_weights(["heron", "heron", "nest", *["water"] * 97])
+    weights = term_weights(["heron", "heron", "nest", *["water"] * 147])
     frequencies = {"heron": inverse_document_frequency(3, 1000), "absent": 5.0}
-    # log(1 + (1000 - 3 + .5) / (3 + .5)) * 2 * 2.2 / (2 + 1.2), at the usual length of 100 terms
+    # log(1 + (1000 - 3 + .5) / (3 + .5)) * 2 * 2.2 / (2 + 1.2), at the usual length of 150 terms
     assert lexical_score(weights, frequencies) == pytest.approx(5.65599 * 1.375, abs=1e-3)
 
 
