@@ -47,7 +47,7 @@ async def opened() -> AsyncIterator[Callable[..., Any]]:
         await store.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_server(server_folder: Path) -> Iterator[QdrantServer]:
     """A server that the test may kill."""
     if reason := qdrant.missing():
