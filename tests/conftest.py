@@ -20,9 +20,16 @@ from services.embedded.postgres import OWNER, SERVICE_ROLES, Postgres
 from services.embedded.redis import Redis
 from services.embedded.schema import allow_login, owner_connection
 from tests.servers.cql_fixtures import cassandra_server, cql_values
+from tests.servers.mongo_fixtures import mongo_search_url, mongo_url
 from tests.servers.ports import free_port
 
-__all__ = ["cassandra_server", "cql_values", "free_port"]  # fixtures of their own modules
+__all__ = [  # fixtures of their own modules
+    "cassandra_server",
+    "cql_values",
+    "free_port",
+    "mongo_search_url",
+    "mongo_url",
+]
 
 _PASSWORD = "test-password"
 

@@ -4,12 +4,9 @@ It is built once by the Go toolchain from `ferretdb_command/`. It knows neither 
 transactions, neither search indexes nor `$vectorSearch`.
 """
 
-import contextlib
 import os
 import shutil
-import socket
 import subprocess
-import time
 from pathlib import Path
 
 from tests.servers.processes import OwnServer
@@ -49,7 +46,7 @@ class FerretServer(OwnServer):
     def __init__(self, folder: Path, port: int, postgres_url: str) -> None:
         """Store its folder, its port, and the URL of an empty PostgreSQL database."""
         self.url = f"mongodb://127.0.0.1:{port}"
-        self._address = ("127.0.0.1", port)
+        self.address = ("127.0.0.1", port)
         folder.mkdir(parents=True, exist_ok=True)
         listen = f"127.0.0.1:{port}"
         super().__init__(
@@ -58,16 +55,3 @@ class FerretServer(OwnServer):
             log=folder / "ferretdb.log",
             environment={**os.environ, "DO_NOT_TRACK": "1"},
         )
-
-    def wait_until_open(self) -> None:
-        """Wait until it takes connections.
-
-        Raises:
-            TimeoutError: It does not within 30 s.
-        """
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            with contextlib.suppress(OSError), socket.create_connection(self._address, 1):
-                return
-            time.sleep(0.05)
-        raise TimeoutError(f"no FerretDB at {self.url}")

@@ -10,9 +10,12 @@ MongoDB's are by a moment. Of what may follow a search in a pipeline it knows `$
 """
 
 import asyncio
+import contextlib
+import os
 import sys
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +33,7 @@ from tests.servers.mongo_wire import (
     command_of,
     read_message,
 )
+from tests.servers.processes import OwnServer
 
 _SEARCHES = {"$vectorSearch": "vectorSearchScore", "$search": "searchScore"}
 _FIRST = {*_SEARCHES, "$listSearchIndexes"}
@@ -176,5 +180,22 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
+class SearchServer(OwnServer):
+    """The double in a process of its own."""
+
+    def __init__(self, folder: Path, port: int, behind: str) -> None:
+        """Store its folder, its port, and the address of the server behind."""
+        self.url = f"mongodb://127.0.0.1:{port}"
+        self.address = ("127.0.0.1", port)
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(
+            [sys.executable, "-m", "tests.servers.mongo_search", str(port), behind],
+            folder=Path(__file__).parents[2],
+            log=folder / "search.log",
+            environment=dict(os.environ),
+        )
+
+
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), sys.argv[2]))
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(serve(int(sys.argv[1]), sys.argv[2]))

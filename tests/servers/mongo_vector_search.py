@@ -98,7 +98,10 @@ def _flaws(stage: Document) -> Iterator[str]:
         yield "Exactly one and only one of query and queryVector can be present"
     elif not np.all(np.isfinite(vector_of(stage["queryVector"]))):
         yield "'queryVector' contains a non-finite value (Infinity or NaN)"
-    candidates = stage.get("numCandidates")
+    yield from _flaws_of_candidates(stage, stage.get("numCandidates"))
+
+
+def _flaws_of_candidates(stage: Document, candidates: int | None) -> Iterator[str]:
     if stage.get("exact", False):
         if candidates is not None:
             yield '"numCandidates" must be omitted when "exact" is set to true'

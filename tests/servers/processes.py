@@ -1,8 +1,11 @@
 """Servers of a test's own, which it may kill, freeze and start again."""
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +15,13 @@ from services.embedded.accounts import Identity
 
 
 class OwnServer:
-    """One server process with its children."""
+    """One server process with its children.
+
+    Attributes:
+        address: Host and port, for servers that are waited for.
+    """
+
+    address: tuple[str, int]
 
     def __init__(
         self,
@@ -52,6 +61,19 @@ class OwnServer:
     def has_ended(self) -> bool:
         """Whether it is not running."""
         return self._process is None or self._process.poll() is not None
+
+    def wait_until_open(self) -> None:
+        """Wait until it takes connections.
+
+        Raises:
+            TimeoutError: It does not within 30 s.
+        """
+        end = time.monotonic() + 30
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError), socket.create_connection(self.address, 1):
+                return
+            time.sleep(0.05)
+        raise TimeoutError(f"nothing listens at {self.address}; see {self._log}")
 
     def signal_all(self, number: signal.Signals) -> None:
         """Send a signal to the process and all its children, the parent first."""

@@ -1,0 +1,75 @@
+"""Where chunks are kept, if that is MongoDB, and how they are indexed and searched there."""
+
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+
+from planes.shared.settings import SharedSettings
+
+if TYPE_CHECKING:
+    from planes.shared.stores.mongo_chunks import MongoChunks
+    from planes.shared.stores.postgres import Database
+
+
+class MongoSettings(SharedSettings):
+    """The settings of MongoDB, of which only `MONGO_URL` has no default."""
+
+    mongo_url: SecretStr | None = Field(None, validation_alias="MONGO_URL")
+    mongo_database: str = Field("polyplane", validation_alias="MONGO_DATABASE", min_length=1)
+    mongo_exact_search: bool = Field(default=False, validation_alias="MONGO_EXACT_SEARCH")
+    mongo_vectors: Literal["binary", "array"] = Field("binary", validation_alias="MONGO_VECTORS")
+    mongo_quantization: Literal["none", "scalar", "binary"] = Field(
+        "none", validation_alias="MONGO_QUANTIZATION"
+    )
+    mongo_hnsw_max_edges: int = Field(16, ge=16, le=64, validation_alias="MONGO_HNSW_MAX_EDGES")
+    mongo_hnsw_edge_candidates: int = Field(
+        100, ge=100, le=3200, validation_alias="MONGO_HNSW_EDGE_CANDIDATES"
+    )
+    mongo_num_candidates: int = Field(
+        2000, ge=1, le=10_000, validation_alias="MONGO_NUM_CANDIDATES"
+    )
+    mongo_index_wait_s: float = Field(600.0, gt=0, validation_alias="MONGO_INDEX_WAIT_S")
+    mongo_deadline_s: float = Field(30.0, gt=0, validation_alias="MONGO_DEADLINE_S")
+
+    @model_validator(mode="after")
+    def _check_mongo_url(self) -> Self:
+        url = self.mongo_url.get_secret_value() if self.mongo_url else "mongodb://"
+        if not url.startswith(("mongodb://", "mongodb+srv://")):
+            raise ValueError("MONGO_URL begins with mongodb:// or mongodb+srv://")
+        return self
+
+
+def mongo_chunks(settings: MongoSettings, registry: "Database", *, service: str) -> "MongoChunks":
+    """Return the chunk store that the settings name; `open` connects it.
+
+    Args:
+        settings: With `MONGO_URL`.
+        registry: PostgreSQL, which knows documents and how often terms occur.
+        service: Shown in the log of MongoDB.
+    """
+    from planes.shared.stores.mongo import Mongo  # a driver that other stores do not need
+    from planes.shared.stores.mongo_chunks import MongoChunks
+    from planes.shared.stores.mongo_indexes import IndexOptions
+    from planes.shared.stores.postgres_search_registry import SearchRegistry
+
+    assert settings.mongo_url is not None  # noqa: S101 (checked where the store is chosen)
+    mongo = Mongo(
+        settings.mongo_url.get_secret_value(),
+        database=settings.mongo_database,
+        service=service,
+        deadline_s=settings.mongo_deadline_s,
+    )
+    options = IndexOptions(
+        quantization=settings.mongo_quantization,
+        max_edges=settings.mongo_hnsw_max_edges,
+        edge_candidates=settings.mongo_hnsw_edge_candidates,
+        num_candidates=settings.mongo_num_candidates,
+        wait_s=settings.mongo_index_wait_s,
+    )
+    return MongoChunks(
+        mongo,
+        SearchRegistry(registry),
+        options=options,
+        is_exact=settings.mongo_exact_search,
+        in_arrays=settings.mongo_vectors == "array",
+    )

@@ -1,0 +1,77 @@
+"""MongoDB chunk stores for the contract tests, each in a database of its own."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
+
+from planes.shared.stores.mongo import Mongo
+from planes.shared.stores.mongo_chunks import MongoChunks
+from planes.shared.stores.mongo_indexes import IndexOptions
+from planes.shared.stores.postgres import Database
+from planes.shared.stores.postgres_search_registry import SearchRegistry
+
+DIMENSION = 384
+
+
+@asynccontextmanager
+async def mongo_store(
+    url: str,
+    registry: Database,
+    *,
+    is_exact: bool,
+    in_arrays: bool = False,
+    listeners: Sequence[CommandListener] = (),
+    options: IndexOptions | None = None,
+    deadline_s: float = 30.0,
+) -> AsyncIterator[MongoChunks]:
+    """Yield an open store with an empty generation 1; remove its database at the end."""
+    database = f"test_{uuid4().hex}"
+    mongo = Mongo(
+        url, database=database, service="test", deadline_s=deadline_s, listeners=listeners
+    )
+    store = MongoChunks(
+        mongo,
+        SearchRegistry(registry),
+        options=options or IndexOptions(wait_s=60),
+        is_exact=is_exact,
+        in_arrays=in_arrays,
+    )
+    await store.open()
+    try:
+        await store.create_generation(1, DIMENSION)
+        yield store
+    finally:
+        for number in await store.generations():
+            await store.drop_generation(number)
+        await mongo.database.client.drop_database(mongo.database.name)
+        await store.close()
+
+
+class Commands(CommandListener):
+    """The commands that a client sent, in order."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.sent: list[dict[str, Any]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        """Keep a command."""
+        self.sent.append(dict(event.command))
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Do nothing."""
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Do nothing."""
+
+    def of(self, name: str) -> list[dict[str, Any]]:
+        """Return the commands of one name."""
+        return [command for command in self.sent if name in command]
