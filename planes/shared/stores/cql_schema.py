@@ -47,6 +47,10 @@ CREATE TABLE IF NOT EXISTS {keyspace}.chat_buckets (
 """,
     }
 }
+_COMPACTION = (
+    "SELECT compaction FROM system_schema.tables "
+    "WHERE keyspace_name = %s AND table_name = 'chat_messages'"
+)
 _STATEMENT_S = 60.0
 _AGREEMENT_S = 30
 _WINDOWS = 30  # how many files a table with expiry aims at
@@ -146,20 +150,19 @@ def _set_compaction(session: Session, keyspace: str, keeps_for: timedelta | None
     Otherwise files are merged by size, so that what was deleted leaves the disks: a file of a
     closed window meets the deletions of later ones no more.
     """
-    if keeps_for is None:
-        compaction = "{'class': 'SizeTieredCompactionStrategy'}"
-    else:
+    wanted = {"class": "SizeTieredCompactionStrategy"}
+    if keeps_for is not None:
         days = max(1, round(keeps_for / timedelta(days=_WINDOWS)))
-        compaction = (
-            "{'class': 'TimeWindowCompactionStrategy', 'compaction_window_unit': 'DAYS', "
-            f"'compaction_window_size': '{days}'}}"
-        )
-    table = session.cluster.metadata.keyspaces[keyspace].tables["chat_messages"]
-    wanted = compaction.partition("'class': '")[2].partition("'")[0]
-    is_same = str(table.options.get("compaction", {}).get("class", "")).endswith(wanted)
-    if keeps_for is None and is_same:
-        return
-    _change(session, f"ALTER TABLE {keyspace}.chat_messages WITH compaction = {compaction}")
+        wanted = {
+            "class": "TimeWindowCompactionStrategy",
+            "compaction_window_unit": "DAYS",
+            "compaction_window_size": str(days),
+        }
+    ((found,),) = session.execute(_COMPACTION, (keyspace,), execution_profile=READ)
+    if {name: found.get(name, "").rpartition(".")[2] for name in wanted} != wanted:
+        options = ", ".join(f"'{name}': '{value}'" for name, value in wanted.items())
+        table = f"{keyspace}.chat_messages"
+        _change(session, f"ALTER TABLE {table} WITH compaction = {{{options}}}")
 
 
 def _note(session: Session, keyspace: str, version: int) -> None:

@@ -7,20 +7,23 @@ comes late. No statement is a lightweight transaction.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from planes.shared.domain import ChatMessage
+from planes.shared.errors import Unavailable
 from planes.shared.stores.chat_rows import message_of, payload_of
 from planes.shared.stores.cql_session import CqlSession, Query
 from planes.shared.stores.recently_seen import RecentlySeen
 
 BUCKET_SEQS = 1000
 _KNOWN_BUCKETS = 50_000
+_WRITES_AT_ONCE = 64
 _AHEAD = timedelta(hours=1)  # further than the clocks of gateways lie apart
 _REMOVAL_DEADLINES = 5  # to count a partition's rows reads all of it
 
@@ -91,14 +94,12 @@ class ScyllaChatLog:
         keeps_for = await self._keeps_for(messages[0].tenant_id)
         now = datetime.now(UTC)
         left = [(message, _seconds_left(message, keeps_for, now)) for message in messages]
-        writes = [self._insert(message, ttl) for message, ttl in left if ttl is not None]
-        buckets = {_bucket_of(message): message for message, ttl in left if ttl is not None}
-        notes = [
-            self._note(bucket, message.created_at)
-            for bucket, message in buckets.items()
-            if bucket not in self._noted
-        ]
-        await _all_of(notes + writes)
+        kept = [(message, ttl_s) for message, ttl_s in left if ttl_s is not None]
+        buckets = {_bucket_of(message): message.created_at for message, _ in kept}
+        unknown = {key: time for key, time in buckets.items() if key not in self._noted}
+        notes = (self._note(key, time) for key, time in unknown.items())
+        writes = (self._insert(message, ttl_s) for message, ttl_s in kept)
+        await _work_off(chain(notes, writes))
 
     async def page(
         self, tenant_id: UUID, conversation_id: UUID, *, after_seq: int, limit: int
@@ -212,9 +213,20 @@ def _microseconds(time: datetime) -> int:
     return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-async def _all_of(writes: Sequence[Awaitable[None]]) -> None:
-    """Wait for all of them, then tell the first failure: none goes on behind the caller's back."""
-    outcomes = await asyncio.gather(*writes, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
+async def _work_off(writes: Iterator[Coroutine[None, None, None]]) -> None:
+    """Run what is given, so many at once; after a failure nothing more is begun."""
+    failures: list[Unavailable] = []
+
+    async def work() -> None:
+        while not failures:
+            write = next(writes, None)
+            if write is None:
+                return
+            try:
+                await write
+            except Unavailable as error:
+                failures.append(error)
+
+    await asyncio.gather(*(work() for _ in range(_WRITES_AT_ONCE)))
+    if failures:
+        raise failures[0]
