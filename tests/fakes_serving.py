@@ -17,9 +17,9 @@ from starlette.requests import Request
 
 from planes.shared.domain import Chunk, FinishReason, Passage, chunk_id, new_id
 from planes.shared.embedding import MiniLMEmbedder
+from planes.shared.indexing import indexed_terms
 from planes.shared.ports import Generated, Prompt
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_chunk_rows import indexed_terms
 from planes.shared.stores.postgres_chunks import PostgresChunks
 
 TOKEN_SECRET = "a secret of the tests, long enough for HS256"

@@ -11,9 +11,9 @@ from planes.data.pipeline.parse import Parser
 from planes.data.pipeline.registry import Registry
 from planes.data.pipeline.remove import DocumentStores, Remover
 from planes.data.settings import DataSettings
+from planes.shared.stores.chunk_settings import chunk_store
 from planes.shared.stores.object_settings import object_store
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_chunks import PostgresChunks
 from planes.shared.stores.redis_caches import RedisCaches, cache_client
 
 
@@ -31,13 +31,15 @@ async def open_ingestion(
         service="polyplane-data",
         max_connections=settings.database_connections,
     )
-    objects, store = object_store(settings), PostgresChunks(database)
+    objects, store = object_store(settings), chunk_store(settings, database)
     registry = Registry(database, worker=run_id)
     files = BatchFiles(objects, run_id)
     async with AsyncExitStack() as stack:
         stores = DocumentStores(database, store, objects, _caches(settings, stack))
         await database.open()
         stack.push_async_callback(database.close)
+        await store.open()
+        stack.push_async_callback(store.close)
         stack.push_async_callback(files.remove)
         tools = Tools(
             registry=registry,

@@ -10,9 +10,9 @@ from planes.data.pipeline.parse import Parser
 from planes.data.pipeline.registry import Registry
 from planes.data.pipeline.stored_text import StoredTexts
 from planes.data.settings import DataSettings
+from planes.shared.stores.chunk_settings import chunk_store
 from planes.shared.stores.object_settings import object_store
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_builder_chunks import BuilderChunks
 from planes.shared.stores.postgres_generations import PostgresGenerations
 
 
@@ -48,9 +48,10 @@ async def open_reembedding(
         service="polyplane-reembedding",
         max_connections=settings.database_connections,
     )
+    store, generations = chunk_store(settings, database), PostgresGenerations(database)
     await database.open()
     try:
-        store, generations = BuilderChunks(database), PostgresGenerations(database)
+        await store.open()
         tools = BuildTools(
             database=database,
             generations=generations,
@@ -66,4 +67,5 @@ async def open_reembedding(
         builder = GenerationBuilder(tools, await generations.get(number), live=live.number)
         yield Reembedding(builder, generations, Registry(database, worker="reembedding"))
     finally:
+        await store.close()
         await database.close()

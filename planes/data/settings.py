@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from planes.data.pipeline.parse import ParseLimits
 from planes.shared.settings import AbsolutePath, EmbeddingPrecision, LogLevel, SharedSettings
+from planes.shared.stores.chunk_settings import ChunkStoreSettings
 from planes.shared.stores.object_settings import ObjectStoreSettings
 
 
@@ -38,7 +39,7 @@ class ScheduleSettings(SharedSettings):
     timezone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
 
 
-class DataSettings(ScheduleSettings, ObjectStoreSettings):
+class DataSettings(ScheduleSettings, ObjectStoreSettings, ChunkStoreSettings):
     """Everything that an operator may set; the documentation lists each with its default."""
 
     model_config = SettingsConfigDict(env_prefix="DATA_")  # the last base's would hold
@@ -46,7 +47,7 @@ class DataSettings(ScheduleSettings, ObjectStoreSettings):
     database_url: SecretStr = Field(validation_alias="DATABASE_URL")
     redis_url: SecretStr | None = None
     log_level: LogLevel = "INFO"
-    database_connections: int = Field(default=4, ge=2)
+    database_connections: int = Field(default=4, ge=3)
 
     batch_s: float = Field(default=10.0, gt=0)
     backlog_s: float = Field(default=60.0, gt=0)

@@ -19,7 +19,8 @@ from planes.serving.generation.choose import Choice, RefusedConfiguration, choos
 from planes.serving.generation.qwen import QwenOptions
 from planes.serving.retrieval.choose_reranker import check_reranker
 from planes.serving.settings import ServingSettings
-from planes.shared.errors import Unavailable
+from planes.shared.errors import InvalidInput, Unavailable
+from planes.shared.stores.chunk_settings import chunk_store
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database, SchemaMismatch
 from planes.shared.telemetry import configure_logging
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _CHECK_S = 1.0
 _BESIDE = 64  # searches, embeddings and questions after health, besides the answers
 _CHECKS = 8  # questions after the model's health, besides its answers
+_REFUSALS = (RefusedConfiguration, InvalidInput, SchemaMismatch, Unavailable)
 _log = structlog.get_logger(__name__)
 
 
@@ -107,7 +109,7 @@ def main() -> None:
         check_reranker(settings)
         asyncio.run(check_database(settings))
         folder = ray_environment.prepare_folder(settings)
-    except (RefusedConfiguration, SchemaMismatch, Unavailable, PermissionError) as error:
+    except (*_REFUSALS, PermissionError) as error:
         sys.exit(str(error))
     _log.info("generator chosen", **choice.status.model_dump())
     os.environ.update(ray_environment.ray_environment(settings, folder))
@@ -127,6 +129,7 @@ async def check_database(settings: ServingSettings) -> None:
     """Find out before the slow start whether replicas could work.
 
     Raises:
+        InvalidInput: The chunk store cannot do what is needed.
         SchemaMismatch: The database has another schema.
         Unavailable: It does not answer.
     """
@@ -135,6 +138,9 @@ async def check_database(settings: ServingSettings) -> None:
     await database.open()
     try:
         await database.check_schema(SCHEMA_REVISION)
+        store = chunk_store(settings, database)
+        await store.open()
+        await store.close()
     finally:
         await database.close()
 

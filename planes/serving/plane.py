@@ -36,9 +36,10 @@ from planes.shared.domain import ChatMode
 from planes.shared.embedding import load_tokenizer
 from planes.shared.embedding_models import MODEL_NAME
 from planes.shared.errors import NoLanguageModel, PlatformError, ToolsUnsupported
+from planes.shared.index_ports import ChunkStore
 from planes.shared.ports import Generator
+from planes.shared.stores.chunk_settings import chunk_store
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database
-from planes.shared.stores.postgres_chunks import PostgresChunks
 from planes.shared.stores.redis_caches import RedisCaches, cache_client
 from planes.shared.wire import WIRE_VERSION, AnswerRequest, ServingHealth, ServingTokens
 
@@ -51,6 +52,7 @@ class Plane:
 
     tokens: ServingTokens
     database: Database
+    chunks: ChunkStore
     providers: tuple[Provider, ...]
     embed: Embed
     texts: TextEmbedding
@@ -72,6 +74,7 @@ class Plane:
         """
         await self.database.open()
         await self.database.check_schema(SCHEMA_REVISION)
+        await self.chunks.open()
         self.tracing.open()
 
     async def drain(self, within_s: float) -> None:
@@ -84,6 +87,7 @@ class Plane:
         for provider in self.providers:
             await provider.client.aclose()
         await self.cache.close()
+        await self.chunks.close()
         await self.database.close()
         await self.tracing.close()
 
@@ -130,6 +134,12 @@ class Plane:
         await self.embed(["health"])
 
 
+@dataclass(frozen=True, slots=True)
+class _Stores:
+    registry: Database
+    chunks: ChunkStore
+
+
 class RemoteModel(Generator, Protocol):
     """A generator in another process."""
 
@@ -174,7 +184,7 @@ def build_plane(
         _shared_cache(settings),
         CacheKeys(settings.token_secret.get_secret_value(), recipe_of(settings)),
     )
-    registry = DocumentRegistry(database)
+    chunks, registry = chunk_store(settings, database), DocumentRegistry(database)
     embeddings = EmbeddingCache(embed_by, keys, max_bytes=settings.cache_embeddings_bytes)
 
     embed = embed_by(MODEL_NAME)
@@ -183,16 +193,17 @@ def build_plane(
     async def retriever_of(tenant_id: UUID, generation: int) -> HybridRetriever:
         model = await registry.embedder_of(generation)
         embed_once, reranker = embeddings.of(tenant_id, model), reranker_by(model)
-        return HybridRetriever(PostgresChunks(database), registry, embed_once, reranker)
+        return HybridRetriever(chunks, registry, embed_once, reranker)
 
     retriever = CachedRetriever(retriever_of, registry, cache, keys)
-    answers = AnswerCache(cache, keys, CitationCheck(database), settings.cached_modes)
+    answers = AnswerCache(cache, keys, CitationCheck(database, chunks), settings.cached_modes)
     providers = _providers(settings)
     generator = language_model or _generator(settings, choice, embed, providers)
-    tools = _agent_tools(settings, choice, database, retriever, generator)
+    tools = _agent_tools(settings, choice, _Stores(database, chunks), retriever, generator)
     return Plane(
         tokens=ServingTokens(settings.token_secret.get_secret_value()),
         database=database,
+        chunks=chunks,
         providers=providers,
         embed=embed,
         texts=TextEmbedding(embed, load_tokenizer()),
@@ -216,14 +227,15 @@ def _most_answers(settings: ServingSettings, choice: Choice) -> int:
 def _agent_tools(
     settings: ServingSettings,
     choice: Choice,
-    database: Database,
+    stores: _Stores,
     retriever: CachedRetriever,
     generator: Generator,
 ) -> AgentTools:
     is_language_model = choice.status.kind != "extractive"
     has_tools = is_language_model and settings.agent_tools
-    toolbox = Toolbox(retriever, DocumentCatalog(database)) if has_tools else None
-    neighbours = Neighbours(database) if is_language_model else None
+    catalog = DocumentCatalog(stores.registry, stores.chunks)
+    toolbox = Toolbox(retriever, catalog) if has_tools else None
+    neighbours = Neighbours(stores.chunks) if is_language_model else None
     return AgentTools(retriever, generator, toolbox, is_language_model, neighbours)
 
 

@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from planes.shared.domain import ChatMode
-from planes.shared.settings import AbsolutePath, EmbeddingPrecision, LogLevel, SharedSettings
+from planes.shared.settings import AbsolutePath, EmbeddingPrecision, LogLevel
+from planes.shared.stores.chunk_settings import ChunkStoreSettings
 
 _BATCHES = 4  # one is written, three wait
 _GPU_ANSWERS = 64
@@ -30,7 +31,7 @@ class FallbackProvider(BaseModel):
         return self
 
 
-class ServingSettings(SharedSettings):
+class ServingSettings(ChunkStoreSettings):
     """Everything that an operator may set; the documentation lists each with its default."""
 
     model_config = SettingsConfigDict(env_prefix="SERVING_")

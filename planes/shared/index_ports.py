@@ -45,8 +45,8 @@ class ChunkReader(Protocol):
 
     What holds for every method of the three chunk protocols:
 
-    - Every query names the tenant; another tenant's chunk is as absent. So is a generation that the
-      store does not hold.
+    - Every query names the tenant; another tenant's chunk is as absent. Callers name generations
+      that the store holds; with another one a method finds nothing, or raises `Unavailable`.
     - Chunks come back as they were written, to the last code point; vectors are float32.
     - Driver errors become `Unavailable`, within a deadline. A write that failed may be there in
       parts, and is repeated.

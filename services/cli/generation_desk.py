@@ -11,9 +11,11 @@ from planes.data.evaluation.questions import Question
 from planes.shared.clients.dagster import DagsterClient
 from planes.shared.clients.serving import Deadlines, ServingClient
 from planes.shared.domain import TenantContext
-from planes.shared.errors import Unavailable
+from planes.shared.errors import InvalidInput, Unavailable
+from planes.shared.settings import SettingsWrong
+from planes.shared.stores.chunk_settings import ChunkStoreSettings, chunk_store
+from planes.shared.stores.generation_keeper import GenerationKeeper
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_generations import PostgresGenerations
 from planes.shared.wire import Scope, SearchRequest, ServingTokens
 from services.cli.desk import at
 from services.embedded.installation import Installation
@@ -31,7 +33,7 @@ _TURN_FAILED = "Dagster does not take the request for a run. `polyplane status` 
 class Desk:
     """The generations in the hands of the schema's owner, Dagster, and the serving plane."""
 
-    generations: PostgresGenerations
+    generations: GenerationKeeper
     dagster: DagsterClient
     serving: ServingClient
 
@@ -80,21 +82,31 @@ async def _open(installation: Installation) -> AsyncIterator[Desk]:
     database = Database(
         installation.postgres().url(PLATFORM_DATABASE),
         service="cli",
-        max_connections=2,
+        max_connections=4,
         deadline_s=_SWITCH_S,
     )
     dagster = DagsterClient(f"http://127.0.0.1:{ports['dagster']}")
     serving = ServingClient(
         f"http://127.0.0.1:{ports['serving']}", ServingTokens(secret), _DEADLINES
     )
+    store = chunk_store(_settings(), database)
     await database.open()
     dagster.open()
     serving.open()
     try:
+        await store.open()
         models = replace(installation, environment=os.environ)
-        generations = PostgresGenerations(database, models_dir=models.embedding_models)
+        generations = GenerationKeeper(database, store, models_dir=models.embedding_models)
         yield Desk(generations, dagster, serving)
     finally:
         await serving.close()
         await dagster.close()
+        await store.close()
         await database.close()
+
+
+def _settings() -> ChunkStoreSettings:
+    try:
+        return ChunkStoreSettings.of(os.environ)
+    except SettingsWrong as error:
+        raise InvalidInput(str(error)) from error

@@ -7,13 +7,14 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 
+from planes.shared.index_ports import ChunkStore
 from planes.shared.ports import ChatLog, ObjectStore
 from planes.shared.stores.chat_log_settings import open_chat_log
 from planes.shared.stores.object_settings import ObjectStoreSettings, object_store
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_chunks import PostgresChunks
 from tests.conftest import free_port
-from tests.servers import qdrant, s3
+from tests.contract.chunk_servers import ChunkServer, PostgresServer
+from tests.servers import s3
 from tests.servers.cql_fixtures import cql_settings
 from tests.servers.s3 import S3Server
 
@@ -40,12 +41,24 @@ async def database_of(
 
 
 @pytest.fixture(params=["postgres"])
-async def chunks(
-    request: pytest.FixtureRequest, database_of: Callable[[str], Database]
-) -> PostgresChunks:
-    """The chunk store, as the data plane sees it."""
+def chunk_server(request: pytest.FixtureRequest, database_urls: dict[str, str]) -> ChunkServer:
+    """A server of chunks beside the registry."""
     assert request.param == "postgres"
-    return PostgresChunks(database_of("data"))
+    return PostgresServer(database_urls)
+
+
+@pytest.fixture
+async def chunks(chunk_server: ChunkServer) -> AsyncIterator[ChunkStore]:
+    """The chunk store, as the data plane sees it."""
+    async with chunk_server.store() as store:
+        yield store
+
+
+@pytest.fixture
+async def keeper(chunk_server: ChunkServer) -> AsyncIterator[ChunkStore]:
+    """The chunk store in the hands of the one who makes and drops generations."""
+    async with chunk_server.store("admin") as store:
+        yield store
 
 
 @pytest.fixture(params=["postgres", "cassandra"])
@@ -71,13 +84,6 @@ def s3_server(server_folder: Path) -> Iterator[S3Server]:
         yield server
     finally:
         server.end()
-
-
-@pytest.fixture(scope="session")
-def qdrant_url(server_folder: Path) -> Iterator[str]:
-    """The address of a running Qdrant."""
-    with qdrant.running(server_folder) as url:
-        yield url
 
 
 @pytest.fixture(params=["folder", "s3"])

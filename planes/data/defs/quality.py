@@ -10,6 +10,7 @@ from planes.data.defs.assets import published_documents, removed_documents
 from planes.data.defs.resources import ending_with_parent
 from planes.data.pipeline.quality import Finding, IndexQuality, check_counts
 from planes.data.settings import DataSettings
+from planes.shared.stores.chunk_settings import chunk_store
 from planes.shared.stores.object_settings import object_store
 from planes.shared.stores.postgres import Database
 from planes.shared.telemetry import configure_logging
@@ -87,17 +88,18 @@ async def _check(settings: DataSettings) -> dict[str, Finding]:
         settings.database_url.get_secret_value(), service="polyplane-quality", max_connections=2
     )
     await database.open()
+    store = chunk_store(settings, database)
     try:
-        index = IndexQuality(database, object_store(settings))
+        await store.open()
+        index = IndexQuality(database, object_store(settings), store)
         counts = await index.counts()
         return {
             **check_counts(counts),
-            "every_version_has_its_text": await index.check_texts(
-                row["tenant_id"] for row in counts
-            ),
+            "every_version_has_its_text": await index.check_texts(row.tenant_id for row in counts),
             "no_stray_files": await index.check_files(),
             **await index.check_sample(settings.quality_sample),
             **await index.check_drift(psi=settings.drift_psi, least=settings.drift_documents),
         }
     finally:
+        await store.close()
         await database.close()

@@ -1,14 +1,15 @@
 """Builds a generation of the index beside the live one, from the stored texts.
 
-Whatever is searchable and not yet in the generation is added, a few chunks at a time, each time in
-one transaction. So a builder that was killed goes on where it was, and one that runs again after
-the switch brings the generation before in step.
+Whatever is searchable and not yet in the generation is added, a few chunks at a time, each time
+while its version is held in the registry. So a builder that was killed goes on where it was, and
+one that runs again after the switch brings the generation before in step.
 """
 
 import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
@@ -22,22 +23,24 @@ from planes.data.pipeline.stored_text import StoredTexts
 from planes.data.pipeline.work import Work
 from planes.shared.domain import Chunk
 from planes.shared.errors import DocumentRejected
+from planes.shared.index_ports import ChunkWriter
+from planes.shared.indexing import fingerprint, term_counts
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_builder_chunks import BuilderChunks, fingerprint
-from planes.shared.stores.postgres_chunk_rows import indexed_terms
 from planes.shared.stores.postgres_generations import Generation, PostgresGenerations
+from planes.shared.stores.searchable_versions import (
+    SearchableVersion,
+    incomplete,
+    searchable_versions,
+)
 
-_FIRST = UUID(int=0)
-_PAGE = 200
 _SLICE = 32  # chunks between two looks at the clock
 _LOOK_EVERY_S = 1.0
 _NAMED_FAILURES = 20
-_MISSING = """
-SELECT id, tenant_id, document_id, media_type, size_bytes, encode(sha256, 'hex') AS sha256,
-       language, published_at
-FROM missing_versions($1, $2, $3, $4)
+_STILL_LIVE = """
+SELECT true FROM document_versions
+WHERE id = $1 AND visibility = 'live' AND published_at = $2 FOR SHARE
 """
-_COMPLETE = "SELECT complete_version($1, $2, $3, $4, $5, $6)"
+_COMPLETE = "SELECT complete_version($1, $2, $3, $4, $5, $6, $7)"
 _log = structlog.get_logger(__name__)
 
 
@@ -91,7 +94,7 @@ class BuildTools:
 
     database: Database
     generations: PostgresGenerations
-    store: BuilderChunks
+    store: ChunkWriter
     texts: StoredTexts
     model: BackgroundModel
 
@@ -138,24 +141,15 @@ class GenerationBuilder:
         built.is_done = True
 
     async def _missing(self, *, exact: bool) -> AsyncIterator[Published]:
-        after = _FIRST
-        while True:
-            async with self._tools.database.platform() as connection:
-                rows = await connection.fetch(_MISSING, self._target.number, after, _PAGE, exact)
-            for row in rows:
-                facts = {name: row[name] for name in ("tenant_id", "document_id", "media_type")}
-                work = Work(
-                    version_id=row["id"],
-                    size_bytes=row["size_bytes"],
-                    sha256=row["sha256"],
-                    generation=self._target.number,
-                    language=row["language"] or "",
-                    **facts,
-                )
-                yield Published(work, row["published_at"])
-            if len(rows) < _PAGE:
-                return
-            after = rows[-1]["id"]
+        """Yield what was not counted; where `exact`, also what has another number of chunks."""
+        number, store = self._target.number, self._tools.store
+        async for page in searchable_versions(self._tools.database, number):
+            if exact:
+                missing = await incomplete(page, store, generation=number)
+            else:
+                missing = [version for version in page if version.chunks is None]
+            for version in missing:
+                yield Published(_work(version, number), version.published_at)
 
     async def _add(self, published: Published, turn: Turn, built: Built) -> bool:
         """Add a version; False where the turn ended before it was whole."""
@@ -168,13 +162,23 @@ class GenerationBuilder:
             some = missing[first : first + _SLICE]
             texts = [embedded_text(chunk.heading, chunk.text) for chunk in some]
             vectors = await asyncio.to_thread(model.embedder.embed, texts)
-            if not await self._tools.store.add_to_published(
-                some, vectors, generation=work.generation, published_at=published.at
-            ):
-                return True  # replaced or deleted meanwhile
+            async with self._held(published) as is_published:
+                if not is_published:
+                    return True  # replaced or deleted meanwhile
+                await self._tools.store.add_chunks(some, vectors, generation=work.generation)
             built.chunks += len(some)
         built.versions += await self._complete(published, chunks)
         return True
+
+    @asynccontextmanager
+    async def _held(self, published: Published) -> AsyncIterator[bool]:
+        """Hold a version's row, so that nobody replaces or deletes it while chunks are written.
+
+        It yields whether the version is still the published one that was looked up.
+        """
+        work = published.work
+        async with self._tools.database.tenant(work.tenant_id) as connection:
+            yield bool(await connection.fetchval(_STILL_LIVE, work.version_id, published.at))
 
     async def _chunks(self, work: Work, model: EmbeddingModel) -> list[Chunk]:
         extracted = await self._tools.texts.read(work, live=self._live)
@@ -196,8 +200,11 @@ class GenerationBuilder:
 
     async def _complete(self, published: Published, chunks: Sequence[Chunk]) -> bool:
         work = published.work
-        counts = Counter(term for chunk in chunks for term in set(indexed_terms(chunk)))
+        counts = term_counts(chunks).get(work.version_id, Counter())
         terms = sorted(counts)
+        shown = await self._tools.store.count_versions(
+            work.tenant_id, [work.version_id], generation=work.generation
+        )
         async with self._tools.database.tenant(work.tenant_id) as connection:
             completed = await connection.fetchval(
                 _COMPLETE,
@@ -207,6 +214,7 @@ class GenerationBuilder:
                 work.language,
                 terms,
                 [counts[term] for term in terms],
+                shown.get(work.version_id, 0),
             )
         return bool(completed)
 
@@ -217,6 +225,19 @@ class GenerationBuilder:
             "ended_at": datetime.now(UTC).isoformat(),
         }
         await self._tools.generations.note_build(self._target.number, notes, is_done=built.is_done)
+
+
+def _work(version: SearchableVersion, generation: int) -> Work:
+    return Work(
+        version_id=version.id,
+        tenant_id=version.tenant_id,
+        document_id=version.document_id,
+        media_type=version.media_type,
+        size_bytes=version.size_bytes,
+        sha256=version.sha256.hex(),
+        generation=generation,
+        language=version.language or "",
+    )
 
 
 def _failure(published: Published, reason: DocumentRejected) -> dict[str, str]:

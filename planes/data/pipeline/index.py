@@ -1,6 +1,5 @@
 """Writes versions' chunks where search finds them, still hidden."""
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from uuid import UUID
 
@@ -12,7 +11,8 @@ from planes.data.pipeline.registry import Registry
 from planes.data.pipeline.work import Work, by_tenant
 from planes.shared.domain import Chunk, chunk_id
 from planes.shared.errors import Unavailable
-from planes.shared.stores.postgres_chunks import PostgresChunks
+from planes.shared.index_ports import ChunkWriter
+from planes.shared.indexing import term_counts
 
 _AT_ONCE = 2000  # chunks: the largest document neither holds others up nor exceeds a deadline
 
@@ -21,7 +21,7 @@ class Indexer:
     """Writes chunks into the index under the eyes of the registry."""
 
     def __init__(
-        self, registry: Registry, store: PostgresChunks, between: Callable[[], Awaitable[None]]
+        self, registry: Registry, store: ChunkWriter, between: Callable[[], Awaitable[None]]
     ) -> None:
         """Store the parts.
 
@@ -58,30 +58,25 @@ class Indexer:
         for group in _groups([work for work in works if work.version_id in held]):
             rows = [c for work in group for c in domain_chunks(work, chunks[work.version_id])]
             arrays = np.concatenate([vectors[work.version_id] for work in group])
-            terms = await self._write(group, rows, arrays)
-            if terms is not None:
-                await self._registry.count_terms(group, terms)
+            if await self._write(group, rows, arrays):
+                await self._registry.count_terms(group, term_counts(rows))
                 await self._check(group)
                 written += group
         return written
 
     async def _write(
         self, group: Sequence[Work], chunks: Sequence[Chunk], vectors: Vectors
-    ) -> dict[UUID, Counter[str]] | None:
-        """Return the terms' counts; None where a large document was given up on the way."""
+    ) -> bool:
+        """Return whether all was written: not where a large document was given up on the way."""
         generation, some = group[0].generation, slice(0, _AT_ONCE)
-        terms = await self._store.replace_versions(
-            chunks[some], vectors[some], generation=generation
-        )
+        await self._store.replace_versions(chunks[some], vectors[some], generation=generation)
         for first in range(_AT_ONCE, len(chunks), _AT_ONCE):
             await self._between()
             if not await self._registry.hide(group):  # cancelled, or the lease ran out
-                return None
+                return False
             some = slice(first, first + _AT_ONCE)
-            more = await self._store.add_chunks(chunks[some], vectors[some], generation=generation)
-            for version_id, counts in more.items():
-                terms[version_id].update(counts)
-        return terms
+            await self._store.add_chunks(chunks[some], vectors[some], generation=generation)
+        return True
 
     async def _check(self, works: Sequence[Work]) -> None:
         shown = await count_shown(works, store=self._store)
@@ -102,7 +97,7 @@ def _groups(works: Iterable[Work]) -> Iterator[list[Work]]:
         yield group
 
 
-async def count_shown(works: Iterable[Work], *, store: PostgresChunks) -> dict[UUID, int]:
+async def count_shown(works: Iterable[Work], *, store: ChunkWriter) -> dict[UUID, int]:
     """Return how many chunks the index shows of each version; one without any is absent."""
     shown: dict[UUID, int] = {}
     for tenant_id, own in by_tenant(works):

@@ -37,8 +37,8 @@ from planes.data.pipeline.work import Work, by_part
 from planes.shared.analysis import detect_language
 from planes.shared.domain import DocumentStatus
 from planes.shared.errors import DocumentRejected
+from planes.shared.index_ports import ChunkWriter
 from planes.shared.ports import ObjectStore
-from planes.shared.stores.postgres_chunks import PostgresChunks
 
 T = TypeVar("T")
 Step: TypeAlias = Coroutine[Any, Any, T]
@@ -61,7 +61,7 @@ class Tools:
     """What the steps work with, made by the composition root."""
 
     registry: Registry
-    store: PostgresChunks
+    store: ChunkWriter
     objects: ObjectStore
     keeper: LeaseKeeper
     remover: Remover

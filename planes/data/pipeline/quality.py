@@ -1,19 +1,23 @@
 """What must hold of the whole index at any time, over all tenants.
 
-Counts come from functions of the database that see every tenant and tell nothing but numbers and
-ids; texts are read within their tenant alone.
+Chunks, texts and versions are read within their tenant; functions of the database that see every
+tenant tell nothing but numbers and ids.
 """
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
+import numpy as np
 
 from planes.data.pipeline.drift import Drift, drift
+from planes.data.pipeline.index_counts import IndexCounter, TenantCounts
 from planes.data.pipeline.version_folders import version_folders
-from planes.shared.domain import text_key
+from planes.shared.domain import Chunk, text_key
+from planes.shared.index_ports import ChunkStore
 from planes.shared.ports import ObjectStore
 from planes.shared.stores.postgres import Database
 
@@ -36,10 +40,7 @@ WHERE v.tenant_id = $1 AND v.id = ANY ($2)
       SELECT FROM deletions l WHERE l.document_id = d.id AND l.completed_at IS NULL))
 UNION ALL SELECT u.version_id FROM uploads u WHERE u.tenant_id = $1 AND u.version_id = ANY ($2)
 """
-_SAMPLED_CHUNKS = """
-SELECT id, char_start, char_end, body, vector_norm(embedding) AS norm FROM {table}
-WHERE version_id = $1 ORDER BY random() LIMIT $2
-"""
+_CHUNK_COUNT = "SELECT chunk_count FROM document_versions WHERE tenant_id = $1 AND id = $2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +71,18 @@ class Finding:
 class IndexQuality:
     """The checks of the whole index.
 
-    Every method raises `Unavailable` where the database does not answer.
+    Every method raises `Unavailable` where a store does not answer.
     """
 
-    def __init__(self, database: Database, objects: ObjectStore) -> None:
-        """Store the database and the object store."""
+    def __init__(self, database: Database, objects: ObjectStore, store: ChunkStore) -> None:
+        """Store the database, the object store and the chunk store."""
         self._database = database
         self._objects = objects
+        self._store = store
 
-    async def counts(self) -> list[asyncpg.Record]:
-        """Return what `index_counts` in 0004_sources.sql counts, a row for each tenant."""
-        async with self._database.platform() as connection:
-            return await connection.fetch("SELECT * FROM index_counts()")
+    async def counts(self) -> list[TenantCounts]:
+        """Return what registry and index count, a row for each tenant."""
+        return await IndexCounter(self._database, self._store).count()
 
     async def check_texts(self, tenants: Iterable[UUID]) -> Finding:
         """Look for the extracted text of every searchable version of some tenants."""
@@ -114,14 +115,13 @@ class IndexQuality:
         async with self._database.platform() as connection:
             sampled = await connection.fetch("SELECT * FROM sampled_versions($1)", versions)
             live = await connection.fetchval("SELECT number FROM generations WHERE state = 'live'")
-        query = _SAMPLED_CHUNKS.format(table=f"chunks_g{int(live)}")
         for place in sampled:
-            rows, text = await self._read(place, query)
-            chunks += len(rows)
+            held, norms, text = await self._read(place, live)
+            chunks += len(held)
             where = f"version {place['id']} of tenant {place['tenant_id']}"
-            if any(not abs(row["norm"] - 1) <= NORM_TOLERANCE for row in rows):
+            if any(not abs(norm - 1) <= NORM_TOLERANCE for norm in norms):
                 wrong_norms.append(where)
-            if text is not None and any(_is_wrong(row, text) for row in rows):
+            if text is not None and any(_is_wrong(chunk, text) for chunk in held):
                 wrong_offsets.append(where)
         numbers = {"versions": len(sampled), "chunks": chunks}
         return {
@@ -182,15 +182,25 @@ class IndexQuality:
         return [folder for folder in absent if await self._objects.count_prefix(f"{folder}/")]
 
     async def _read(
-        self, place: asyncpg.Record, query: str
-    ) -> tuple[list[asyncpg.Record], str | None]:
-        async with self._database.tenant(place["tenant_id"]) as connection:
-            rows = await connection.fetch(query, place["id"], _CHUNKS)
-        key = text_key(place["tenant_id"], place["document_id"], place["id"])
+        self, place: asyncpg.Record, generation: int
+    ) -> tuple[list[Chunk], list[float], str | None]:
+        """Return some chunks of a version, the lengths of their vectors, and the version's text."""
+        tenant_id, version_id = place["tenant_id"], place["id"]
+        async with self._database.tenant(tenant_id) as connection:
+            count = await connection.fetchval(_CHUNK_COUNT, tenant_id, version_id) or 0
+        ordinals = random.sample(range(count), min(_CHUNKS, count))
+        chunks = await self._store.chunks_at(
+            tenant_id, [(version_id, ordinal) for ordinal in ordinals], generation=generation
+        )
+        vectors = await self._store.vectors(
+            tenant_id, [chunk.id for chunk in chunks], generation=generation
+        )
+        norms = [float(np.linalg.norm(vector)) for vector in vectors.values()]
         try:
-            return rows, (await self._objects.get(key)).decode()
+            key = text_key(tenant_id, place["document_id"], version_id)
+            return chunks, norms, (await self._objects.get(key)).decode()
         except FileNotFoundError:  # another check tells
-            return rows, None
+            return chunks, norms, None
 
     async def _distribution(self, start: datetime, end: datetime) -> dict[str, dict[str, int]]:
         async with self._database.platform() as connection:
@@ -203,7 +213,7 @@ class IndexQuality:
         return found
 
 
-def check_counts(rows: Sequence[asyncpg.Record]) -> dict[str, Finding]:
+def check_counts(rows: Sequence[TenantCounts]) -> dict[str, Finding]:
     """Judge `IndexQuality.counts`: registry and index agree, no orphans, nothing there twice."""
     faults = {
         "counts_agree": ("differing", "{} versions have another number of chunks"),
@@ -213,16 +223,19 @@ def check_counts(rows: Sequence[asyncpg.Record]) -> dict[str, Finding]:
     return {name: _counted(rows, column, said) for name, (column, said) in faults.items()}
 
 
-def _counted(rows: Sequence[asyncpg.Record], column: str, said: str) -> Finding:
+def _counted(rows: Sequence[TenantCounts], column: str, said: str) -> Finding:
     shown = ("versions", "registry_chunks", "index_chunks", column)
     table = [f"| tenant | {' | '.join(shown)} |", "|---|--:|--:|--:|--:|"]
-    worst = sorted(rows, key=lambda row: (-row[column], -row["versions"]))[:_NAMED]
-    table += [
-        f"| {row['tenant_id']} | {' | '.join(str(row[name]) for name in shown)} |" for row in worst
-    ]
+    counts = {row.tenant_id: {name: int(getattr(row, name)) for name in shown} for row in rows}
+    worst = sorted(counts.items(), key=lambda one: (-one[1][column], -one[1]["versions"]))[:_NAMED]
+    table += [f"| {tenant} | {' | '.join(map(str, own.values()))} |" for tenant, own in worst]
     return Finding(
-        [f"tenant {row['tenant_id']}: {said.format(row[column])}" for row in rows if row[column]],
-        {name.replace("_", " "): sum(row[name] for row in rows) for name in shown},
+        [
+            f"tenant {tenant}: {said.format(own[column])}"
+            for tenant, own in counts.items()
+            if own[column]
+        ],
+        {name.replace("_", " "): sum(own[name] for own in counts.values()) for name in shown},
         "\n".join(table),
     )
 
@@ -239,5 +252,5 @@ def _drifted(found: Drift, label: str, limit: float) -> Finding:
     return Finding(at_fault, numbers, found.table(label))
 
 
-def _is_wrong(row: asyncpg.Record, text: str) -> bool:
-    return bool(text[row["char_start"] : row["char_end"]] != row["body"])
+def _is_wrong(chunk: Chunk, text: str) -> bool:
+    return text[chunk.start : chunk.end] != chunk.text

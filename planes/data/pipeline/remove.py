@@ -5,9 +5,9 @@ from datetime import timedelta
 from uuid import UUID
 
 from planes.shared.domain import document_prefix
+from planes.shared.index_ports import ChunkWriter
 from planes.shared.ports import ObjectStore
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_chunks import PostgresChunks
 from planes.shared.stores.redis_caches import CachesUnavailable, RedisCaches
 
 _LEASE = timedelta(seconds=60)
@@ -27,6 +27,14 @@ _COMPLETE = """
 UPDATE deletions SET completed_at = now(), lease_owner = NULL, lease_until = NULL
 WHERE id = $1 AND lease_owner = $2
 """
+_LOCK_DELETED_TENANT = """
+SELECT true FROM tenants WHERE id = $1 AND deleted_at IS NOT NULL FOR UPDATE
+"""
+_IS_LAST = """
+SELECT NOT EXISTS (SELECT FROM deletions
+                   WHERE tenant_id = $1 AND id <> $2 AND completed_at IS NULL)
+"""
+_ADD_CHUNKS = "UPDATE deletions SET chunks = chunks + $3 WHERE id = $1 AND lease_owner = $2"
 _POSTPONE = """
 UPDATE deletions SET lease_owner = NULL, lease_until = now() + interval '5 seconds'
 WHERE id = $1 AND lease_owner = $2
@@ -59,7 +67,7 @@ class DocumentStores:
     """Every store that holds something of documents; None for caches that are not configured."""
 
     database: Database
-    chunks: PostgresChunks
+    chunks: ChunkWriter
     objects: ObjectStore
     caches: RedisCaches | None = None
 
@@ -143,9 +151,18 @@ class Remover:
             removed += Removed(versions=1, chunks=await self.retire(tenant_id, version_id))
         removed += Removed(files=await self._objects.remove_prefix(prefix))
         removed += Removed(cache_entries=await self._forget_answers(deletion_id, tenant_id))
+        return removed + await self._complete(deletion_id, tenant_id)
+
+    async def _complete(self, deletion_id: UUID, tenant_id: UUID) -> Removed:
+        """Close a receipt; with a deleted tenant's last one goes whatever the index still has."""
         async with self._database.tenant(tenant_id) as connection:
+            chunks = 0
+            is_deleted = await connection.fetchval(_LOCK_DELETED_TENANT, tenant_id)
+            if is_deleted and await connection.fetchval(_IS_LAST, tenant_id, deletion_id):
+                chunks = await self._store.remove_tenant(tenant_id)
+                await connection.execute(_ADD_CHUNKS, deletion_id, self._worker, chunks)
             await connection.execute(_COMPLETE, deletion_id, self._worker)
-        return removed
+        return Removed(chunks=chunks)
 
     async def _forget_answers(self, deletion_id: UUID, tenant_id: UUID) -> int:
         """Remove what was cached of the tenant's documents before this one was deleted.

@@ -12,8 +12,8 @@ from planes.data.pipeline.parse import Parser
 from planes.data.pipeline.work import Work
 from planes.shared.domain import spans_key, text_key
 from planes.shared.errors import DocumentRejected
+from planes.shared.index_ports import ChunkWriter
 from planes.shared.ports import ObjectStore
-from planes.shared.stores.postgres_builder_chunks import BuilderChunks
 
 _NO_TEXT = DocumentRejected(
     "missing-text", "The extracted text is no longer stored. Process the document again."
@@ -23,7 +23,7 @@ _NO_TEXT = DocumentRejected(
 class StoredTexts:
     """Reads what ingestion stored. Spans that an older version did not store are found again."""
 
-    def __init__(self, objects: ObjectStore, store: BuilderChunks, parser: Parser) -> None:
+    def __init__(self, objects: ObjectStore, store: ChunkWriter, parser: Parser) -> None:
         """Store where texts, live chunks and originals come from."""
         self._objects = objects
         self._store = store
@@ -38,7 +38,7 @@ class StoredTexts:
 
         Raises:
             DocumentRejected: Text or original are gone or damaged.
-            Unavailable: The database or the parser does not answer.
+            Unavailable: The chunk store or the parser does not answer.
         """
         place = work.tenant_id, work.document_id, work.version_id
         try:

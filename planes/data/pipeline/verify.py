@@ -11,7 +11,7 @@ from planes.data.pipeline.index import count_shown
 from planes.data.pipeline.registry import Registry
 from planes.data.pipeline.work import Work, by_part
 from planes.shared.domain import chunk_id
-from planes.shared.stores.postgres_chunks import PostgresChunks
+from planes.shared.index_ports import ChunkWriter
 
 NORM_TOLERANCE = 1e-3
 Findings = dict[str, list[Work]]
@@ -44,7 +44,7 @@ async def check_vectors(files: BatchFiles, works: Iterable[Work]) -> Findings:
 
 
 async def check_index(
-    files: BatchFiles, works: Iterable[Work], *, registry: Registry, store: PostgresChunks
+    files: BatchFiles, works: Iterable[Work], *, registry: Registry, store: ChunkWriter
 ) -> Findings:
     """Check that registry and index count the same chunks, none of them twice."""
     findings: Findings = {"registry_and_index_agree": [], "ids_are_unique": []}

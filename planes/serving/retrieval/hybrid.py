@@ -14,8 +14,7 @@ from planes.serving.retrieval.fusion import fuse
 from planes.serving.retrieval.registry import DocumentRegistry, NamedVersion
 from planes.serving.tracing import note, span
 from planes.shared.domain import Arms, Chunk, Passage, Ranked, SearchScope
-from planes.shared.index_ports import Reranker, RerankerLate
-from planes.shared.stores.postgres_chunks import PostgresChunks
+from planes.shared.index_ports import ChunkReader, Reranker, RerankerLate
 
 Vectors: TypeAlias = NDArray[np.float32]
 Embed: TypeAlias = Callable[[Sequence[str]], Awaitable[Vectors]]
@@ -44,7 +43,7 @@ class HybridRetriever:
 
     def __init__(
         self,
-        chunks: PostgresChunks,
+        chunks: ChunkReader,
         registry: DocumentRegistry,
         embed: Embed,
         reranker: Reranker | None = None,

@@ -5,17 +5,9 @@ from dataclasses import replace
 from uuid import UUID
 
 from planes.shared.domain import Chunk, Passage, SearchScope
-from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_chunk_rows import CHUNK_COLUMNS, chunk_of, table_of
+from planes.shared.index_ports import ChunkReader
 
 _EXPANDED = 3  # passages, the best ones
-
-_NEIGHBOURS = """
-SELECT {columns} FROM {table} c
-JOIN unnest($3::uuid[], $4::int[]) AS w (version_id, ordinal)
-  ON w.version_id = c.version_id AND w.ordinal = c.ordinal
-WHERE c.tenant_id = $1 AND NOT c.version_id = ANY ($2)
-"""
 
 Place = tuple[UUID, int]
 
@@ -23,9 +15,9 @@ Place = tuple[UUID, int]
 class Neighbours:
     """Reads the chunks beside chunks."""
 
-    def __init__(self, database: Database) -> None:
-        """Store the database."""
-        self._database = database
+    def __init__(self, chunks: ChunkReader) -> None:
+        """Store where chunks are kept."""
+        self._chunks = chunks
 
     async def expand(self, passages: Sequence[Passage], scope: SearchScope) -> tuple[Passage, ...]:
         """Return the passages; each of the first three with the chunks next to it in its version.
@@ -34,19 +26,16 @@ class Neighbours:
         has. The order, and what is quoted by it, stay as they were.
 
         Raises:
-            Unavailable: The database does not answer.
+            Unavailable: The store does not answer.
         """
-        wanted = _wanted(passages)
+        wanted = _wanted(passages, scope)
         if not wanted:
             return tuple(passages)
-        query = _NEIGHBOURS.format(columns=CHUNK_COLUMNS, table=table_of(scope.generation))
-        versions, ordinals = zip(*wanted, strict=True)
-        async with self._database.tenant(scope.tenant_id) as connection:
-            rows = await connection.fetch(
-                query, scope.tenant_id, list(scope.hidden_versions), versions, ordinals
-            )
+        found = await self._chunks.chunks_at(
+            scope.tenant_id, list(wanted), generation=scope.generation
+        )
         beside: dict[int, list[Chunk]] = {}
-        for chunk in map(chunk_of, rows):
+        for chunk in found:
             beside.setdefault(wanted[_place(chunk)], []).append(chunk)
         return tuple(
             replace(passage, beside=tuple(beside.get(number, ())))
@@ -54,12 +43,14 @@ class Neighbours:
         )
 
 
-def _wanted(passages: Sequence[Passage]) -> dict[Place, int]:
+def _wanted(passages: Sequence[Passage], scope: SearchScope) -> dict[Place, int]:
     """Return the places of neighbours, each with the number of the passage that gets it."""
     taken = {_place(passage.chunk) for passage in passages}
     wanted: dict[Place, int] = {}
     for number, passage in enumerate(passages[:_EXPANDED]):
         version_id, ordinal = _place(passage.chunk)
+        if version_id in scope.hidden_versions:
+            continue
         for place in ((version_id, ordinal - 1), (version_id, ordinal + 1)):
             if place not in taken and place[1] >= 0:
                 wanted.setdefault(place, number)

@@ -1,30 +1,39 @@
 """A chunk as a row of a chunk table, and back."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from uuid import UUID
 
 import asyncpg
 import numpy as np
 from numpy.typing import NDArray
 
-from planes.shared.analysis import terms
 from planes.shared.domain import Candidate, Chunk
+from planes.shared.errors import Unavailable
+from planes.shared.index_ports import Vectors
+from planes.shared.stores.postgres import Connection, Database
 
-Vectors = NDArray[np.float32]
 _MAX_POSITION = 16_383
 
-INSERT = """
+UPSERT = """
 INSERT INTO {table} (id, tenant_id, document_id, version_id, ordinal, char_start, char_end, page,
                      heading, body, language, terms, embedding)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::int[],
                      $7::int[], $8::int[], $9::text[], $10::text[], $11::text[],
                      $12::text[]::tsvector[], $13::text[]::vector[])
+ON CONFLICT (id) DO UPDATE SET
+    tenant_id = excluded.tenant_id, document_id = excluded.document_id,
+    version_id = excluded.version_id, ordinal = excluded.ordinal,
+    char_start = excluded.char_start, char_end = excluded.char_end, page = excluded.page,
+    heading = excluded.heading, body = excluded.body, language = excluded.language,
+    terms = excluded.terms, embedding = excluded.embedding
 """
 
 
 def columns_of(
     chunks: Sequence[Chunk], vectors: Vectors, terms_of: Sequence[Sequence[str]]
 ) -> tuple[list[object], ...]:
-    """Return the columns of `INSERT`; `terms_of` holds the `indexed_terms` of each chunk."""
+    """Return the columns of `UPSERT`; `terms_of` holds the `indexed_terms` of each chunk."""
     rows = [
         (
             chunk.id,
@@ -46,11 +55,6 @@ def columns_of(
     return tuple(list(column) for column in zip(*rows, strict=True))
 
 
-def indexed_terms(chunk: Chunk) -> list[str]:
-    """Return the terms by which a chunk is found: those of its heading and of its text."""
-    return terms(f"{chunk.heading}\n{chunk.text}", chunk.language)
-
-
 def _terms_literal(terms_in_order: Sequence[str]) -> str:
     """Return a tsvector literal; terms hold word characters only, so quoting is enough."""
     positions: dict[str, list[str]] = {}
@@ -67,6 +71,25 @@ def quoted(term: str) -> str:
 def vector_literal(vector: NDArray[np.float32]) -> str:
     """Return a vector as pgvector reads it."""
     return "[" + ",".join(map(str, vector.tolist())) + "]"
+
+
+def vector_of(literal: str) -> NDArray[np.float32]:
+    """Return a vector as pgvector writes it."""
+    return np.array(literal[1:-1].split(","), dtype=np.float32)
+
+
+@asynccontextmanager
+async def chunk_tables(database: Database, tenant_id: UUID) -> AsyncIterator[Connection]:
+    """Open a transaction over the chunks of one tenant.
+
+    Raises:
+        Unavailable: The database does not answer, or holds no such generation.
+    """
+    try:
+        async with database.tenant(tenant_id) as connection:
+            yield connection
+    except asyncpg.UndefinedTableError as error:
+        raise Unavailable("The index does not hold this generation.") from error
 
 
 def table_of(generation: int) -> str:

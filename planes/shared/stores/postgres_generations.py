@@ -10,22 +10,10 @@ import asyncpg
 
 from planes.shared.domain import IndexRecipe
 from planes.shared.errors import Conflict, InvalidInput
-from planes.shared.recipe import check_recipe, difference, dimension_of
-from planes.shared.stores.living_versions import LIVING_VERSIONS
-from planes.shared.stores.postgres import Connection, Database
+from planes.shared.recipe import difference
+from planes.shared.stores.postgres import Database
 
-_SWITCH_S = 600.0
 _ALL = "SELECT * FROM generations WHERE state <> 'dropped' ORDER BY number"
-
-_SAMPLE = """
-SELECT * FROM (
-    SELECT DISTINCT ON (c.document_id) c.tenant_id, c.document_id, c.body
-    FROM chunks_g{live} c
-    JOIN ({living}) ON v.id = c.version_id
-    JOIN version_terms w ON w.version_id = v.id AND w.generation = $1 AND w.counted
-    WHERE length(c.body) >= 60 ORDER BY c.document_id, md5(c.id::text || $3)
-) one ORDER BY md5(one.document_id::text || $3) LIMIT $2
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +46,7 @@ class GenerationProgress:
 class PostgresGenerations:
     """The generations, in the hands of the data plane or of the operator.
 
-    `create`, `switch`, `drop`, `sample`, `hidden_versions` and `note_evaluation` need the owner of
-    the schema: no service may.
+    `hidden_versions` and `note_evaluation` need the owner of the schema: no service may.
     Every method raises `Unavailable` where the database does not answer.
     """
 
@@ -107,17 +94,10 @@ class PostgresGenerations:
         """
         return difference((await self.live()).recipe, configured, self._models_dir)
 
-    async def progress(self, number: int, *, exact: bool = False) -> GenerationProgress:
-        """Return how far a generation is.
-
-        Args:
-            number: The generation.
-            exact: Whether to count the chunks of each version too; takes a look at every chunk.
-        """
+    async def progress(self, number: int) -> GenerationProgress:
+        """Return how far a generation is by what was counted, without a look at the chunks."""
         async with self._database.platform() as connection:
-            row = await connection.fetchrow(
-                "SELECT * FROM generation_progress($1, $2)", number, exact
-            )
+            row = await connection.fetchrow("SELECT * FROM generation_progress($1, false)", number)
         return GenerationProgress(row["versions"], row["missing"]) if row else _NOTHING
 
     async def want_build(self, number: int, *, wanted: bool = True) -> None:
@@ -145,77 +125,14 @@ class PostgresGenerations:
                 "UPDATE generations SET evaluation = $2 WHERE number = $1", number, evaluation
             )
 
-    async def sample(
-        self, number: int, *, live: int, chunks: int, seed: int
-    ) -> list[tuple[UUID, UUID, str]]:
-        """Return (tenant, document, text) of live chunks of documents that a generation holds.
-
-        Args:
-            number: The generation.
-            live: The generation from which the chunks are.
-            chunks: At most so many, of all tenants; one of a document at most.
-            seed: The same chunks come for the same seed.
-        """
-        async with self._database.platform() as connection:
-            query = _SAMPLE.format(live=int(live), living=LIVING_VERSIONS)
-            rows = await connection.fetch(query, number, chunks, str(seed))
-        return [(row["tenant_id"], row["document_id"], row["body"]) for row in rows]
-
     async def hidden_versions(self, tenant_id: UUID) -> list[UUID]:
         """Return the versions of a tenant that no search may show."""
         async with self._database.platform() as connection:
             hidden = "SELECT hidden_versions FROM search_scope($1)"
             return list(await connection.fetchval(hidden, tenant_id))
 
-    async def create(self, recipe: IndexRecipe) -> int:
-        """Make an empty generation beside the live one and return its number.
-
-        Raises:
-            InvalidInput: There is no such embedder or chunker.
-        """
-        check_recipe(recipe, self._models_dir)
-        return int(
-            await self._act(
-                "SELECT create_generation($1, $2, $3)",
-                recipe.embedder,
-                dimension_of(recipe.embedder, self._models_dir),
-                recipe.chunker,
-            )
-        )
-
-    async def switch(self, number: int, *, unevaluated: bool = False) -> int:
-        """Make a generation the searched one, in one step, if it holds every searchable version.
-
-        Returns:
-            How many versions it lacks; above 0 nothing was changed.
-
-        Raises:
-            Conflict: It is live, gone, or was never compared and `unevaluated` does not allow that.
-        """
-        return int(await self._act("SELECT switch_generation($1, $2)", number, unevaluated))
-
-    async def drop(self, number: int) -> None:
-        """Remove a generation that is not live, and its chunks.
-
-        Raises:
-            Conflict: It is live, or still in use.
-        """
-        await self._act("SELECT drop_generation($1)", number)
-
-    async def _act(self, query: str, *arguments: object) -> Any:
-        try:
-            async with self._database.platform() as connection, connection.transaction():
-                await _allow_time(connection)
-                return await connection.fetchval(query, *arguments, timeout=_SWITCH_S)
-        except asyncpg.RaiseError as error:
-            raise Conflict(str(error)) from error
-
 
 _NOTHING = GenerationProgress(0, 0)
-
-
-async def _allow_time(connection: Connection) -> None:
-    await connection.execute(f"SET LOCAL statement_timeout = '{_SWITCH_S:.0f}s'")
 
 
 def _generation(row: asyncpg.Record) -> Generation:

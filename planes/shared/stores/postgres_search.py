@@ -7,14 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planes.shared.domain import DocumentFilter, SearchScope
+from planes.shared.lexical import rarest
 from planes.shared.stores.postgres_chunk_rows import (
     CHUNK_COLUMNS,
     quoted,
     table_of,
     vector_literal,
 )
-
-_RAREST_TERMS = 6
 
 _SEARCH = """
 WITH weights AS MATERIALIZED (
@@ -73,7 +72,6 @@ def search_statement(
         scope: What may be seen; values are arguments, so none becomes a part of the statement.
         depth: Of each arm.
     """
-    rarest = sorted(weights, key=lambda term: (-weights[term], term))[:_RAREST_TERMS]
     documents, wanted = filtered_documents(scope.documents, column="document_id", first=9)
     statement = _SEARCH.format(
         columns=CHUNK_COLUMNS, table=table_of(scope.generation), documents=documents
@@ -84,7 +82,7 @@ def search_statement(
         None if scope.document_ids is None else list(scope.document_ids),
         vector_literal(vector),
         depth,
-        " | ".join(map(quoted, rarest)),
+        " | ".join(map(quoted, rarest(weights))),
         [quoted(term) for term in weights],
         list(weights.values()),
         *wanted,

@@ -20,9 +20,9 @@ from planes.shared.embedding import DIMENSION, MiniLMEmbedder
 from planes.shared.embedding_models import MODEL_NAME
 from planes.shared.errors import Conflict, InvalidInput
 from planes.shared.recipe import check_recipe, difference, dimension_of
+from planes.shared.stores.generation_keeper import GenerationKeeper
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
-from planes.shared.stores.postgres_generations import PostgresGenerations
 from tests.fakes_data import PDF, pdf
 from tests.integration.data.conftest import Platform, Upload, ingest
 from tests.tiny_encoder import CONFIG, NAME, weights, write
@@ -56,15 +56,15 @@ def embedder() -> MiniLMEmbedder:
 @pytest.fixture
 async def owner(database_urls: dict[str, str]) -> AsyncIterator[Database]:
     """The database in the operator's hands."""
-    database = Database(database_urls["admin"], service="test", max_connections=4)
+    database = Database(database_urls["admin"], service="test", max_connections=8)
     await database.open()
     yield database
     await database.close()
 
 
 @pytest.fixture
-def generations(owner: Database) -> PostgresGenerations:
-    return PostgresGenerations(owner)
+def generations(owner: Database) -> GenerationKeeper:
+    return GenerationKeeper(owner, PostgresChunks(owner))
 
 
 class Builders:
@@ -144,7 +144,7 @@ async def check_counts(platform: Platform, generation: int) -> None:
 
 
 async def test_a_generation_is_built_switched_to_and_back_without_losing_a_document(
-    platform: Platform, find: Find, generations: PostgresGenerations, builders: Builders
+    platform: Platform, find: Find, generations: GenerationKeeper, builders: Builders
 ) -> None:
     rhine = await platform.upload(RHINE)
     manual = await platform.upload(pdf(["The Rhine on page one", "and on two"]), PDF)
@@ -185,7 +185,7 @@ async def test_a_generation_is_built_switched_to_and_back_without_losing_a_docum
 
 
 async def test_documents_published_replaced_and_deleted_meanwhile_are_as_they_should_be(
-    platform: Platform, find: Find, generations: PostgresGenerations, builders: Builders
+    platform: Platform, find: Find, generations: GenerationKeeper, builders: Builders
 ) -> None:
     kept = await platform.upload(RHINE)
     deleted = await platform.upload(STEAM, tenant_id=kept.tenant_id)
@@ -212,7 +212,7 @@ async def test_documents_published_replaced_and_deleted_meanwhile_are_as_they_sh
 
 
 async def test_a_version_whose_generation_was_switched_in_the_midst_is_taken_up_again(
-    platform: Platform, find: Find, generations: PostgresGenerations, builders: Builders
+    platform: Platform, find: Find, generations: GenerationKeeper, builders: Builders
 ) -> None:
     number = await generations.create(SMALL)
     upload = await platform.upload(RHINE)
@@ -236,7 +236,7 @@ async def test_a_version_whose_generation_was_switched_in_the_midst_is_taken_up_
 
 
 async def test_a_version_indexed_for_the_old_generation_only_writes_nothing_after_the_switch(
-    platform: Platform, generations: PostgresGenerations
+    platform: Platform, generations: GenerationKeeper
 ) -> None:
     number = await generations.create(SMALL)
     upload = await platform.upload(RHINE)
@@ -252,7 +252,7 @@ async def test_a_version_indexed_for_the_old_generation_only_writes_nothing_afte
 
 
 async def test_a_document_processed_again_during_a_switch_is_published_in_the_new_generation(
-    platform: Platform, find: Find, generations: PostgresGenerations, builders: Builders
+    platform: Platform, find: Find, generations: GenerationKeeper, builders: Builders
 ) -> None:
     upload = await platform.upload(RHINE)
     await ingest_all(platform)
@@ -279,7 +279,7 @@ async def test_a_document_processed_again_during_a_switch_is_published_in_the_ne
 
 
 async def test_a_builder_that_was_stopped_in_the_midst_embeds_only_what_is_missing(
-    platform: Platform, generations: PostgresGenerations, builders: Builders
+    platform: Platform, generations: GenerationKeeper, builders: Builders
 ) -> None:
     upload = await platform.upload(RHINE * 4)
     await ingest_all(platform)
@@ -298,7 +298,7 @@ async def test_a_builder_that_was_stopped_in_the_midst_embeds_only_what_is_missi
 
 
 async def test_a_builder_that_is_killed_leaves_nothing_that_hinders_the_next(
-    platform: Platform, generations: PostgresGenerations, builders: Builders
+    platform: Platform, generations: GenerationKeeper, builders: Builders
 ) -> None:
     upload = await platform.upload(RHINE * 8)
     await ingest_all(platform)
@@ -327,12 +327,12 @@ async def test_a_builder_that_is_killed_leaves_nothing_that_hinders_the_next(
             await asyncio.sleep(0.1)
     assert rest.is_done
     assert rest.chunks == await chunk_count(platform, number, upload) - before
-    assert (await generations.progress(number, exact=True)).missing == 0
+    assert (await generations.exact_progress(number)).missing == 0
     await check_counts(platform, number)
 
 
 async def test_a_lost_chunk_is_noticed_before_the_switch_and_mended(
-    platform: Platform, generations: PostgresGenerations, builders: Builders
+    platform: Platform, generations: GenerationKeeper, builders: Builders
 ) -> None:
     await platform.upload(RHINE)
     await ingest_all(platform)
@@ -347,7 +347,7 @@ async def test_a_lost_chunk_is_noticed_before_the_switch_and_mended(
 
 
 async def test_a_builder_gives_way_to_documents_that_wait(
-    platform: Platform, generations: PostgresGenerations, builders: Builders
+    platform: Platform, generations: GenerationKeeper, builders: Builders
 ) -> None:
     for _ in range(3):
         await platform.upload(RHINE * 4)
@@ -361,18 +361,18 @@ async def test_a_builder_gives_way_to_documents_that_wait(
 
 
 async def test_only_one_builder_a_generation_is_at_work(
-    platform: Platform, generations: PostgresGenerations, builders: Builders
+    platform: Platform, generations: GenerationKeeper, builders: Builders
 ) -> None:
     await platform.upload(RHINE * 4)
     await ingest_all(platform)
     number = await generations.create(SMALL)
     both = await asyncio.gather(builders.build(number), builders.build(number))
     assert sorted(built.is_alone for built in both) == [False, True]
-    assert (await generations.progress(number, exact=True)).missing == 0
+    assert (await generations.exact_progress(number)).missing == 0
 
 
 async def test_of_two_switches_at_once_each_finds_one_live_generation(
-    platform: Platform, find: Find, generations: PostgresGenerations, builders: Builders
+    platform: Platform, find: Find, generations: GenerationKeeper, builders: Builders
 ) -> None:
     upload = await platform.upload(RHINE)
     await ingest_all(platform)
@@ -387,7 +387,7 @@ async def test_of_two_switches_at_once_each_finds_one_live_generation(
 
 
 async def test_publishing_during_switches_loses_nothing(
-    platform: Platform, find: Find, generations: PostgresGenerations, builders: Builders
+    platform: Platform, find: Find, generations: GenerationKeeper, builders: Builders
 ) -> None:
     first = await platform.upload(RHINE)
     await ingest_all(platform)
@@ -417,7 +417,7 @@ async def test_publishing_during_switches_loses_nothing(
 
     await asyncio.gather(publish(), switch())
     live = (await generations.live()).number
-    assert (await generations.progress(live, exact=True)).missing == 0
+    assert (await generations.exact_progress(live)).missing == 0
     for upload in (first, *uploads):
         assert (await platform.version(upload))["status"] == "ready"
         assert await find(upload, "Rhine herons nest") == {upload.document_id}
@@ -425,7 +425,7 @@ async def test_publishing_during_switches_loses_nothing(
 
 
 async def test_older_documents_get_their_pages_from_the_original(
-    platform: Platform, generations: PostgresGenerations, builders: Builders
+    platform: Platform, generations: GenerationKeeper, builders: Builders
 ) -> None:
     upload = await platform.upload(pdf(["The Rhine on page one", "and on two"]), PDF)
     await ingest_all(platform)
@@ -438,7 +438,7 @@ async def test_older_documents_get_their_pages_from_the_original(
 
 
 async def test_older_documents_that_are_read_differently_now_keep_text_and_pages(
-    platform: Platform, generations: PostgresGenerations, builders: Builders
+    platform: Platform, generations: GenerationKeeper, builders: Builders
 ) -> None:
     upload = await platform.upload(pdf(["The Rhine on page one", "and on two"]), PDF)
     await ingest_all(platform)
@@ -455,7 +455,7 @@ async def test_older_documents_that_are_read_differently_now_keep_text_and_pages
 
 
 async def test_a_document_whose_text_is_gone_is_named_and_keeps_the_switch_from_happening(
-    platform: Platform, generations: PostgresGenerations, builders: Builders
+    platform: Platform, generations: GenerationKeeper, builders: Builders
 ) -> None:
     good, bad = await platform.upload(RHINE), await platform.upload(STEAM)
     await ingest_all(platform)
@@ -472,7 +472,7 @@ async def test_a_document_whose_text_is_gone_is_named_and_keeps_the_switch_from_
 
 
 async def test_an_unevaluated_generation_is_not_switched_to(
-    generations: PostgresGenerations,
+    generations: GenerationKeeper,
 ) -> None:
     number = await generations.create(SMALL)
     with pytest.raises(Conflict, match="evaluate it first"):
@@ -486,7 +486,7 @@ async def test_an_unevaluated_generation_is_not_switched_to(
 
 
 async def test_a_generation_is_dropped_once_nothing_reads_it(
-    platform: Platform, find: Find, generations: PostgresGenerations, builders: Builders
+    platform: Platform, find: Find, generations: GenerationKeeper, builders: Builders
 ) -> None:
     upload = await platform.upload(RHINE)
     await ingest_all(platform)
@@ -513,7 +513,7 @@ async def test_a_generation_is_dropped_once_nothing_reads_it(
 
 async def test_a_new_chunk_table_is_guarded_like_the_live_one(
     platform: Platform,
-    generations: PostgresGenerations,
+    generations: GenerationKeeper,
     builders: Builders,
     database_urls: dict[str, str],
 ) -> None:
@@ -550,7 +550,7 @@ async def test_a_new_chunk_table_is_guarded_like_the_live_one(
 
 
 async def test_a_deleted_tenant_leaves_no_chunk_in_any_generation(
-    platform: Platform, generations: PostgresGenerations, builders: Builders
+    platform: Platform, generations: GenerationKeeper, builders: Builders
 ) -> None:
     upload, other = await platform.upload(RHINE), await platform.upload(STEAM)
     await ingest_all(platform)
@@ -576,7 +576,7 @@ async def test_a_deleted_tenant_leaves_no_chunk_in_any_generation(
     ],
 )
 async def test_what_cannot_be_made_is_refused_with_what_is_missing(
-    generations: PostgresGenerations, embedder: str, chunker: str, reason: str
+    generations: GenerationKeeper, embedder: str, chunker: str, reason: str
 ) -> None:
     with pytest.raises(InvalidInput, match=reason):
         await generations.create(IndexRecipe(embedder, chunker))
@@ -590,7 +590,7 @@ async def test_a_generation_is_built_and_fed_by_a_model_of_its_own(
     platform.settings = platform.settings.model_copy(update={"embedding_models_dir": tmp_path})
     first = await platform.upload(b"Herons eat fish.")
     await ingest_all(platform)
-    generations = PostgresGenerations(owner, models_dir=tmp_path)
+    generations = GenerationKeeper(owner, PostgresChunks(owner), models_dir=tmp_path)
     number = await generations.create(IndexRecipe(NAME, "semchunk-64"))
     await Builders(platform, parser).build(number)
     assert await generations.switch(number, unevaluated=True) == 0

@@ -13,6 +13,7 @@ from planes.data.definitions import definitions
 from planes.data.pipeline.quality import Finding, IndexQuality, check_counts
 from planes.shared.domain import document_prefix, text_key
 from planes.shared.stores.postgres import Database
+from planes.shared.stores.postgres_chunks import PostgresChunks
 from tests.integration.data.conftest import Platform, Upload, ingest
 
 TEXT = "The lighthouse keeper counts the ships that pass at night."
@@ -22,7 +23,7 @@ TEXT = "The lighthouse keeper counts the ships that pass at night."
 async def index(platform: Platform) -> AsyncIterator[IndexQuality]:
     database = Database(platform.settings.database_url.get_secret_value(), service="test")
     await database.open()
-    yield IndexQuality(database, platform.settings.objects_dir)
+    yield IndexQuality(database, platform.objects, PostgresChunks(database))
     await database.close()
 
 
@@ -40,7 +41,7 @@ async def everything(index: IndexQuality) -> dict[str, Finding]:
     counts = await index.counts()
     return {
         **check_counts(counts),
-        "every_version_has_its_text": await index.check_texts(row["tenant_id"] for row in counts),
+        "every_version_has_its_text": await index.check_texts(row.tenant_id for row in counts),
         "no_stray_files": await index.check_files(),
         **await index.check_sample(100),
     }

@@ -12,8 +12,9 @@ from planes.data.definitions import definitions
 from planes.data.defs.reembedding import run_config, unfinished_generations
 from planes.shared.domain import IndexRecipe
 from planes.shared.embedding_models import MODEL_NAME
+from planes.shared.stores.generation_keeper import GenerationKeeper
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_generations import PostgresGenerations
+from planes.shared.stores.postgres_chunks import PostgresChunks
 from tests.integration.data.conftest import Platform, ingest
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("environment")]
@@ -34,10 +35,10 @@ def environment(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 @pytest.fixture
-async def generations(database_urls: dict[str, str]) -> AsyncIterator[PostgresGenerations]:
+async def generations(database_urls: dict[str, str]) -> AsyncIterator[GenerationKeeper]:
     database = Database(database_urls["admin"], service="test", max_connections=2)
     await database.open()
-    yield PostgresGenerations(database)
+    yield GenerationKeeper(database, PostgresChunks(database))
     await database.close()
 
 
@@ -52,7 +53,7 @@ async def tick(instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
 
 
 async def test_a_turn_builds_and_the_sensor_starts_turns_while_one_is_wanted(
-    platform: Platform, generations: PostgresGenerations
+    platform: Platform, generations: GenerationKeeper
 ) -> None:
     await platform.upload(TEXT)
     async with platform.run("run") as pipeline:
@@ -82,7 +83,7 @@ async def test_a_turn_builds_and_the_sensor_starts_turns_while_one_is_wanted(
     assert build["versions"] == 1
 
 
-async def test_no_second_turn_is_started_beside_one(generations: PostgresGenerations) -> None:
+async def test_no_second_turn_is_started_beside_one(generations: GenerationKeeper) -> None:
     number = await generations.create(IndexRecipe(MODEL_NAME, "semchunk-64"))
     await generations.want_build(number)
     with dg.DagsterInstance.ephemeral() as instance:

@@ -9,6 +9,7 @@ from planes.serving.retrieval.neighbours import Neighbours
 from planes.shared.domain import DocumentFilter, Passage, SearchScope, new_id
 from planes.shared.embedding import MiniLMEmbedder
 from planes.shared.stores.postgres import Database
+from planes.shared.stores.postgres_chunks import PostgresChunks
 from tests.fakes_serving import Library, chunk
 
 YEAR_2000 = datetime(2000, 1, 1, tzinfo=UTC)
@@ -29,7 +30,7 @@ def library(database_urls: Mapping[str, str], embedder: MiniLMEmbedder) -> Libra
 async def catalog(database_urls: Mapping[str, str]) -> AsyncIterator[DocumentCatalog]:
     database = Database(database_urls["serving"], service="test")
     await database.open()
-    yield DocumentCatalog(database)
+    yield DocumentCatalog(database, PostgresChunks(database))
     await database.close()
 
 
@@ -110,7 +111,7 @@ async def test_the_best_passages_are_read_with_what_stands_beside_them(
     await database.open()
 
     async def beside(scope: SearchScope) -> list[list[int]]:
-        found = await Neighbours(database).expand(passages, scope)
+        found = await Neighbours(PostgresChunks(database)).expand(passages, scope)
         assert [one.chunk for one in found] == [one.chunk for one in passages]
         return [[c.ordinal for c in one.read if c != one.chunk] for one in found]
 

@@ -8,14 +8,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from planes.serving.agent.catalog import Heading, Listed
+from planes.serving.agent.catalog import Listed
 from planes.serving.agent.graph import Agent, build_graph
 from planes.serving.agent.prompts import DECLINED, chat_messages
 from planes.serving.agent.state import AgentTools, Answer, Cited, Progress, StepTaken, TokensSpent
 from planes.serving.agent.tools import Toolbox
 from planes.serving.generation.fitting import PromptRead, fit
 from planes.serving.retrieval.hybrid import Retrieved
-from planes.shared.domain import ChatMode, FinishReason, Passage, SearchScope, new_id
+from planes.shared.domain import ChatMode, FinishReason, Heading, Passage, SearchScope, new_id
 from planes.shared.errors import InvalidInput, Unavailable
 from planes.shared.ports import Generated, Prompt, ToolCall, ToolExchange
 from planes.shared.wire import AnswerRequest, ChatTurn, Scope

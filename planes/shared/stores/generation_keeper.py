@@ -1,0 +1,144 @@
+"""Generations of the index made, switched and dropped: in the registry and in the chunk store."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from uuid import UUID
+
+import asyncpg
+
+from planes.shared.domain import IndexRecipe
+from planes.shared.errors import Conflict
+from planes.shared.index_ports import ChunkStore
+from planes.shared.recipe import check_recipe, dimension_of
+from planes.shared.stores.living_versions import LIVING_VERSIONS
+from planes.shared.stores.postgres import Connection, Database
+from planes.shared.stores.postgres_generations import GenerationProgress, PostgresGenerations
+from planes.shared.stores.searchable_versions import incomplete, searchable_versions
+
+_SWITCH_S = 600
+_PAGE = 100
+_PLACES = 8  # looked at in a document for one that is long enough
+_LEAST_CHARS = 60
+_INSERT = """
+INSERT INTO generations (number, embedder, dimension, chunker, state)
+VALUES ($1, $2, $3, $4, 'building')
+"""
+_SAMPLED = f"""
+SELECT v.tenant_id, v.document_id, v.id, v.chunk_count FROM {LIVING_VERSIONS}
+JOIN version_terms w ON w.version_id = v.id AND w.generation = $1 AND w.counted
+ORDER BY md5(v.document_id::text || $2), v.id LIMIT $3 OFFSET $4
+"""  # noqa: S608 (a constant)
+
+
+class GenerationKeeper(PostgresGenerations):
+    """The generations in the hands of the schema's owner: no service may.
+
+    What changes them is ordered by one lock of the database; it is held while the store acts, which
+    takes a second connection. Every method raises `Unavailable` where a store does not answer.
+    """
+
+    def __init__(
+        self, database: Database, store: ChunkStore, *, models_dir: Path | None = None
+    ) -> None:
+        """Store the registry, the chunk store, and where folders of embedding models are."""
+        super().__init__(database, models_dir=models_dir)
+        self._store = store
+
+    async def exact_progress(self, number: int) -> GenerationProgress:
+        """Return how far a generation is, having counted the chunks of each version."""
+        versions = missing = 0
+        async for page in searchable_versions(self._database, number):
+            versions += len(page)
+            missing += len(await incomplete(page, self._store, generation=number))
+        return GenerationProgress(versions, missing)
+
+    async def sample(
+        self, number: int, *, live: int, chunks: int, seed: int
+    ) -> list[tuple[UUID, UUID, str]]:
+        """Return (tenant, document, text) of live chunks of documents that a generation holds.
+
+        Args:
+            number: The generation.
+            live: The generation from which the chunks are.
+            chunks: At most so many, of all tenants; one of a document at most.
+            seed: The same chunks come for the same seed.
+        """
+        found: list[tuple[UUID, UUID, str]] = []
+        offset = 0
+        while True:
+            async with self._database.platform() as connection:
+                rows = await connection.fetch(_SAMPLED, number, str(seed), _PAGE, offset)
+            for row in rows:
+                text = await self._long_text(row, live, seed)
+                if text is not None:
+                    found.append((row["tenant_id"], row["document_id"], text))
+                if len(found) == chunks:
+                    return found
+            if len(rows) < _PAGE:
+                return found
+            offset += _PAGE
+
+    async def create(self, recipe: IndexRecipe) -> int:
+        """Make an empty generation beside the live one and return its number.
+
+        Raises:
+            InvalidInput: There is no such embedder or chunker.
+        """
+        check_recipe(recipe, self._models_dir)
+        dimension = dimension_of(recipe.embedder, self._models_dir)
+        async with self._act() as connection:
+            number = int(await connection.fetchval("SELECT next_generation()", timeout=_SWITCH_S))
+            await self._store.drop_generation(number)  # what an attempt left that did not end well
+            await self._store.create_generation(number, dimension)
+            await connection.execute(_INSERT, number, recipe.embedder, dimension, recipe.chunker)
+        return number
+
+    async def switch(self, number: int, *, unevaluated: bool = False) -> int:
+        """Make a generation the searched one, in one step, if it holds every searchable version.
+
+        Returns:
+            How many versions it lacks; above 0 nothing was changed.
+
+        Raises:
+            Conflict: It is live, gone, or was never compared and `unevaluated` does not allow that.
+        """
+        async with self._act() as connection:
+            await connection.execute(
+                "SELECT begin_switch($1, $2)", number, unevaluated, timeout=_SWITCH_S
+            )
+            missing = (await self.exact_progress(number)).missing
+            if not missing:
+                await connection.execute("SELECT complete_switch($1)", number, timeout=_SWITCH_S)
+        return missing
+
+    async def drop(self, number: int) -> None:
+        """Remove a generation that is not live, and its chunks.
+
+        Raises:
+            Conflict: It is live, or still in use.
+        """
+        async with self._act() as connection:
+            await connection.execute("SELECT forget_generation($1)", number, timeout=_SWITCH_S)
+            await self._store.drop_generation(number)
+
+    async def _long_text(self, version: asyncpg.Record, live: int, seed: int) -> str | None:
+        """Return the text of a chunk that is long enough, the first of some picked at random."""
+        ordinals = Random(f"{seed}:{version['document_id']}").sample(  # noqa: S311 (not a secret)
+            range(version["chunk_count"]), min(_PLACES, version["chunk_count"])
+        )
+        places = [(version["id"], ordinal) for ordinal in ordinals]
+        chunks = await self._store.chunks_at(version["tenant_id"], places, generation=live)
+        long = {c.ordinal: c.text for c in chunks if len(c.text) >= _LEAST_CHARS}
+        return next((long[ordinal] for ordinal in ordinals if ordinal in long), None)
+
+    @asynccontextmanager
+    async def _act(self) -> AsyncIterator[Connection]:
+        """Open a transaction that may take ten minutes; what it refuses is a `Conflict`."""
+        try:
+            async with self._database.platform() as connection, connection.transaction():
+                await connection.execute(f"SET LOCAL statement_timeout = '{_SWITCH_S}s'")
+                yield connection
+        except asyncpg.RaiseError as error:
+            raise Conflict(str(error)) from error
