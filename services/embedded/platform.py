@@ -26,6 +26,7 @@ from services.embedded.processes import INSTANCE_VARIABLE, PART_VARIABLE, python
 from services.gateway.settings import GatewaySettings
 
 _GATEWAY_DATABASE_CONNECTIONS = 100  # of all gateway processes; PostgreSQL takes 200
+_CHUNK_STORES = ("CHUNK_STORE", "MONGO_", "QDRANT_")  # variables
 _GATEWAY_LAST_S = 10.0  # it ends itself 8 s after GATEWAY_SHUTDOWN_S
 _DAGSTER_FILES = Path(__file__).parents[2] / "infra" / "dagster"
 
@@ -86,7 +87,7 @@ def _migration(installation: Installation) -> Part:
         name="migrations",
         command=python_module("services.embedded.migrate"),
         environment=installation.variables(
-            "migrations", "CQL_", POLYPLANE_HOME=str(installation.home.root)
+            "migrations", "CQL_", *_CHUNK_STORES, POLYPLANE_HOME=str(installation.home.root)
         ),
         folder=installation.home.run,
         needs=("postgres",),
@@ -163,7 +164,7 @@ def _serving(installation: Installation) -> Part:
         name="serving",
         command=python_module("planes.serving.app"),
         environment=installation.variables(
-            "serving", "SERVING_", "HF_", "CUDA_", "NVIDIA_", "OTEL_", **values
+            "serving", "SERVING_", "HF_", "CUDA_", "NVIDIA_", "OTEL_", *_CHUNK_STORES, **values
         ),
         folder=home.run,
         needs=("migrations",),
@@ -209,7 +210,9 @@ def _dagster(
     return Part(
         name=name,
         command=command,
-        environment=installation.variables(name, "DATA_", "DAGSTER_", "S3_", **values),
+        environment=installation.variables(
+            name, "DATA_", "DAGSTER_", "S3_", *_CHUNK_STORES, **values
+        ),
         folder=home.run,
         needs=("migrations",),
         is_ready=is_ready,

@@ -2,10 +2,10 @@
 
 from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
-from planes.shared.errors import InvalidInput
-from planes.shared.settings import SharedSettings
+from planes.shared.stores.mongo_settings import MongoSettings, mongo_chunks
+from planes.shared.stores.qdrant_settings import QdrantSettings
 
 if TYPE_CHECKING:
     from planes.shared.index_ports import ChunkStore
@@ -14,12 +14,10 @@ if TYPE_CHECKING:
 ChunkStoreKind = Literal["postgres", "mongo", "qdrant"]
 
 
-class ChunkStoreSettings(SharedSettings):
+class ChunkStoreSettings(MongoSettings, QdrantSettings):
     """`CHUNK_STORE`, or else the one store whose address is set; PostgreSQL where none is."""
 
     chunk_store_wanted: ChunkStoreKind | None = Field(None, validation_alias="CHUNK_STORE")
-    mongo_url: SecretStr | None = Field(None, validation_alias="MONGO_URL")
-    qdrant_url: SecretStr | None = Field(None, validation_alias="QDRANT_URL")
 
     @property
     def chunk_store(self) -> ChunkStoreKind:
@@ -50,13 +48,15 @@ def chunk_store(
         settings: From the environment.
         database: The registry's, opened and closed by the caller.
         kind: Another store than the settings', for copies.
-
-    Raises:
-        InvalidInput: This version has no adapter for it.
     """
     wanted = kind or settings.chunk_store
     if wanted == "postgres":
         from planes.shared.stores.postgres_chunks import PostgresChunks  # with its analyser
 
         return PostgresChunks(database)
-    raise InvalidInput(f"This version keeps no chunks in {wanted}: unset CHUNK_STORE.")
+    if wanted == "mongo":
+        return mongo_chunks(settings, database, service="polyplane")
+    from planes.shared.stores.postgres_search_registry import SearchRegistry
+    from planes.shared.stores.qdrant import QdrantChunks  # with its driver
+
+    return QdrantChunks(settings, SearchRegistry(database))
