@@ -14,7 +14,10 @@ from planes.data.settings import DataSettings
 from planes.shared.stores.chunk_settings import chunk_store
 from planes.shared.stores.object_settings import object_store
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.redis_caches import RedisCaches, cache_client
+from planes.shared.stores.redis_caches import RedisCaches
+from planes.shared.stores.redis_clients import redis_client
+
+_CACHE_WAIT_S = 2.0
 
 
 @asynccontextmanager
@@ -60,6 +63,7 @@ async def open_ingestion(
 def _caches(settings: DataSettings, stack: AsyncExitStack) -> RedisCaches | None:
     if settings.redis_url is None:
         return None
-    caches = RedisCaches(cache_client(settings.redis_url.get_secret_value(), max_connections=2))
+    url, login = settings.redis_url.get_secret_value(), settings.redis_login
+    caches = RedisCaches(redis_client(url, login, max_connections=2, wait_s=_CACHE_WAIT_S))
     stack.push_async_callback(caches.close)
     return caches

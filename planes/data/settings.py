@@ -12,6 +12,7 @@ from planes.data.pipeline.parse import ParseLimits
 from planes.shared.settings import AbsolutePath, EmbeddingPrecision, LogLevel, SharedSettings
 from planes.shared.stores.chunk_settings import ChunkStoreSettings
 from planes.shared.stores.object_settings import ObjectStoreSettings
+from planes.shared.stores.redis_address import RedisSettings
 
 
 def available_processors() -> int:
@@ -39,13 +40,12 @@ class ScheduleSettings(SharedSettings):
     timezone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
 
 
-class DataSettings(ScheduleSettings, ObjectStoreSettings, ChunkStoreSettings):
+class DataSettings(ScheduleSettings, ObjectStoreSettings, ChunkStoreSettings, RedisSettings):
     """Everything that an operator may set; the documentation lists each with its default."""
 
     model_config = SettingsConfigDict(env_prefix="DATA_")  # the last base's would hold
 
     database_url: SecretStr = Field(validation_alias="DATABASE_URL")
-    redis_url: SecretStr | None = None
     log_level: LogLevel = "INFO"
     database_connections: int = Field(default=4, ge=3)
 

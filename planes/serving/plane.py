@@ -40,10 +40,12 @@ from planes.shared.index_ports import ChunkStore
 from planes.shared.ports import Generator
 from planes.shared.stores.chunk_settings import chunk_store
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database
-from planes.shared.stores.redis_caches import RedisCaches, cache_client
+from planes.shared.stores.redis_caches import RedisCaches
+from planes.shared.stores.redis_clients import redis_client
 from planes.shared.wire import WIRE_VERSION, AnswerRequest, ServingHealth, ServingTokens
 
 _PROBE_S = 2.0
+_CACHE_WAIT_S = 2.0
 
 
 @dataclass(slots=True)
@@ -241,8 +243,13 @@ def _agent_tools(
 
 def _shared_cache(settings: ServingSettings) -> SharedCache:
     url = settings.redis_url
-    redis = RedisCaches(cache_client(url.get_secret_value())) if url else None
-    return SharedCache(redis, ttl_s=settings.cache_ttl_s, max_bytes=settings.cache_redis_bytes)
+    caches = None
+    if url is not None:
+        client = redis_client(
+            url.get_secret_value(), settings.redis_login, max_connections=32, wait_s=_CACHE_WAIT_S
+        )
+        caches = RedisCaches(client)
+    return SharedCache(caches, ttl_s=settings.cache_ttl_s, max_bytes=settings.cache_redis_bytes)
 
 
 def _generator_check(

@@ -8,6 +8,7 @@ from pydantic_settings import SettingsConfigDict
 from planes.shared.domain import ChatMode
 from planes.shared.settings import AbsolutePath, EmbeddingPrecision, LogLevel
 from planes.shared.stores.chunk_settings import ChunkStoreSettings
+from planes.shared.stores.redis_address import RedisSettings
 
 _BATCHES = 4  # one is written, three wait
 _GPU_ANSWERS = 64
@@ -31,7 +32,7 @@ class FallbackProvider(BaseModel):
         return self
 
 
-class ServingSettings(ChunkStoreSettings):
+class ServingSettings(ChunkStoreSettings, RedisSettings):
     """Everything that an operator may set; the documentation lists each with its default."""
 
     model_config = SettingsConfigDict(env_prefix="SERVING_")
@@ -74,7 +75,6 @@ class ServingSettings(ChunkStoreSettings):
     ingress_replicas: int = Field(default=1, ge=1)
     embedder_replicas: int = Field(default=1, ge=1)
     qwen_replicas: int = Field(default=1, ge=1)
-    redis_url: SecretStr | None = None
     cache_answers: Literal["off", "rag", "all"] = "rag"
     cache_ttl_s: int = Field(default=3600, ge=1, le=7 * 24 * 3600)
     cache_redis_bytes: int = Field(default=64 * 1024 * 1024, ge=0)

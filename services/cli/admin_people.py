@@ -10,11 +10,11 @@ import typer
 
 from planes.shared.errors import PlatformError
 from planes.shared.stores.postgres import Database
+from planes.shared.stores.redis_clients import redis_client
 from services.cli.terminal import console, errors
 from services.embedded.home import locate
 from services.embedded.installation import Installation, running_installation
 from services.gateway.auth.assembly import Identity, IdentityOptions, assemble
-from services.gateway.limits.scripts import redis_client
 
 Email = Annotated[str, typer.Option(help="Address that the user signs in with.")]
 PasswordStdin = Annotated[

@@ -11,6 +11,7 @@ import typer
 
 from planes.shared.errors import PlatformError
 from planes.shared.stores.postgres import Database
+from planes.shared.stores.redis_clients import redis_client
 from services.cli.admin_people import running
 from services.cli.terminal import console, errors
 from services.embedded.installation import Installation
@@ -19,7 +20,7 @@ from services.gateway.billing.administration import BillingAdministration
 from services.gateway.billing.plan_changes import PlanChanges
 from services.gateway.billing.plan_repository import PlanChange
 from services.gateway.limits.gate import SessionGate
-from services.gateway.limits.scripts import RedisScripts, redis_client
+from services.gateway.limits.scripts import RedisScripts
 
 Result = TypeVar("Result")
 

@@ -8,21 +8,24 @@ from datetime import timedelta
 from importlib.metadata import version
 from typing import TypeAlias
 
+import structlog
 from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from planes.shared.clients.dagster import DagsterClient
 from planes.shared.clients.serving import Deadlines, ServingClient
+from planes.shared.deadlines import answer_within
 from planes.shared.domain import new_id
 from planes.shared.errors import Unavailable
 from planes.shared.ports import ChatLog, ObjectStore
 from planes.shared.stores.chat_log_settings import open_chat_log
 from planes.shared.stores.object_settings import object_store
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database
+from planes.shared.stores.redis_clients import REDIS_ERRORS, redis_client
+from planes.shared.stores.redis_memory import RedisEvicts, require_no_eviction
 from planes.shared.telemetry import new_trace_id
 from planes.shared.wire import ServingTokens
 from services.gateway import problems
@@ -75,7 +78,6 @@ from services.gateway.jobs.service import JobService, JobStores
 from services.gateway.jobs.watching import LOOK_S, JobWatch
 from services.gateway.limits.feed import RevocationFeed
 from services.gateway.limits.headers import RateHeadersMiddleware
-from services.gateway.limits.scripts import redis_client
 from services.gateway.maintenance import ChatLogDrain, every, expire_unlisted, sweep_reservation
 from services.gateway.openai.embeddings import EmbeddingService
 from services.gateway.openai.errors import OpenAIErrorsMiddleware
@@ -95,6 +97,9 @@ from services.gateway.webhooks.delivery import WebhookSender
 from services.gateway.webhooks.routes import router as webhooks_router
 from services.gateway.webhooks.service import WebhookService
 from services.gateway.webhooks.signing import SecretSeal
+
+_REDIS_S = 2.0
+_log = structlog.get_logger(__name__)
 
 Maintenance: TypeAlias = Coroutine[None, None, None]
 
@@ -167,8 +172,9 @@ async def _open(
     await database.open()
     stack.push_async_callback(database.close)
     await database.check_schema(SCHEMA_REVISION)
-    redis = redis_client(settings.redis_url.get_secret_value())
+    redis = redis_client(settings.redis_url.get_secret_value(), settings.redis_login)
     stack.push_async_callback(redis.aclose)
+    await _check_redis(redis)
     deadlines = Deadlines(
         headers_s=settings.answer_header_s,
         first_token_s=settings.answer_first_token_s,
@@ -184,6 +190,19 @@ async def _open(
     objects = object_store(settings)
     chat_log = await stack.enter_async_context(open_chat_log(settings, database))
     return _Parts(settings, metrics, database, redis, objects, chat_log, serving, dagster)
+
+
+async def _check_redis(redis: Redis) -> None:
+    """Refuse one that drops keys; without one that answers a gateway starts all the same.
+
+    Raises:
+        RedisEvicts: It says what to set.
+    """
+    try:
+        async with answer_within(_REDIS_S):
+            await require_no_eviction(redis)
+    except REDIS_ERRORS as error:
+        _log.warning("redis does not answer: its eviction is not checked", error=str(error))
 
 
 def _provide_identity(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> None:
@@ -346,9 +365,11 @@ def _probes(parts: _Parts) -> dict[str, Probe]:
 
     async def redis() -> None:
         try:
-            await parts.redis.ping()
-        except RedisError as error:
+            await require_no_eviction(parts.redis)
+        except REDIS_ERRORS as error:
             raise Unavailable("Redis does not answer.") from error
+        except RedisEvicts as error:
+            raise Unavailable(str(error)) from error
 
     async def dagster() -> None:
         if not await parts.dagster.is_alive():

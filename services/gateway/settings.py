@@ -8,16 +8,19 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from planes.shared.settings import AbsolutePath, LogLevel
 from planes.shared.stores.chat_log_settings import ChatLogSettings
 from planes.shared.stores.object_settings import ObjectStoreSettings
+from planes.shared.stores.redis_address import RedisSettings
 from services.gateway.auth.oidc_settings import OidcSettings
 
 
-class GatewaySettings(OidcSettings, ObjectStoreSettings, ChatLogSettings):
+class GatewaySettings(OidcSettings, ObjectStoreSettings, ChatLogSettings, RedisSettings):
     """Everything that an operator may set; the documentation lists each with its default."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAY_")
 
     database_url: SecretStr = Field(validation_alias="DATABASE_URL")
     redis_url: SecretStr = Field(validation_alias="REDIS_URL")
+    redis_username: str | None = Field(None, validation_alias="REDIS_USERNAME")
+    redis_password: SecretStr | None = Field(None, validation_alias="REDIS_PASSWORD")
     serving_token_secret: SecretStr = Field(validation_alias="SERVING_TOKEN_SECRET")
     refresh_secret: SecretStr
     keys_dir: AbsolutePath

@@ -1,8 +1,12 @@
 """What the serving plane keeps of tenants in Redis for a while, and its removal.
 
-An entry is a key `cache:{tenant}:{kind}:{digest}` that ends by itself. A tenant with entries has
-two keys more: `cache:{tenant}:index`, its entries by the time at which they end, and, once
-something was removed, `cache:{tenant}:floor`, the corpus version below which nothing is kept.
+An entry is a key `cache:{TENANT}:KIND:DIGEST` that ends by itself. A tenant with entries has two
+keys more: `cache:{TENANT}:index`, its entries by the time at which they end, and, once something
+was removed, `cache:{TENANT}:floor`, the corpus version below which nothing is kept. The braces are
+part of the names: they keep what is of one tenant on one node of a cluster.
+
+Planes of before the braces may still run beside this one, or their entries live on. So what is
+removed is removed under both names; nothing is looked for or kept under the old ones.
 """
 
 import time
@@ -11,39 +15,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from uuid import UUID
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, WatchError
+from redis.exceptions import WatchError
 
 from planes.shared.errors import Unavailable
-from planes.shared.stores.redis_connections import cancellable
+from planes.shared.stores.redis_clients import REDIS_ERRORS, is_cluster, node_of
 from planes.shared.stores.redis_memory import RedisMemory
 
-_WAIT_S = 2.0
 _FLOOR_S = 24 * 3600  # longer than any answer takes
 _KEYS_AT_ONCE = 500
 _MOST_SHARE = 0.4  # of `maxmemory`: streams of answers, and after them sessions, have the rest
-
-
-def cache_client(url: str, *, max_connections: int = 32) -> Redis:
-    """Return a client that connects at its first call, with a deadline on every wait.
-
-    Args:
-        url: `redis://user:password@host:port/database`; the user needs `cache:*` alone.
-        max_connections: Upper bound of its pool; more callers wait for a free one.
-    """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=max_connections,
-        timeout=_WAIT_S,
-        socket_timeout=_WAIT_S,
-        socket_connect_timeout=_WAIT_S,
-        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-    )
-    return Redis.from_pool(cancellable(pool))
 
 
 class CachesUnavailable(Unavailable):
@@ -68,7 +50,7 @@ class CacheEntry:
 
 def entry_key(tenant_id: UUID, kind: str, digest: str) -> str:
     """Return the name of an entry in Redis."""
-    return f"cache:{tenant_id}:{kind}:{digest}"
+    return f"cache:{{{tenant_id}}}:{kind}:{digest}"
 
 
 def is_entry(key: bytes) -> bool:
@@ -101,8 +83,10 @@ class RedisCaches:
             return has_room and await self._put(entry, ttl_s)
 
     async def _put(self, entry: CacheEntry, ttl_s: int) -> bool:
-        index, floor, now = _index(entry.tenant_id), _floor(entry.tenant_id), time.time()
-        async with self._redis.pipeline(transaction=True) as pipe:
+        names, now = _Names.of(entry.tenant_id), time.time()
+        index, floor = names.index, names.floor
+        node = await node_of(self._redis, floor)
+        async with node.pipeline(transaction=True) as pipe:
             await pipe.watch(floor)
             if await _version(pipe, floor) > entry.corpus_version:
                 return False
@@ -121,18 +105,30 @@ class RedisCaches:
     async def seal(self, tenant_id: UUID, corpus_version: int) -> list[str]:
         """Keep nothing of an older corpus from now on, and return the entries that are there."""
         with _translated():
-            while True:
-                with suppress(WatchError):  # sealed by another at the same time
-                    return await self._seal(tenant_id, corpus_version)
+            return [
+                key
+                for names in (_Names.of(tenant_id), *self._old_names(tenant_id))
+                for key in await self._seal(names, corpus_version)
+            ]
 
-    async def _seal(self, tenant_id: UUID, corpus_version: int) -> list[str]:
-        floor = _floor(tenant_id)
-        async with self._redis.pipeline(transaction=True) as pipe:
+    def _old_names(self, tenant_id: UUID) -> "list[_Names]":
+        """Return those without braces; in a cluster nothing ever had them."""
+        return [] if is_cluster(self._redis) else [_Names.without_braces(tenant_id)]
+
+    async def _seal(self, names: "_Names", corpus_version: int) -> list[str]:
+        while True:
+            with suppress(WatchError):  # sealed by another at the same time
+                return await self._try_to_seal(names, corpus_version)
+
+    async def _try_to_seal(self, names: "_Names", corpus_version: int) -> list[str]:
+        floor = names.floor
+        node = await node_of(self._redis, floor)
+        async with node.pipeline(transaction=True) as pipe:
             await pipe.watch(floor)
             newest = max(await _version(pipe, floor), corpus_version)
             pipe.multi()  # type: ignore[no-untyped-call]
             pipe.set(floor, newest, ex=_FLOOR_S)
-            pipe.zrangebyscore(_index(tenant_id), time.time(), "+inf")
+            pipe.zrangebyscore(names.index, time.time(), "+inf")
             _, keys = await pipe.execute()
         return [key.decode() for key in keys]
 
@@ -142,10 +138,13 @@ class RedisCaches:
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             some = keys[start : start + _KEYS_AT_ONCE]
             with _translated():
-                async with self._redis.pipeline(transaction=True) as pipe:
-                    pipe.unlink(*some)
-                    pipe.zrem(_index(tenant_id), *some)
-                    removed += (await pipe.execute())[0]
+                node = await node_of(self._redis, _Names.of(tenant_id).index)
+                async with node.pipeline(transaction=True) as pipe:
+                    for key in some:
+                        pipe.unlink(key)
+                    for names in (_Names.of(tenant_id), *self._old_names(tenant_id)):
+                        pipe.zrem(names.index, *some)
+                    removed += sum((await pipe.execute())[: len(some)])
         return removed
 
     async def close(self) -> None:
@@ -157,16 +156,24 @@ class RedisCaches:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (RedisError, OSError) as error:
+    except REDIS_ERRORS as error:
         raise CachesUnavailable("The caches do not answer.") from error
 
 
-def _index(tenant_id: UUID) -> str:
-    return f"cache:{tenant_id}:index"
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What stands beside a tenant's entries."""
 
+    index: str
+    floor: str
 
-def _floor(tenant_id: UUID) -> str:
-    return f"cache:{tenant_id}:floor"
+    @classmethod
+    def of(cls, tenant_id: UUID) -> "_Names":
+        return cls(f"cache:{{{tenant_id}}}:index", f"cache:{{{tenant_id}}}:floor")
+
+    @classmethod
+    def without_braces(cls, tenant_id: UUID) -> "_Names":
+        return cls(f"cache:{tenant_id}:index", f"cache:{tenant_id}:floor")
 
 
 async def _version(pipe: Pipeline, key: str) -> int:

@@ -3,12 +3,8 @@
 import asyncio
 from typing import Any
 
-from redis.asyncio.connection import (
-    AbstractConnection,
-    Connection,
-    ConnectionPool,
-    SSLConnection,
-)
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
+from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 
@@ -44,8 +40,9 @@ class TlsConnection(_CancellableSends, SSLConnection):
     """Over TLS."""
 
 
-def cancellable(pool: ConnectionPool) -> ConnectionPool:
-    """Let a pool make such connections, and return it."""
-    is_tls = issubclass(pool.connection_class, SSLConnection)
-    pool.connection_class = TlsConnection if is_tls else PlainConnection
-    return pool
+class MasterConnection(_CancellableSends, SentinelManagedConnection):
+    """Over TCP, to the master that sentinels name."""
+
+
+class TlsMasterConnection(_CancellableSends, SentinelManagedSSLConnection):
+    """Over TLS, to the master that sentinels name."""

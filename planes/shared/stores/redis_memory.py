@@ -1,17 +1,27 @@
-"""How full Redis is: what can be done without must not take the last of it.
+"""How full Redis is, and what it does when it is full.
 
-A full Redis (`maxmemory-policy noeviction`) refuses writes, and with them sign-ins and limits.
+A full Redis (`maxmemory-policy noeviction`) refuses writes, and with them sign-ins and limits: what
+can be done without must not take the last of it. Any other policy would forget failed sign-ins and
+what other processes have counted, which lifts limits.
 """
 
 import math
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError
 
+from planes.shared.stores.redis_clients import info_of_masters
+
 _LOOK_S = 1.0
 _log = structlog.get_logger(__name__)
+
+
+class RedisEvicts(RuntimeError):
+    """Redis drops keys when it is full; the message says what to set."""
 
 
 class RedisMemory:
@@ -26,8 +36,10 @@ class RedisMemory:
     async def used_share(self) -> float:
         """Return how much of `maxmemory` is used, 0 to 1; 0 where there is no bound.
 
+        In a cluster the fullest node counts.
+
         Raises:
-            RedisError, OSError: Redis does not answer.
+            One of `REDIS_ERRORS`: Redis does not answer.
         """
         now = time.monotonic()
         if now >= self._look_at:
@@ -37,10 +49,30 @@ class RedisMemory:
 
     async def _look(self) -> float:
         try:
-            told = await self._redis.info("memory")
+            told = await info_of_masters(self._redis, "memory")
         except NoPermissionError:
             self._look_at = math.inf
             _log.warning("how full Redis is cannot be seen: let this user run INFO (ACL +info)")
             return 0.0
-        bound = int(told["maxmemory"])
-        return int(told["used_memory"]) / bound if bound else 0.0
+        return max(_used_share(each) for each in told)
+
+
+def _used_share(memory: Mapping[str, Any]) -> float:
+    bound = int(memory["maxmemory"])
+    return int(memory["used_memory"]) / bound if bound else 0.0
+
+
+async def require_no_eviction(redis: Redis) -> None:
+    """Pass where no server drops keys when it is full.
+
+    Raises:
+        RedisEvicts: One does.
+        One of `REDIS_ERRORS`: A server does not answer.
+    """
+    for memory in await info_of_masters(redis, "memory"):
+        policy = memory["maxmemory_policy"]
+        if int(memory["maxmemory"]) and policy != "noeviction":
+            raise RedisEvicts(
+                f"Redis has `maxmemory-policy {policy}`, by which it drops limits when it is "
+                "full: set it to `noeviction`."
+            )

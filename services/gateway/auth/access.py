@@ -83,7 +83,7 @@ class AccessControl:
             if verdict.standing in unsure:
                 state = await read()
                 claims = state.claims
-                await self._gate.remember(_key(claims), state.limits)
+                await self._gate.remember(_key(claims), state.limits, history=verdict.history)
                 verdict = await self._check(claims, endpoint)
                 if verdict.standing in unsure:  # lost or changed again in between
                     state = await read()
@@ -98,8 +98,8 @@ class AccessControl:
 
     async def _check(self, claims: AccessClaims, endpoint: EndpointClass) -> Verdict:
         user_id = claims.context.user_id
-        backlog_us = self._local_rates.backlog_us(user_id, endpoint.policies)
-        return await self._gate.check(_key(claims), endpoint, backlog_us)
+        backlogs = self._local_rates.backlogs(user_id, endpoint.policies)
+        return await self._gate.check(_key(claims), endpoint, backlogs)
 
     def _by_process(self, state: SessionState, endpoint: EndpointClass) -> Rates:
         limits = [(policy, state.limits.of(policy)) for policy in endpoint.policies]

@@ -5,12 +5,11 @@ from uuid import UUID
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from planes.shared.errors import Unavailable
+from planes.shared.stores.redis_clients import REDIS_ERRORS, heard, subscribed
 
 _CHANNEL = "stopped-answers"
-_BEAT_S = 0.5
 _log = structlog.get_logger(__name__)
 
 
@@ -25,7 +24,7 @@ class StopChannel:
         """Ask every gateway to stop an answer; without Redis they see it in the database."""
         try:
             await self._redis.publish(_CHANNEL, answer_id.bytes)
-        except (RedisError, OSError) as error:
+        except REDIS_ERRORS as error:
             _log.warning("a stop is not told", error=str(error))
 
     async def listen(self, stop: Callable[[UUID], None]) -> None:
@@ -35,13 +34,9 @@ class StopChannel:
             Unavailable: The connection broke; the caller comes again.
         """
         try:
-            async with self._redis.pubsub(ignore_subscribe_messages=True) as channel:
-                await channel.subscribe(_CHANNEL)
-                while True:
-                    message = await channel.get_message(timeout=_BEAT_S)
-                    if message is None:
-                        await channel.ping()
-                    elif message["type"] == "message" and len(message["data"]) == 16:
+            async with subscribed(self._redis, _CHANNEL) as channel:
+                async for message in heard(channel):
+                    if message["type"] == "message" and len(message["data"]) == 16:
                         stop(UUID(bytes=message["data"]))
-        except (RedisError, OSError) as error:
+        except REDIS_ERRORS as error:
             raise Unavailable("Stops of answers are not heard.") from error

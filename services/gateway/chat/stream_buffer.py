@@ -8,10 +8,10 @@ from uuid import UUID
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from planes.shared.deadlines import answer_within
 from planes.shared.domain import TenantContext
+from planes.shared.stores.redis_clients import REDIS_ERRORS
 from planes.shared.stores.redis_memory import RedisMemory
 from services.gateway.limits.scripts import RedisUnavailable
 
@@ -89,7 +89,7 @@ class StreamBuffer:
         pipeline.pexpire(key, round(lifetime_s * 1000))
         results = await self._ask(lambda: pipeline.execute(raise_on_error=False))
         for result in results:
-            if isinstance(result, RedisError) and "equal or smaller" not in str(result):
+            if isinstance(result, Exception) and "equal or smaller" not in str(result):
                 self._fail(result)
                 raise RedisUnavailable(_NO_ANSWER) from result
 
@@ -158,7 +158,7 @@ class StreamBuffer:
         try:
             async with answer_within(_DEADLINE_S):
                 answer = await call()
-        except (RedisError, OSError) as error:
+        except REDIS_ERRORS as error:
             self._fail(error)
             raise RedisUnavailable(_NO_ANSWER) from error
         self._paused_until = 0.0

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import structlog
 
-from services.gateway.limits.rates import EndpointClass, PlanLimits, Rate, Rates
+from services.gateway.limits.rates import Backlog, EndpointClass, PlanLimits, Rate, Rates
 from services.gateway.limits.revocations import REVOCATIONS, Revocation
 from services.gateway.limits.scripts import RedisScripts, RedisUnavailable
 from services.gateway.limits.versions import Version
@@ -51,9 +51,13 @@ class SessionKey:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The gate's answer; there are rates where the session is known and alive."""
+    """The gate's answer; there are rates where the session is known and alive.
+
+    The `history` of Redis is another one after each of its restarts and failovers.
+    """
 
     standing: Standing
+    history: int
     rates: Rates | None = None
 
 
@@ -85,31 +89,39 @@ class SessionGate:
         self,
         session: SessionKey,
         endpoint: EndpointClass,
-        backlog_us: Mapping[EndpointClass, int] | None = None,
+        backlogs: Mapping[EndpointClass, Backlog] | None = None,
     ) -> Verdict:
         """Judge and count one request, against all of its limits or against none.
 
         Args:
             session: Who asks.
             endpoint: The class of the call.
-            backlog_us: How far ahead of now this process knows each limit to be used; counts where
+            backlogs: How far ahead of now this process knows each limit to be used; counts where
                 Redis has lost it.
 
         Raises:
             RedisUnavailable: Redis does not answer; nothing was counted.
         """
         await self.send_unsent()
-        user, known = session.user_id, backlog_us or {}
+        user, known = session.user_id, backlogs or {}
         policies = endpoint.policies
         keys = session.names + [f"rate:{{{user}}}:{policy}" for policy in policies]
-        backlogs = [known.get(policy, 0) for policy in policies]
+        learned = [known.get(policy, Backlog()) for policy in policies]
         version = session.version
-        arguments: list[str | int] = [version.user, version.membership, *policies, *backlogs]
-        standing, *states = await self._scripts.run("access", keys, *arguments)
-        return Verdict(Standing(standing), _rates(policies, states) if states else None)
+        arguments: list[str | int] = [version.user, version.membership, *policies]
+        arguments += [each.us for each in learned] + [each.history for each in learned]
+        standing, history, *states = await self._scripts.run("access", keys, *arguments)
+        rates = _rates(policies, states, history) if states else None
+        return Verdict(Standing(standing), history, rates)
 
-    async def remember(self, session: SessionKey, limits: PlanLimits) -> None:
+    async def remember(self, session: SessionKey, limits: PlanLimits, *, history: int) -> None:
         """Keep what PostgreSQL says of a session that is alive.
+
+        Args:
+            session: Who it is.
+            limits: Of the plan.
+            history: Of the verdict after which PostgreSQL was asked; in another one nothing is
+                kept.
 
         Raises:
             RedisUnavailable: Redis does not answer.
@@ -124,6 +136,7 @@ class SessionGate:
             session.version.membership,
             self._token_lifetime_s,
             _SESSION_TTL_S,
+            history,
             *fields,
         )
 
@@ -189,14 +202,14 @@ class SessionGate:
             await self._scripts.run("revoke", keys, *arguments)
 
 
-def _rates(policies: Iterable[EndpointClass], states: Iterable[int]) -> Rates:
+def _rates(policies: Iterable[EndpointClass], states: Iterable[int], history: int) -> Rates:
     """Return the script's answer, four numbers a policy, as rates."""
     numbers = iter(states)
     each = [
         Rate(policy, next(numbers), next(numbers), next(numbers) / 1e6, next(numbers) / 1e6)
         for policy in policies
     ]
-    return Rates(tuple(each))
+    return Rates(tuple(each), history)
 
 
 def _version_key(user_id: UUID, tenant_id: UUID | None) -> str:

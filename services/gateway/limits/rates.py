@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from planes.shared.errors import TooManyRequests
 
@@ -65,9 +66,13 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Where somebody stands with each limit that a request counted against, or did not."""
+    """Where somebody stands with each limit that a request counted against, or did not.
+
+    `history` is that of the Redis that counted; 0: it was this process.
+    """
 
     each: tuple[Rate, ...]
+    history: int = 0
 
     @property
     def is_admitted(self) -> bool:
@@ -100,6 +105,13 @@ class Rates:
         )
 
 
+class Backlog(NamedTuple):
+    """How far ahead of now a limit is used, and in which history of Redis that was learned."""
+
+    us: int = 0
+    history: int = 0
+
+
 class LocalRates:
     """The same limits inside one process, for as long as Redis does not answer.
 
@@ -110,7 +122,7 @@ class LocalRates:
         """Store a clock of seconds that never goes back, and how many limits to remember."""
         self._clock = clock
         self._max_keys = max_keys
-        self._due_s: OrderedDict[tuple[Hashable, str], float] = OrderedDict()
+        self._due_s: OrderedDict[tuple[Hashable, str], tuple[float, int]] = OrderedDict()
 
     def take(self, key: Hashable, limits: Iterable[tuple[str, int]]) -> Rates:
         """Count a request where each limit a minute allows it (generic cell rate algorithm).
@@ -142,17 +154,22 @@ class LocalRates:
         """Remember where somebody stands."""
         now = self._clock()
         for rate in rates.each:
-            self._due_s[key, rate.policy] = now + rate.reset_s
+            self._due_s[key, rate.policy] = now + rate.reset_s, rates.history
             self._due_s.move_to_end((key, rate.policy))
         while len(self._due_s) > self._max_keys:
             self._due_s.popitem(last=False)
 
-    def backlog_us(
+    def backlogs(
         self, key: Hashable, policies: Iterable[EndpointClass]
-    ) -> dict[EndpointClass, int]:
-        """Return how far ahead of now each limit of somebody is used."""
+    ) -> dict[EndpointClass, Backlog]:
+        """Return what is known of each limit of somebody."""
         now = self._clock()
-        return {name: int(self._backlog_s(key, name, now) * 1e6) for name in policies}
+        known = {}
+        for name in policies:
+            _, history = self._due_s.get((key, name), (now, 0))
+            known[name] = Backlog(int(self._backlog_s(key, name, now) * 1e6), history)
+        return known
 
     def _backlog_s(self, key: Hashable, name: str, now: float) -> float:
-        return max(self._due_s.get((key, name), now) - now, 0.0)
+        due, _ = self._due_s.get((key, name), (now, 0))
+        return max(due - now, 0.0)

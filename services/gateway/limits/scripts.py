@@ -1,23 +1,20 @@
 """Redis: scripts with a deadline, kept away from a server that does not answer."""
 
+import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.commands.core import AsyncScript
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
 
 from planes.shared.deadlines import answer_within
 from planes.shared.errors import Unavailable
-from planes.shared.stores.redis_connections import cancellable
+from planes.shared.stores.redis_clients import REDIS_ERRORS
 
 _DEADLINE_S = 1.0  # of a script, with all waits of the driver
-_BACKSTOP_S = 3.0
 _PAUSE_S = 1.0
 _NO_ANSWER = "The session store does not answer. Try again in a moment."
 _log = structlog.get_logger(__name__)
@@ -25,24 +22,6 @@ _log = structlog.get_logger(__name__)
 
 class RedisUnavailable(Unavailable):
     """Redis does not answer, or cannot write."""
-
-
-def redis_client(url: str, *, max_connections: int = 64) -> Redis:
-    """Return a client that connects at its first call, with a deadline on every wait.
-
-    Args:
-        url: `redis://[user]:password@host:port/database`.
-        max_connections: Upper bound of its pool; more callers wait for a free one.
-    """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=max_connections,
-        timeout=_BACKSTOP_S,
-        socket_timeout=_BACKSTOP_S,
-        socket_connect_timeout=_BACKSTOP_S,
-        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-    )
-    return Redis.from_pool(cancellable(pool))
 
 
 class RedisScripts:
@@ -53,9 +32,9 @@ class RedisScripts:
 
     def __init__(self, client: Redis) -> None:
         """Store the client and read the scripts."""
-        self._scripts: dict[str, AsyncScript] = {
-            path.stem: client.register_script(path.read_text("utf-8"))
-            for path in Path(__file__).parent.glob("*.lua")
+        self._client = client
+        self._scripts = {
+            path.stem: _Script(path.read_bytes()) for path in Path(__file__).parent.glob("*.lua")
         }
         self._paused_until = 0.0
 
@@ -72,10 +51,28 @@ class RedisScripts:
             self._paused_until = now + _PAUSE_S
         try:
             async with answer_within(_DEADLINE_S):
-                answer = await self._scripts[name](keys=list(keys), args=list(arguments))
-        except (RedisError, OSError) as error:
+                answer = await self._evaluate(self._scripts[name], keys, arguments)
+        except REDIS_ERRORS as error:
             self._paused_until = time.monotonic() + _PAUSE_S
             _log.warning("redis unavailable", script=name, error=str(error))
             raise RedisUnavailable(_NO_ANSWER) from error
         self._paused_until = 0.0
         return answer if isinstance(answer, list) else [answer]
+
+    async def _evaluate(
+        self, script: "_Script", keys: Sequence[str], arguments: Sequence[str | int]
+    ) -> Any:
+        """Run a script where its keys are; that server may not know it, or no more."""
+        values: list[Any] = [*keys, *arguments]
+        try:
+            return await self._client.evalsha(script.digest, len(keys), *values)
+        except NoScriptError:
+            return await self._client.eval(script.text, len(keys), *values)
+
+
+class _Script:
+    """A script and the name that servers give it."""
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text.decode()
+        self.digest = hashlib.sha1(text, usedforsecurity=False).hexdigest()

@@ -13,12 +13,12 @@ from uuid import UUID
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from planes.shared.errors import Unavailable
 from planes.shared.ports import ChatLog, ObjectStore
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.redis_caches import is_entry
+from planes.shared.stores.redis_clients import REDIS_ERRORS
 from services.gateway.auth.sessions import Sessions
 from services.gateway.tenants import deletion_repository as repository
 from services.gateway.tenants.deletion import tell_all
@@ -160,6 +160,6 @@ class TenantRemoval:
         try:
             async for key in redis.scan_iter(match=f"*{tenant_id}*", count=_KEYS_AT_ONCE):
                 removed[is_entry(key)] += await redis.unlink(key)
-        except (RedisError, OSError) as error:
+        except REDIS_ERRORS as error:
             raise Unavailable("Redis does not answer.") from error
         return removed[True], removed[False]

@@ -7,7 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from planes.shared.domain import new_id
-from planes.shared.stores.redis_caches import CacheEntry, RedisCaches, cache_client, entry_key
+from planes.shared.stores.redis_caches import CacheEntry, RedisCaches, entry_key
+from planes.shared.stores.redis_clients import redis_client
 from services.embedded.redis import Redis
 from tests.conftest import free_port
 from tests.integration.data.conftest import Platform, ingest
@@ -146,7 +147,7 @@ async def test_deletion_removes_what_was_cached_and_counts_it(
     async with platform.run("run") as pipeline:
         await ingest(pipeline)
     bystander = new_id()
-    caches = RedisCaches(cache_client(redis_server.serving_url()))
+    caches = RedisCaches(redis_client(redis_server.serving_url()))
     for tenant in (gone.tenant_id, bystander):
         for digest in ("one", "two"):
             assert await caches.put(CacheEntry(tenant, 1, "answer", digest, b"text"), ttl_s=60)

@@ -15,8 +15,8 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from planes.shared.deadlines import answer_within
+from planes.shared.stores.redis_clients import redis_client
 from services.gateway.app import create_app
-from services.gateway.limits.scripts import redis_client
 from services.gateway.settings import GatewaySettings
 from tests.integration.gateway.plane import TOKEN_SECRET, FakePlane
 

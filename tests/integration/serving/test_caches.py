@@ -1,6 +1,7 @@
 """Caches of the serving plane, over HTTP, with a real database and a real Redis."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,7 +19,8 @@ from planes.serving.plane import build_plane
 from planes.serving.settings import ServingSettings
 from planes.shared.domain import TenantContext
 from planes.shared.embedding import MiniLMEmbedder
-from planes.shared.stores.redis_caches import CacheEntry, RedisCaches, cache_client
+from planes.shared.stores.redis_caches import CacheEntry, RedisCaches
+from planes.shared.stores.redis_clients import redis_client
 from planes.shared.stores.redis_memory import RedisMemory
 from planes.shared.wire import Done, ServingTokens
 from services.embedded.redis import Redis
@@ -185,9 +187,9 @@ async def test_tenants_never_share_an_answer(
     assert "1777" in other[-1][2]["content"]
     assert "1901" in (await plane.ask(tenant, OPENED))[-1][2]["content"]
     # nor where an entry of one were laid under the key of the other
-    (own,) = await redis.keys(f"cache:{tenant}:passages:*")
-    await redis.delete(*await redis.keys(f"cache:{globex}:answer:*"))
-    (foreign,) = await redis.keys(f"cache:{globex}:passages:*")
+    (own,) = await redis.keys(f"cache:{{{tenant}}}:passages:*")
+    await redis.delete(*await redis.keys(f"cache:{{{globex}}}:answer:*"))
+    (foreign,) = await redis.keys(f"cache:{{{globex}}}:passages:*")
     await redis.set(foreign, await redis.get(own) or b"", ex=60)
     assert "1777" in (await plane.ask(globex, OPENED))[-1][2]["content"]
 
@@ -196,7 +198,7 @@ async def test_keys_tell_nothing_of_what_was_asked(
     plane: Plane, tenant: UUID, redis: Client
 ) -> None:
     await plane.ask(tenant, OPENED)
-    keys = await redis.keys(f"cache:{tenant}:*")
+    keys = await redis.keys(f"cache:{{{tenant}}}:*")
     assert {key.split(b":")[2] for key in keys} == {b"answer", b"passages", b"index"}
     assert all(len(key.split(b":")[-1]) == 64 for key in keys if not key.endswith(b":index"))
     assert all([0 < await redis.ttl(key) <= 3600 for key in keys])
@@ -337,9 +339,9 @@ async def test_a_replica_keeps_no_more_than_its_share(
     async with Plane(library).running(**settings) as plane:
         for number in range(8):
             await plane.search(tenant, f"{OPENED} {number}")
-        keys = await redis.keys(f"cache:{tenant}:passages:*")
+        keys = await redis.keys(f"cache:{{{tenant}}}:passages:*")
         assert 0 < sum([await redis.strlen(key) for key in keys]) <= 6000
-        assert await redis.zcard(f"cache:{tenant}:index") == len(keys)
+        assert await redis.zcard(f"cache:{{{tenant}}}:index") == len(keys)
         assert {"cache": "retrieval", "is_hit": True} in (
             await plane.search(tenant, f"{OPENED} 7")
         )["caches"]
@@ -348,13 +350,33 @@ async def test_a_replica_keeps_no_more_than_its_share(
 async def test_a_deletion_finds_entries_also_where_newer_ones_end_sooner(
     redis_server: Redis,
 ) -> None:
-    caches, tenant_id = RedisCaches(cache_client(redis_server.serving_url())), uuid4()
+    caches, tenant_id = RedisCaches(redis_client(redis_server.serving_url())), uuid4()
     try:
         for digest, ttl_s in (("a", 60), ("b", 1)):
             entry = CacheEntry(tenant_id, 1, "answer", digest, b"told")
             assert await caches.put(entry, ttl_s=ttl_s)
         await asyncio.sleep(1.1)  # the time that Redis counts
-        assert await caches.seal(tenant_id, 2) == [f"cache:{tenant_id}:answer:a"]
+        assert await caches.seal(tenant_id, 2) == [f"cache:{{{tenant_id}}}:answer:a"]
+    finally:
+        await caches.close()
+
+
+async def test_a_deletion_removes_what_planes_of_before_have_kept(
+    redis_server: Redis, redis: Client
+) -> None:
+    caches, tenant_id = RedisCaches(redis_client(redis_server.serving_url())), uuid4()
+    try:
+        old = f"cache:{tenant_id}:answer:a"
+        await redis.set(old, b"quotes the document", ex=60)
+        await redis.zadd(f"cache:{tenant_id}:index", {old: time.time() + 60})
+        new = CacheEntry(tenant_id, 1, "answer", "a", b"quotes it too")
+        assert await caches.put(new, ttl_s=60)
+        found = await caches.seal(tenant_id, 2)
+        assert sorted(found) == sorted([old, new.key])
+        assert await redis.get(f"cache:{tenant_id}:floor") == b"2", "they keep no more of it"
+        assert await caches.remove(tenant_id, found) == 2
+        assert await caches.remove(tenant_id, found) == 0
+        assert await redis.zcard(f"cache:{tenant_id}:index") == 0
     finally:
         await caches.close()
 
@@ -366,7 +388,7 @@ async def test_a_redis_that_fills_up_is_left_to_those_who_cannot_do_without(
     await redis.config_set("maxmemory", used * 2)
     try:
         await plane.ask(tenant, OPENED)
-        assert not await redis.keys(f"cache:{tenant}:*")
+        assert not await redis.keys(f"cache:{{{tenant}}}:*")
     finally:
         await redis.config_set("maxmemory", "256mb")
 
@@ -401,7 +423,7 @@ async def test_without_redis_every_question_is_answered_and_one_line_is_logged(
 
 async def test_what_is_no_entry_is_not_told(plane: Plane, tenant: UUID, redis: Client) -> None:
     first = await plane.ask(tenant, OPENED)
-    for key in await redis.keys(f"cache:{tenant}:*"):
+    for key in await redis.keys(f"cache:{{{tenant}}}:*"):
         if not key.endswith(b":index"):
             await redis.set(key, b'{"told": 1}', ex=60)
     again = await plane.ask(tenant, OPENED)

@@ -11,15 +11,17 @@ import httpx
 import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import StreamingResponse
+from redis.asyncio import Redis
 
 from planes.shared.stores.postgres import Database
+from planes.shared.stores.redis_address import RedisLogin
+from planes.shared.stores.redis_clients import redis_client
 from services.gateway import problems
 from services.gateway.auth.api_key_routes import router as api_keys
 from services.gateway.auth.assembly import IdentityOptions, assemble
 from services.gateway.auth.dependencies import Asker, TenantAdmin
 from services.gateway.auth.routes import router, well_known
 from services.gateway.limits.headers import RateHeadersMiddleware
-from services.gateway.limits.scripts import redis_client
 from tests.integration.gateway.conftest import emptied
 
 SECRET = "a secret of the tests, of 32 bytes and more"
@@ -44,6 +46,7 @@ class Client(httpx.AsyncClient):
     """The gateway's HTTP interface, from an address that no other test uses."""
 
     app: FastAPI
+    redis: Redis
 
     async def register(self, name: str = "ada", **fields: str) -> dict:
         body = {"email": f"{name}@example.com", "password": PASSWORD, **fields}
@@ -66,9 +69,9 @@ def bearer(tokens: dict) -> dict[str, str]:
     return {"authorization": f"Bearer {tokens['access_token']}"}
 
 
-async def eventually(is_true: Callable[[], Awaitable[bool]]) -> None:
-    """Wait at most ten seconds for a condition."""
-    for _ in range(100):
+async def eventually(is_true: Callable[[], Awaitable[bool]], *, within_s: int = 10) -> None:
+    """Wait for a condition, and no longer than `within_s`."""
+    for _ in range(10 * within_s):
         if await is_true():
             return
         await asyncio.sleep(0.1)
@@ -76,9 +79,11 @@ async def eventually(is_true: Callable[[], Awaitable[bool]]) -> None:
 
 
 @asynccontextmanager
-async def gateway(database_url: str, redis_url: str, folder: Path) -> AsyncIterator[Client]:
+async def gateway(
+    database_url: str, redis_url: str, folder: Path, login: RedisLogin | None = None
+) -> AsyncIterator[Client]:
     database = Database(database_url, service="test")
-    redis = redis_client(redis_url)
+    redis = redis_client(redis_url, login)
     identity = assemble(database, redis, IdentityOptions(folder / "keys", SECRET))
     app = FastAPI()
     problems.install(app)
@@ -92,7 +97,7 @@ async def gateway(database_url: str, redis_url: str, folder: Path) -> AsyncItera
     transport = httpx.ASGITransport(app, client=(address, 1))
     try:
         async with Client(transport=transport, base_url="http://gateway") as client:
-            client.app = app
+            client.app, client.redis = app, redis
             yield client
     finally:
         await identity.finish()

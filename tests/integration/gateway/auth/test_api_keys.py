@@ -13,6 +13,7 @@ import pytest
 
 from planes.shared.domain import new_id
 from planes.shared.stores.postgres import Database
+from planes.shared.stores.redis_clients import redis_client
 from services.gateway.auth.access import AccessControl
 from services.gateway.auth.api_key_repository import ApiKeyRepository
 from services.gateway.auth.api_keys import PresentedKeys
@@ -22,7 +23,7 @@ from services.gateway.auth.tokens import AccessTokens, TokenRules
 from services.gateway.limits.addresses import AddressRates
 from services.gateway.limits.gate import SessionGate, SessionKey
 from services.gateway.limits.rates import EndpointClass, LocalRates, PlanLimits
-from services.gateway.limits.scripts import RedisScripts, redis_client
+from services.gateway.limits.scripts import RedisScripts
 from tests.integration.gateway.auth.conftest import PASSWORD, Client, bearer, gateway
 from tests.integration.gateway.auth.test_limits import RunningRedis, own_redis, redis  # noqa: F401
 
@@ -324,8 +325,8 @@ async def test_an_address_that_guesses_keys_is_stopped_and_known_keys_go_on(
 class _BusyGate(SessionGate):
     """A gate in front of which a user's version is raised again and again."""
 
-    async def remember(self, session: SessionKey, limits: PlanLimits) -> None:
-        await super().remember(session, limits)
+    async def remember(self, session: SessionKey, limits: PlanLimits, *, history: int) -> None:
+        await super().remember(session, limits, history=history)
         await self.revoke(session.user_id, [], version=session.version.user + 1)
 
 

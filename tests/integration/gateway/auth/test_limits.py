@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis as RedisClient
 
 from planes.shared.stores.postgres import Database
+from planes.shared.stores.redis_clients import redis_client
 from services.embedded.redis import Redis
 from services.gateway.limits.gate import SessionGate, SessionKey, Standing
 from services.gateway.limits.rates import EndpointClass, PlanLimits, Rates
-from services.gateway.limits.scripts import RedisScripts, redis_client
+from services.gateway.limits.scripts import RedisScripts
 from services.gateway.limits.versions import Version
 from tests.conftest import free_port
 from tests.integration.gateway.auth.conftest import Client, bearer, eventually, gateway
@@ -193,7 +194,8 @@ class Clockwork:
         self.model = Model({each: limits.of(each) for each in EndpointClass})
 
     async def begin(self) -> None:
-        await self._gate.remember(self._key, self._limits)
+        history = (await self._gate.check(self._key, EndpointClass.REQUESTS)).history
+        await self._gate.remember(self._key, self._limits, history=history)
 
     async def pass_time(self, us: int) -> None:
         for policy in list(self.model.due):

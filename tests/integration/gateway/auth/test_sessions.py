@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from planes.shared.stores.postgres import Database
-from services.gateway.limits.scripts import redis_client
+from planes.shared.stores.redis_clients import redis_client
 from tests.integration.gateway.auth.conftest import Client, bearer, gateway
 
 pytestmark = pytest.mark.integration

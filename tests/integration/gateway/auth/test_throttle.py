@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
-from services.gateway.limits.scripts import redis_client
+from planes.shared.stores.redis_clients import redis_client
 from tests.integration.gateway.auth.conftest import PASSWORD, Client
 
 pytestmark = pytest.mark.integration

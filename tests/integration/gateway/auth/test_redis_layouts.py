@@ -1,0 +1,335 @@
+"""Sessions and limits on every layout of Redis, and what a failover costs."""
+
+import asyncio
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from planes.shared.domain import TenantContext
+from planes.shared.stores.postgres import Database
+from planes.shared.stores.redis_address import RedisLogin
+from planes.shared.stores.redis_caches import CacheEntry, RedisCaches
+from planes.shared.stores.redis_clients import redis_client
+from services.gateway.chat.stops import StopChannel
+from services.gateway.chat.stream_buffer import Batch, SentEvent, StreamBuffer, stream_key
+from services.gateway.limits.feed import RevocationFeed
+from services.gateway.limits.revocations import Revocation
+from tests.conftest import free_port
+from tests.integration.gateway.auth.conftest import Client, bearer, eventually, gateway
+from tests.integration.gateway.auth.test_limits import allow
+from tests.servers import debian
+from tests.servers.redis import Cluster, Guarded, RedisServer
+
+pytestmark = pytest.mark.integration
+
+_DOCUMENTATION = Path(__file__).parents[4] / "docs" / "stores.md"
+_CLUSTER_BUS = 10_000
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where Redis is, and who asks."""
+
+    url: str
+    login: RedisLogin | None = None
+
+
+def ports(count: int) -> list[int]:
+    """Return free ports that leave room for those that a cluster's nodes add."""
+    found: set[int] = set()
+    while len(found) < count:
+        port = free_port()
+        if port + _CLUSTER_BUS < 2**16:
+            found.add(port)
+    return sorted(found)
+
+
+@pytest.fixture(scope="module")
+def guarded(server_folder: Path) -> Iterator[Place]:
+    servers = Guarded(server_folder / "guarded", ports(3))
+    servers.start()
+    yield Place(servers.url)
+    servers.stop()
+
+
+@pytest.fixture(scope="module")
+def cluster(server_folder: Path) -> Iterator[Place]:
+    servers = Cluster(server_folder / "cluster", ports(4))
+    servers.start()
+    yield Place(servers.url)
+    servers.stop()
+
+
+@pytest.fixture(scope="module")
+def encrypted(server_folder: Path) -> Iterator[Place]:
+    """A server that takes TLS alone; the one of the Python package has none."""
+    if reason := debian.missing("redis-server"):
+        pytest.skip(reason)
+    debian.unpack("redis-server")
+    folder = server_folder / "encrypted"
+    authority, certificate, key = make_certificate(server_folder)
+    [port] = ports(1)
+    server = RedisServer(
+        folder,
+        port,
+        [
+            "port 0",
+            f"tls-port {port}",
+            f"tls-cert-file {certificate}",
+            f"tls-key-file {key}",
+            f"tls-ca-cert-file {authority}",
+            "tls-auth-clients no",
+        ],
+        program=debian.root("redis-server") / "usr" / "bin" / "redis-server",
+        environment=debian.environment("redis-server"),
+    )
+    server.start()
+    server.wait_for_port()
+    yield Place(f"rediss://127.0.0.1:{port}/0", RedisLogin(ca=authority))
+    server.end()
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path, Path]:
+    """Make a certificate for loopback that is its own authority; return it twice, and its key."""
+    certificate, key = folder / "redis.pem", folder / "redis.key"
+    names = ["-subj", "/CN=redis", "-addext", "subjectAltName=IP:127.0.0.1"]
+    output = ["-keyout", str(key), "-out", str(certificate)]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    subprocess.run([*command, *names, *output], check=True, capture_output=True)
+    return certificate, certificate, key
+
+
+@pytest.fixture(scope="module")
+def of_a_user(server_folder: Path) -> Iterator[Place]:
+    """A server that lets in one user, with the rights that the documentation gives."""
+    [line] = [
+        line.strip()
+        for line in _DOCUMENTATION.read_text("utf-8").splitlines()
+        if line.strip().startswith("ACL SETUSER gateway ")
+    ]
+    user = line.removeprefix("ACL SETUSER ").replace(">PASSWORD", ">rights")
+    [port] = ports(1)
+    server = RedisServer(server_folder / "user", port, [f"user {user}", "user default off"])
+    server.start()
+    server.wait_for_port()
+    yield Place(f"redis://127.0.0.1:{port}/0", RedisLogin("gateway", "rights"))
+    server.end()
+
+
+@pytest.fixture(params=["guarded", "cluster", "encrypted", "of_a_user"])
+def place(request: pytest.FixtureRequest) -> Place:
+    """Each layout."""
+    found: Place = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+async def pair(
+    place: Place, database_urls: dict[str, str], tmp_path: Path
+) -> AsyncIterator[tuple[Client, Client]]:
+    """Two gateways that share everything but their connections."""
+    url = database_urls["gateway"]
+    async with (
+        gateway(url, place.url, tmp_path, place.login) as first,
+        gateway(url, place.url, tmp_path, place.login) as second,
+    ):
+        for each in (first, second):  # connections to every node, so that none counts as slow
+            await asyncio.gather(
+                *(each.redis.get(f"rate:{{{number}}}") for number in range(30)),
+                return_exceptions=True,
+            )
+        yield first, second
+
+
+async def test_exactly_as_many_requests_pass_as_the_plan_says(
+    pair: tuple[Client, Client], admin_database: Database
+) -> None:
+    await allow(admin_database, requests=10, questions=5)
+    accounts = [await pair[0].register(name) for name in ("ada", "bob", "eve")]
+    for account in accounts:  # in a cluster they lie on different nodes
+        answers = await asyncio.gather(
+            *(each.get("/auth/me", headers=bearer(account)) for each in pair * 10)
+        )
+        assert sorted(a.status_code for a in answers) == [200] * 10 + [429] * 10
+
+
+async def test_sign_ins_are_counted_and_sign_outs_hold_on_every_gateway(
+    pair: tuple[Client, Client],
+) -> None:
+    first, second = pair
+    stays, leaves = await first.register(), (await second.login()).json()
+    for tokens in (stays, leaves):
+        assert (await first.get("/auth/me", headers=bearer(tokens))).status_code == 200
+    assert (await second.post("/auth/logout", headers=bearer(leaves))).status_code == 204
+    assert (await first.get("/auth/me", headers=bearer(leaves))).status_code == 401
+    assert (await first.get("/auth/me", headers=bearer(stays))).status_code == 200
+    await first.register("bob")
+    for each in pair * 4:
+        assert (await each.login("bob", "wrong")).status_code == 401
+    answers = await asyncio.gather(*(each.login("bob", "wrong") for each in pair * 4))
+    assert sorted(a.status_code for a in answers) == [401] * 2 + [429] * 6
+
+
+async def test_revocations_and_stops_are_heard(place: Place) -> None:
+    redis = redis_client(place.url, place.login)
+    ended, answer_id = Revocation(uuid4(), frozenset({uuid4()}), 3), uuid4()
+    feed, stops = RevocationFeed(redis), StopChannel(redis)
+    revocations, stopped = feed.revocations(), asyncio.Queue[UUID]()
+    listening = asyncio.create_task(stops.listen(stopped.put_nowait))
+    try:
+        async with asyncio.timeout(30):
+            assert await anext(revocations) is None, "some may have been missed before"
+            await redis.publish("revocations", ended.encoded())
+            assert await anext(revocations) == ended
+            assert feed.is_alive
+            while stopped.empty():
+                await stops.tell(answer_id)
+                await asyncio.sleep(0.1)
+        assert await stopped.get() == answer_id
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        await revocations.aclose()
+        await redis.aclose()
+
+
+async def test_streams_and_caches_work(place: Place) -> None:
+    redis = redis_client(place.url, place.login)
+    try:
+        buffer = StreamBuffer(redis)
+        key = stream_key(TenantContext(uuid4(), uuid4()), uuid4())
+        batch = Batch(0, (SentEvent(1, b"one"), SentEvent(2, b"two", is_last=True)))
+        for _ in range(2):
+            await buffer.append(key, batch, oldest=1, lifetime_s=60)
+        await buffer.see(key, 60)
+        assert await buffer.after(key, 0) == [batch]
+        assert await buffer.seen_s(key) > 0
+        await buffer.forget(key)
+
+        caches, tenants = RedisCaches(redis), [uuid4() for _ in range(5)]
+        for tenant_id in tenants:
+            entry = CacheEntry(tenant_id, 1, "answer", "a", b"said")
+            assert await caches.put(entry, ttl_s=60)
+            assert await caches.get(entry.key) == b"said"
+            found = await caches.seal(tenant_id, 2)
+            assert found == [entry.key]
+            assert not await caches.put(entry, ttl_s=60), "of an older corpus"
+            assert await caches.remove(tenant_id, found) == 1
+            assert await caches.get(entry.key) is None
+    finally:
+        await redis.aclose()
+
+
+async def test_a_certificate_of_somebody_else_is_refused(encrypted: Place) -> None:
+    redis = redis_client(encrypted.url)
+    with pytest.raises((ssl.SSLError, ConnectionError, Exception), match="certificate"):
+        await redis.ping()
+    await redis.aclose()
+
+
+@pytest.fixture(params=["guarded", "cluster"])
+def failing(request: pytest.FixtureRequest, server_folder: Path) -> Iterator[Guarded | Cluster]:
+    """Servers of this test's own, one of which may go."""
+    folder = server_folder / f"failing-{uuid4().hex}"
+    is_guarded = request.param == "guarded"
+    servers = Guarded(folder, ports(3)) if is_guarded else Cluster(folder, ports(4))
+    servers.start()
+    yield servers
+    servers.stop()
+
+
+async def test_a_failover_that_loses_the_last_writes_revives_nobody_and_lifts_no_limit(
+    failing: Guarded | Cluster,
+    database_urls: dict[str, str],
+    tmp_path: Path,
+    admin_database: Database,
+) -> None:
+    await allow(admin_database, requests=6, questions=5)
+    async with gateway(database_urls["gateway"], failing.url, tmp_path) as client:
+        stays, leaves = await on_the_first_node(client, failing)
+        for tokens in (stays, leaves):
+            assert (await client.get("/auth/me", headers=bearer(tokens))).status_code == 200
+        failing.replica.freeze()
+        failing.master.ask("CLIENT", "KILL", "TYPE", "replica")
+        assert (await client.post("/auth/logout", headers=bearer(leaves))).status_code == 204
+        answers = [await client.get("/auth/me", headers=bearer(stays)) for _ in range(2)]
+        assert [a.status_code for a in answers] == [200] * 2
+        failing.master.kill()
+        failing.replica.go_on()
+
+        answer = await client.get("/auth/me", headers=bearer(stays))
+        assert answer.status_code == 200, "the process counts by itself"
+        assert (await client.get("/auth/me", headers=bearer(leaves))).status_code == 401
+        assert (await client.login()).status_code == 503
+
+        async def is_back() -> bool:
+            return (await client.login("nobody")).status_code == 401
+
+        await eventually(lambda: asyncio.to_thread(quietly, failing), within_s=60)
+        await eventually(is_back, within_s=60)
+        assert (await client.get("/auth/me", headers=bearer(leaves))).status_code == 401
+        assert (await client.get("/auth/me", headers=bearer(stays))).status_code == 429, (
+            "six of six were used, one of them by the process alone"
+        )
+
+
+def quietly(servers: Guarded | Cluster) -> bool:
+    """Tell whether the failover is over."""
+    with suppress(Exception):
+        return servers.has_failed_over()
+    return False
+
+
+async def on_the_first_node(client: Client, servers: Guarded | Cluster) -> tuple[dict, dict]:
+    """Register somebody whose keys are those of the server that will go, and sign in again."""
+    for number in range(30):
+        account = await client.register(f"person{number}")
+        slot = (
+            servers.master.ask("CLUSTER KEYSLOT", f"{{{account['user']['id']}}}")
+            if isinstance(servers, Cluster)
+            else 0
+        )
+        assert isinstance(slot, int)
+        if slot < 16384 // 3:
+            return account, (await client.login(f"person{number}")).json()
+    raise AssertionError("nobody is on the first node")
+
+
+async def test_revocations_are_heard_again_after_a_failover(failing: Guarded | Cluster) -> None:
+    redis = redis_client(failing.url)
+    feed = RevocationFeed(redis)
+    heard = asyncio.Queue[Revocation | None]()
+
+    async def listen() -> None:
+        async for each in feed.revocations():
+            heard.put_nowait(each)
+
+    listening = asyncio.create_task(listen())
+    ended = Revocation(uuid4(), frozenset({uuid4()}), 3)
+
+    async def is_heard() -> bool:
+        with suppress(Exception):
+            async with asyncio.timeout(1):
+                await redis.publish("revocations", ended.encoded())
+        while not heard.empty():
+            if heard.get_nowait() == ended:
+                return True
+        return False
+
+    try:
+        await eventually(is_heard, within_s=30)
+        failing.master.freeze()
+        await eventually(lambda: asyncio.to_thread(quietly, failing), within_s=60)
+        while not heard.empty():
+            heard.get_nowait()
+        await eventually(is_heard, within_s=60)
+    finally:
+        listening.cancel()
+        await asyncio.gather(listening, return_exceptions=True)
+        await redis.aclose()
