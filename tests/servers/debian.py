@@ -42,9 +42,9 @@ def unpack(package: str) -> None:
     building.replace(root(package))
 
 
-def environment(package: str) -> dict[str, str]:
-    """Return the environment in which the package's programs find its libraries."""
-    folders = sorted({str(each.parent) for each in root(package).rglob("lib*.so*")})
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment in which the programs of an unpacked package find its libraries."""
+    folders = sorted({str(each.parent) for each in folder.rglob("lib*.so*")})
     return {**os.environ, "LD_LIBRARY_PATH": ":".join(folders)}
 
 

@@ -114,8 +114,8 @@ class GenerationBuilder:
     async def build(self, turn: Turn) -> Built:
         """Add missing versions until none is left or the turn is over; tells what it did."""
         started, built = time.monotonic(), Built()
-        async with self._tools.database.platform() as connection:
-            lock = "SELECT pg_try_advisory_lock(builder_lock($1))"
+        async with self._tools.database.platform() as connection, connection.transaction():
+            lock = "SELECT pg_try_advisory_xact_lock(builder_lock($1))"  # a pooler has no sessions
             built.is_alone = bool(await connection.fetchval(lock, self._target.number))
             if built.is_alone:
                 await self._add_missing(turn, built)

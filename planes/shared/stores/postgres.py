@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import UUID
 
 import asyncpg
@@ -60,7 +61,9 @@ class Database:
         """Store where the database is; `open` connects.
 
         Args:
-            url: `postgresql://user:password@host:port/database`.
+            url: `postgresql://user:password@host:port/database`; with `?pooler=transaction` it is
+                that of a pooler which lends server connections for one transaction each, as
+                PgBouncer does in that mode.
             service: Shown in `pg_stat_activity`.
             max_connections: Upper bound of the pool.
             max_waiting: How many may wait for a connection; more are refused at once.
@@ -68,7 +71,7 @@ class Database:
                 the connection is cut. A server that lives ends a statement half a second before.
                 Less where less is left of `task_within`.
         """
-        self._url = url
+        self._url, self._is_pooled = _without_pooler(url)
         self._service = service
         self._max_connections = max_connections
         self._max_waiting = max_waiting
@@ -91,19 +94,30 @@ class Database:
                 command_timeout=_STATEMENT_S,
                 init=_prepare,
                 server_settings=self._server_settings(),
+                **self._pooler_options(),
             )
         except _UNREACHABLE as error:
             raise Unavailable(_NO_ANSWER) from error
 
     def _server_settings(self) -> dict[str, str]:
         """Have the server end long statements, and free the locks of one of us that froze."""
+        names = {"application_name": self._service, "timezone": "UTC"}
+        return names if self._is_pooled else names | self._limits()
+
+    def _limits(self) -> dict[str, str]:
         limit_ms = max(500, round(self._deadline_s * 1000) - 500)
         return {
-            "application_name": self._service,
-            "timezone": "UTC",
             "statement_timeout": str(min(limit_ms, round(_STATEMENT_S * 1000))),
             "idle_in_transaction_session_timeout": str(limit_ms),
         }
+
+    def _pooler_options(self) -> dict[str, Any]:
+        """Leave nothing behind in a server connection that serves somebody else next.
+
+        A pooler refuses other settings at the start of a session than it keeps by itself, and
+        prepared statements are of a server connection that the next transaction does not get.
+        """
+        return {"statement_cache_size": 0, "reset": _leave} if self._is_pooled else {}
 
     async def close(self) -> None:
         """Close every connection, waiting at most five seconds for those in use."""
@@ -131,7 +145,19 @@ class Database:
                 str(tenant_id or ""),
                 str(user_id or ""),
             )
+            if self._is_pooled:
+                await self._limit(connection)
             yield connection
+
+    async def _limit(self, connection: Connection) -> None:
+        """As the session's settings do without a pooler, for this transaction."""
+        limits = self._limits()
+        await connection.execute(
+            "SELECT set_config(name, setting, true) FROM unnest($1::text[], $2::text[])"
+            " AS _ (name, setting)",
+            list(limits),
+            list(limits.values()),
+        )
 
     @asynccontextmanager
     async def platform(self) -> AsyncIterator[Connection]:
@@ -216,6 +242,26 @@ async def _release(pool: "asyncpg.Pool[asyncpg.Record]", connection: Connection)
 async def enter_tenant(connection: Connection, tenant_id: UUID) -> None:
     """Show another tenant in a transaction of `Database.tenant`, for acts that touch several."""
     await connection.execute("SELECT set_config('app.tenant_id', $1, true)", str(tenant_id))
+
+
+def _without_pooler(url: str) -> tuple[str, bool]:
+    """Return the address as drivers know it, and whether a pooler by transactions is there.
+
+    Raises:
+        ValueError: It is a pooler of another kind.
+    """
+    split = urlsplit(url)
+    options = parse_qsl(split.query)
+    kinds = {value for name, value in options if name == "pooler"}
+    if not kinds <= {"transaction"}:
+        raise ValueError("the pooler of a database is `transaction`, or there is none")
+    query = urlencode([option for option in options if option[0] != "pooler"])
+    return urlunsplit(split._replace(query=query)), bool(kinds)
+
+
+async def _leave(connection: Any) -> None:
+    """Reset nothing: whatever a transaction has set ends with it."""
+    del connection
 
 
 async def _prepare(connection: Any) -> None:

@@ -87,7 +87,7 @@ def encrypted(server_folder: Path) -> Iterator[Place]:
             "tls-auth-clients no",
         ],
         program=debian.root("redis-server") / "usr" / "bin" / "redis-server",
-        environment=debian.environment("redis-server"),
+        environment=debian.environment(debian.root("redis-server")),
     )
     server.start()
     server.wait_for_port()
