@@ -12,7 +12,7 @@ from planes.shared.errors import PlatformError, Unavailable
 from planes.shared.stores.chat_log_settings import ChatLogSettings, migrate_chat_log
 from planes.shared.stores.chunk_generations import prepare_chunk_store
 from planes.shared.stores.chunk_settings import ChunkStoreSettings
-from planes.shared.stores.migrations import head_revision
+from planes.shared.stores.migrations import MigrationBlocked, head_revision
 from services.cli.terminal import console, errors
 from services.embedded import given_servers
 from services.embedded import migrate as embedded
@@ -40,6 +40,9 @@ def migrate() -> None:
     except embedded.NotRunning as error:
         errors.print(str(error))
         raise typer.Exit(3) from error
+    except MigrationBlocked as error:
+        errors.print(str(error), markup=False)
+        raise typer.Exit(1) from error
     console.print(f"The database is at schema {head_revision()}.")
     try:
         store = asyncio.run(prepare_chunk_store(ChunkStoreSettings.read(), owner_url))
