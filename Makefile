@@ -8,7 +8,7 @@ INSTALL = POLYPLANE_VENV=$(VENV) $(PYTHON) infra/locks/install.py --extras "$(EX
 SOURCES := services planes tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs doctor demo test test-qwen unit fmt lint types e2e lock migrate clean audit security fault-drill
+.PHONY: help setup up down status logs doctor demo test test-qwen unit fmt lint types e2e lock migrate clean audit security fault-drill compose-up compose-down image-size
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -70,6 +70,16 @@ audit: ## Scan the code, the repository and the locked packages for holes and se
 
 security: setup audit ## Try to break in: rights, isolation, forged tokens, malformed requests
 	$(BIN)/pytest tests/integration/gateway/security tests/unit/gateway/auth
+
+compose-up: ## Start the platform in server mode by docker compose; secrets are made the first time
+	@$(PYTHON) infra/compose/make_secrets.py
+	docker compose up --build --detach --wait gateway dagster-daemon prometheus grafana otel-collector
+
+compose-down: ## Stop what compose-up started; its data stays (docker compose down --volumes deletes it)
+	docker compose down
+
+image-size: ## Install the gateway's lock as its image does, and measure it
+	@infra/images/measure.sh
 
 lock: setup ## Make the locks in infra/locks anew
 	UV=$${UV:-$$(command -v uv || echo .venv-tools/bin/uv)} infra/locks/lock.sh

