@@ -3,8 +3,10 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
+from pymongo import MongoClient
 from pymongo.monitoring import (
     CommandFailedEvent,
     CommandListener,
@@ -53,6 +55,51 @@ async def mongo_store(
             await store.drop_generation(number)
         await mongo.database.client.drop_database(mongo.database.name)
         await store.close()
+
+
+class MongoServer:
+    """A database of its own on a server, and a registry beside it; see `ChunkServer`."""
+
+    def __init__(self, url: str, registry_urls: dict[str, str], *, is_exact: bool) -> None:
+        """Store the addresses, those of the registry by role, and how it is searched."""
+        self._url = urlsplit(url)
+        self._registry_urls = registry_urls
+        self._is_exact = is_exact
+        self._database = f"test_{uuid4().hex}"
+        self.port = self._url.port or 27017
+
+    @asynccontextmanager
+    async def store(
+        self, role: str = "data", *, port: int | None = None
+    ) -> AsyncIterator[MongoChunks]:
+        """Open a store, and close it in the end."""
+        user, at, _ = self._url.netloc.rpartition("@")
+        url = self._url._replace(netloc=f"{user}{at}{self._url.hostname}:{port or self.port}")
+        deadline_s = 5.0 if port else 30.0
+        mongo = Mongo(url.geturl(), database=self._database, service="test", deadline_s=deadline_s)
+        registry = Database(self._registry_urls[role], service="test")
+        store = MongoChunks(
+            mongo,
+            SearchRegistry(registry),
+            options=IndexOptions(wait_s=60),
+            is_exact=self._is_exact,
+        )
+        await registry.open()
+        try:
+            await store.open()
+            if not await store.generations():
+                await store.create_generation(1, DIMENSION)
+            yield store
+        finally:
+            await store.close()
+            await registry.close()
+
+    def remove(self) -> None:
+        """Remove the database."""
+        with MongoClient[dict[str, Any]](self._url.geturl()) as client:
+            for name in client[self._database].list_collection_names():
+                client[self._database].drop_collection(name)
+            client.drop_database(self._database)
 
 
 class Commands(CommandListener):
