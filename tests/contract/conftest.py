@@ -14,6 +14,7 @@ from planes.shared.stores.object_settings import ObjectStoreSettings, object_sto
 from planes.shared.stores.postgres import Database
 from tests.conftest import free_port
 from tests.contract.chunk_servers import ChunkServer, PostgresServer
+from tests.contract.mongo import MongoServer
 from tests.servers import qdrant, s3
 from tests.servers.cql_fixtures import cql_settings
 from tests.servers.s3 import S3Server
@@ -40,11 +41,19 @@ async def database_of(
         await database.close()
 
 
-@pytest.fixture(params=["postgres"])
-def chunk_server(request: pytest.FixtureRequest, database_urls: dict[str, str]) -> ChunkServer:
+@pytest.fixture(params=["postgres", "mongo-exact", "mongo-search"])
+def chunk_server(
+    request: pytest.FixtureRequest, database_urls: dict[str, str]
+) -> Iterator[ChunkServer]:
     """A server of chunks beside the registry."""
-    assert request.param == "postgres"
-    return PostgresServer(database_urls)
+    if request.param == "postgres":
+        yield PostgresServer(database_urls)
+        return
+    is_exact = request.param == "mongo-exact"
+    url: str = request.getfixturevalue("mongo_url" if is_exact else "mongo_search_url")
+    server = MongoServer(url, database_urls, is_exact=is_exact)
+    yield server
+    server.remove()
 
 
 @pytest.fixture

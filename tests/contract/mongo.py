@@ -58,7 +58,12 @@ async def mongo_store(
 
 
 class MongoServer:
-    """A database of its own on a server, and a registry beside it; see `ChunkServer`."""
+    """A database of its own on a server, and a registry beside it; see `ChunkServer`.
+
+    Attributes:
+        ranks_words_itself: Whether the lexical score is the server's own, so that a chunk that its
+            lexical search did not find has none.
+    """
 
     def __init__(self, url: str, registry_urls: dict[str, str], *, is_exact: bool) -> None:
         """Store the addresses, those of the registry by role, and how it is searched."""
@@ -66,6 +71,7 @@ class MongoServer:
         self._registry_urls = registry_urls
         self._is_exact = is_exact
         self._database = f"test_{uuid4().hex}"
+        self.ranks_words_itself = not is_exact
         self.port = self._url.port or 27017
 
     @asynccontextmanager
@@ -75,7 +81,7 @@ class MongoServer:
         """Open a store, and close it in the end."""
         user, at, _ = self._url.netloc.rpartition("@")
         url = self._url._replace(netloc=f"{user}{at}{self._url.hostname}:{port or self.port}")
-        deadline_s = 5.0 if port else 30.0
+        deadline_s = 3.0 if port else 30.0
         mongo = Mongo(url.geturl(), database=self._database, service="test", deadline_s=deadline_s)
         registry = Database(self._registry_urls[role], service="test")
         store = MongoChunks(

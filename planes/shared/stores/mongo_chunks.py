@@ -84,7 +84,7 @@ class MongoChunks(MongoChunkReader, MongoChunkWriter, MongoChunkChecks):
             Unavailable: It does not answer.
         """
         server = await self._mongo.find_out()
-        told = {"server": server.name}
+        told = {"store": server.name}
         if self._is_exact:
             told["search"] = (
                 f"exact (MONGO_EXACT_SEARCH), right up to about {_EXACT_IS_RIGHT_TO:,} chunks of a "

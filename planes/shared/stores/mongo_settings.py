@@ -1,6 +1,7 @@
 """Where chunks are kept, if that is MongoDB, and how they are indexed and searched there."""
 
 from typing import TYPE_CHECKING, Literal, Self
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -10,11 +11,15 @@ if TYPE_CHECKING:
     from planes.shared.stores.mongo_chunks import MongoChunks
     from planes.shared.stores.postgres import Database
 
+_LOOPBACK = ("127.", "localhost", "[::1]")
+_NOWHERE = urlsplit("")
+
 
 class MongoSettings(SharedSettings):
     """The settings of MongoDB, of which only `MONGO_URL` has no default."""
 
     mongo_url: SecretStr | None = Field(None, validation_alias="MONGO_URL")
+    mongo_allow_plain: bool = Field(default=False, validation_alias="MONGO_ALLOW_PLAIN")
     mongo_database: str = Field("polyplane", validation_alias="MONGO_DATABASE", min_length=1)
     mongo_exact_search: bool = Field(default=False, validation_alias="MONGO_EXACT_SEARCH")
     mongo_vectors: Literal["binary", "array"] = Field("binary", validation_alias="MONGO_VECTORS")
@@ -31,11 +36,28 @@ class MongoSettings(SharedSettings):
     mongo_index_wait_s: float = Field(600.0, gt=0, validation_alias="MONGO_INDEX_WAIT_S")
     mongo_deadline_s: float = Field(30.0, gt=0, validation_alias="MONGO_DEADLINE_S")
 
+    @property
+    def mongo_is_plain(self) -> bool:
+        """Whether MongoDB is reached without TLS."""
+        url = urlsplit(self.mongo_url.get_secret_value()) if self.mongo_url else _NOWHERE
+        options = {name.lower(): value.lower() for name, value in parse_qsl(url.query)}
+        says = options.get("tls", options.get("ssl"))
+        return says != "true" and (says == "false" or url.scheme != "mongodb+srv")
+
     @model_validator(mode="after")
-    def _check_mongo_url(self) -> Self:
-        url = self.mongo_url.get_secret_value() if self.mongo_url else "mongodb://"
-        if not url.startswith(("mongodb://", "mongodb+srv://")):
+    def _check_mongo(self) -> Self:
+        if self.mongo_url is None:
+            return self
+        url = urlsplit(self.mongo_url.get_secret_value())
+        if url.scheme not in {"mongodb", "mongodb+srv"} or not url.netloc:
             raise ValueError("MONGO_URL begins with mongodb:// or mongodb+srv://")
+        hosts = url.netloc.rpartition("@")[2].split(",")
+        is_remote = any(not host.startswith(_LOOPBACK) for host in hosts)
+        if is_remote and self.mongo_is_plain and not self.mongo_allow_plain:
+            raise ValueError(
+                "MONGO_URL is not encrypted: add tls=true to it, or set MONGO_ALLOW_PLAIN=true "
+                "where the network is trusted"
+            )
         return self
 
 
