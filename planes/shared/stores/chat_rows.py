@@ -1,7 +1,9 @@
 """Messages as rows: a key and a payload, the same in the outbox and in every chat log."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
+from uuid import UUID
 
 from planes.shared.domain import ChatMessage
 
@@ -33,21 +35,28 @@ def payload_of(message: ChatMessage) -> dict[str, object]:
 
 def message_of(row: Row) -> ChatMessage:
     """Return the message of a row that has its key and its `payload`, here or in the outbox."""
-    payload = row["payload"]
+    conversation = row["tenant_id"], row["conversation_id"]
+    return message_from(conversation, row["seq"], row["id"], row["payload"])
+
+
+def message_from(
+    conversation: tuple[UUID, UUID], seq: int, message_id: UUID, payload: Mapping[str, Any]
+) -> ChatMessage:
+    """Return a message of (tenant, conversation); without a detour, as pages hold many."""
+    get = payload.get
     return ChatMessage(
-        id=row["id"],
-        tenant_id=row["tenant_id"],
-        conversation_id=row["conversation_id"],
-        seq=row["seq"],
-        role=payload["role"],
-        content=payload["content"],
-        created_at=datetime.fromisoformat(payload["created_at"]),
-        citations=payload.get("citations") or [],
-        usage=payload.get("usage"),
-        model=payload.get("model"),
-        mode=payload.get("mode"),
-        finish_reason=payload.get("finish_reason"),
-        grounded=payload.get("grounded"),
-        unsupported=payload.get("unsupported") or [],
-        tool_calls=payload.get("tool_calls") or [],
+        message_id,
+        *conversation,
+        seq,
+        payload["role"],
+        payload["content"],
+        datetime.fromisoformat(payload["created_at"]),
+        citations=get("citations") or [],
+        usage=get("usage"),
+        model=get("model"),
+        mode=get("mode"),
+        finish_reason=get("finish_reason"),
+        grounded=get("grounded"),
+        unsupported=get("unsupported") or [],
+        tool_calls=get("tool_calls") or [],
     )

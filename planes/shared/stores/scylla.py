@@ -17,7 +17,7 @@ import orjson
 
 from planes.shared.domain import ChatMessage
 from planes.shared.errors import Unavailable
-from planes.shared.stores.chat_rows import message_of, payload_of
+from planes.shared.stores.chat_rows import message_from, payload_of
 from planes.shared.stores.cql_session import CqlSession, Query
 from planes.shared.stores.recently_seen import RecentlySeen
 
@@ -125,7 +125,7 @@ class ScyllaChatLog:
         key = (tenant_id, conversation_id, seq // BUCKET_SEQS)
         result = await self._session.execute(_FIND, (*key, seq, message_id))
         rows = result.current_rows
-        return _message(key, rows[0]) if rows else None
+        return _message((tenant_id, conversation_id), rows[0]) if rows else None
 
     async def remove_conversation(self, tenant_id: UUID, conversation_id: UUID) -> int:
         """Remove every message of a conversation and return how many there were.
@@ -181,24 +181,16 @@ class ScyllaChatLog:
                 newest.setdefault(row[0], row)
             state = result.paging_state
             if len(newest) >= limit or state is None:
-                return [_message(key, row) for row in list(newest.values())[:limit]]
+                return [_message(key[:2], row) for row in list(newest.values())[:limit]]
 
 
 def _bucket_of(message: ChatMessage) -> tuple[UUID, UUID, int]:
     return message.tenant_id, message.conversation_id, message.seq // BUCKET_SEQS
 
 
-def _message(key: tuple[UUID, UUID, int], row: tuple[int, UUID, str]) -> ChatMessage:
+def _message(conversation: tuple[UUID, UUID], row: tuple[int, UUID, str]) -> ChatMessage:
     seq, message_id, payload = row
-    return message_of(
-        {
-            "tenant_id": key[0],
-            "conversation_id": key[1],
-            "seq": seq,
-            "id": message_id,
-            "payload": orjson.loads(payload),
-        }
-    )
+    return message_from(conversation, seq, message_id, orjson.loads(payload))
 
 
 def _seconds_left(message: ChatMessage, keeps_for: timedelta | None, now: datetime) -> int | None:
