@@ -4,9 +4,9 @@
         python -m tests.evaluation.chat_log_speed
 
 It makes a keyspace of its own and drops it. Rounds alternate, so that what else the machine does
-meets both; the bare driver does the least that stores and reads the same rows: prepared statements,
-LOCAL_QUORUM, callbacks, as many at once, no asyncio and no objects. Without CQL_HOSTS it starts a
-Cassandra as the tests do.
+meets both; the bare driver does the least that stores and reads the same rows: prepared statements
+for one row or page each, LOCAL_QUORUM, callbacks, as many at once, no asyncio, and rows instead of
+messages. Without CQL_HOSTS it starts a Cassandra as the tests do.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from statistics import median
 from uuid import UUID, uuid4
@@ -39,7 +40,8 @@ from tests.servers import cassandra
 from tests.servers.cql_fixtures import cql_settings, drop, migrate_when_ready
 from tests.servers.ports import free_port
 
-_CONVERSATIONS, _MESSAGES = 25, 80  # a round writes each of these
+_CONVERSATIONS, _MESSAGES = 25, 80  # that are read
+_TALKING, _TURNS = 250, 4  # a round writes a question and an answer of each, so many times
 _PAGE, _PAGES = 50, 600
 _AT_ONCE = 64
 _ROUNDS = 7
@@ -102,16 +104,19 @@ async def _measure(settings: ChatLogSettings) -> None:
 
 async def _compare(log: ChatLog, bare: Bare) -> None:
     conversations = [uuid4() for _ in range(_CONVERSATIONS)]
-    kept = _messages(conversations)
-    await log.append(kept)
+    await log.append(_messages(conversations, 1, _MESSAGES))
     asked = [conversations[place % _CONVERSATIONS] for place in range(_PAGES)]
 
+    talking = [uuid4() for _ in range(_TALKING)]
+    seqs = count(1, 2)
+
     async def ours_write() -> None:
-        await log.append(_messages([uuid4() for _ in range(_CONVERSATIONS)]))
+        for _ in range(_TURNS):
+            await log.append(_messages(talking, next(seqs), 2))
 
     async def bare_write() -> None:
-        messages = _messages([uuid4() for _ in range(_CONVERSATIONS)])
-        await asyncio.to_thread(bare.write, messages)
+        for _ in range(_TURNS):
+            await asyncio.to_thread(bare.write, _messages(talking, next(seqs), 2))
 
     async def ours_read() -> None:
         await _at_once([lambda each=each: _page(log, each) for each in asked])
@@ -119,16 +124,16 @@ async def _compare(log: ChatLog, bare: Bare) -> None:
     async def bare_read() -> None:
         await asyncio.to_thread(bare.read, asked)
 
-    for name, count, ours, theirs in (
-        ("writes of a message", len(kept), ours_write, bare_write),
+    for name, number, ours, theirs in (
+        ("writes of a message, 500 at once", 2 * _TALKING * _TURNS, ours_write, bare_write),
         (f"reads of {_PAGE} messages", _PAGES, ours_read, bare_read),
     ):
-        await _print(name, count, ours, theirs)
+        await _print(name, number, ours, theirs)
 
 
 async def _print(
     name: str,
-    count: int,
+    number: int,
     ours: Callable[[], Awaitable[None]],
     theirs: Callable[[], Awaitable[None]],
 ) -> None:
@@ -138,7 +143,7 @@ async def _print(
         for who, work in (("ours", ours), ("bare", theirs)):
             started = time.perf_counter()
             await work()
-            rates[who].append(count / (time.perf_counter() - started))
+            rates[who].append(number / (time.perf_counter() - started))
     ours_rate, bare_rate = (median(rates[who][1:]) for who in ("ours", "bare"))
     sys.stdout.write(
         f"{name}: {ours_rate:,.0f}/s through the log, {bare_rate:,.0f}/s by the bare driver, "
@@ -162,7 +167,8 @@ async def _at_once(calls: list[Callable[[], Awaitable[None]]]) -> None:
     await asyncio.gather(*(work() for _ in range(_AT_ONCE)))
 
 
-def _messages(conversations: list[UUID]) -> list[ChatMessage]:
+def _messages(conversations: list[UUID], first: int, number: int) -> list[ChatMessage]:
+    """Return so many messages of each conversation, numbered from `first`."""
     now = datetime.now(UTC)
     return [
         ChatMessage(
@@ -175,7 +181,7 @@ def _messages(conversations: list[UUID]) -> list[ChatMessage]:
             created_at=now,
         )
         for conversation_id in conversations
-        for seq in range(1, _MESSAGES + 1)
+        for seq in range(first, first + number)
     ]
 
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 
 from cassandra.cluster import ResponseFuture, ResultSet, Session
-from cassandra.query import BoundStatement
+from cassandra.query import Statement
 
 from planes.shared.errors import Unavailable
 from planes.shared.stores.cql_cluster import DRIVER_ERRORS
@@ -31,7 +31,7 @@ class CqlBridge:
     async def execute(
         self,
         session: Session,
-        statement: BoundStatement,
+        statement: Statement,
         *,
         profile: str,
         deadline_s: float,
@@ -57,7 +57,7 @@ class CqlBridge:
     def _send(
         self,
         session: Session,
-        statement: BoundStatement,
+        statement: Statement,
         profile: str,
         timeout_s: float,
         paging_state: bytes | None,

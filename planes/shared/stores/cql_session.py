@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 from cassandra.cluster import ResultSet, Session
-from cassandra.query import PreparedStatement
+from cassandra.query import BatchStatement, BatchType, PreparedStatement
 
 from planes.shared.errors import Unavailable
 from planes.shared.stores.cql_bridge import NO_ANSWER, CqlBridge
@@ -111,6 +111,23 @@ class CqlSession:
             profile=READ if query.is_read else WRITE,
             deadline_s=self._options.deadline_s * deadlines,
             paging_state=paging_state,
+        )
+
+    async def write(self, query: Query, rows: Sequence[Sequence[Any]]) -> None:
+        """Run one query for several rows of one partition: all of them are written, or none.
+
+        Raises:
+            Unavailable: The cluster does not answer in time.
+        """
+        if self._session is None or self._bridge is None:
+            raise Unavailable(NO_ANSWER)
+        prepared = self._prepared[query]
+        batch = BatchStatement(BatchType.UNLOGGED)  # of one partition: the log would add nothing
+        batch.is_idempotent = True
+        for values in rows:
+            batch.add(prepared.bind(values))
+        await self._bridge.execute(
+            self._session, batch, profile=WRITE, deadline_s=self._options.deadline_s
         )
 
     async def _connect(self, first: asyncio.Event) -> None:

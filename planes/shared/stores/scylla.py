@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -21,9 +21,13 @@ from planes.shared.stores.chat_rows import message_from, payload_of
 from planes.shared.stores.cql_session import CqlSession, Query
 from planes.shared.stores.recently_seen import RecentlySeen
 
+_Bucket: TypeAlias = tuple[UUID, UUID, int]
+_Row: TypeAlias = tuple[UUID, UUID, int, int, UUID, str, int, int]
+
 BUCKET_SEQS = 1000
 _KNOWN_BUCKETS = 50_000
 _WRITES_AT_ONCE = 64
+_BATCH_ROWS, _BATCH_LENGTH = 20, 50_000
 _AHEAD = timedelta(hours=1)  # further than the clocks of gateways lie apart
 _REMOVAL_DEADLINES = 5  # to count a partition's rows reads all of it
 
@@ -79,7 +83,7 @@ class ScyllaChatLog:
         """Store the session, and what tells how long a tenant's messages are kept; None: always."""
         self._session = session
         self._keeps_for = keeps_for
-        self._noted = RecentlySeen[tuple[UUID, UUID, int]](_KNOWN_BUCKETS)
+        self._noted = RecentlySeen[_Bucket](_KNOWN_BUCKETS)
 
     async def check(self) -> None:
         """Ask for a row, of as many nodes as a message wants."""
@@ -94,11 +98,20 @@ class ScyllaChatLog:
         keeps_for = await self._keeps_for(messages[0].tenant_id)
         now = datetime.now(UTC)
         left = [(message, _seconds_left(message, keeps_for, now)) for message in messages]
-        kept = [(message, ttl_s) for message, ttl_s in left if ttl_s is not None]
-        buckets = {_bucket_of(message): message.created_at for message, _ in kept}
-        unknown = {key: time for key, time in buckets.items() if key not in self._noted}
-        notes = (self._note(key, time) for key, time in unknown.items())
-        writes = (self._insert(message, ttl_s) for message, ttl_s in kept)
+        rows: dict[_Bucket, list[_Row]] = {}
+        times: dict[_Bucket, datetime] = {}
+        for message, ttl_s in left:
+            if ttl_s is not None:
+                bucket = _bucket_of(message)
+                rows.setdefault(bucket, []).append(_row(message, ttl_s))
+                times[bucket] = message.created_at
+        unknown = [bucket for bucket in rows if bucket not in self._noted]
+        notes = (self._note(bucket, times[bucket]) for bucket in unknown)
+        writes = (
+            self._session.write(_INSERT, batch)
+            for of_bucket in rows.values()
+            for batch in _batches(of_bucket)
+        )
         await _work_off(chain(notes, writes))
 
     async def page(
@@ -145,21 +158,7 @@ class ScyllaChatLog:
             await self._session.execute(_FORGET_BUCKETS, (timestamp, *conversation))
         return count
 
-    async def _insert(self, message: ChatMessage, ttl_s: int) -> None:
-        payload = orjson.dumps(payload_of(message)).decode()
-        await self._session.execute(
-            _INSERT,
-            (
-                *_bucket_of(message),
-                message.seq,
-                message.id,
-                payload,
-                _microseconds(message.created_at),
-                ttl_s,
-            ),
-        )
-
-    async def _note(self, bucket: tuple[UUID, UUID, int], time: datetime) -> None:
+    async def _note(self, bucket: _Bucket, time: datetime) -> None:
         await self._session.execute(_NOTE_BUCKET, (*bucket, _microseconds(time)))
         self._noted.add(bucket)
 
@@ -167,9 +166,7 @@ class ScyllaChatLog:
         result = await self._session.execute(_BUCKETS, (*conversation, after))
         return [row[0] for row in result.current_rows]
 
-    async def _page_of(
-        self, key: tuple[UUID, UUID, int], after_seq: int, limit: int
-    ) -> list[ChatMessage]:
+    async def _page_of(self, key: _Bucket, after_seq: int, limit: int) -> list[ChatMessage]:
         """Read one bucket's rows, of each number the first: the newest."""
         newest: dict[int, Any] = {}
         state: bytes | None = None
@@ -184,8 +181,28 @@ class ScyllaChatLog:
                 return [_message(key[:2], row) for row in list(newest.values())[:limit]]
 
 
-def _bucket_of(message: ChatMessage) -> tuple[UUID, UUID, int]:
+def _bucket_of(message: ChatMessage) -> _Bucket:
     return message.tenant_id, message.conversation_id, message.seq // BUCKET_SEQS
+
+
+def _row(message: ChatMessage, ttl_s: int) -> _Row:
+    payload = orjson.dumps(payload_of(message)).decode()
+    time = _microseconds(message.created_at)
+    return *_bucket_of(message), message.seq, message.id, payload, time, ttl_s
+
+
+def _batches(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+    """Cut rows of one partition into what a server likes to take at once."""
+    batch: list[_Row] = []
+    length = 0
+    for row in rows:
+        if batch and (len(batch) == _BATCH_ROWS or length + len(row[5]) > _BATCH_LENGTH):
+            yield batch
+            batch, length = [], 0
+        batch.append(row)
+        length += len(row[5])
+    if batch:
+        yield batch
 
 
 def _message(conversation: tuple[UUID, UUID], row: tuple[int, UUID, str]) -> ChatMessage:
