@@ -148,8 +148,8 @@ class Mongo:
             if error.code in _NOT_ALLOWED:
                 raise InvalidInput(
                     "MongoDB does not let the account of MONGO_URL do this: "
-                    f"{first_line(error)}. It needs the roles readWrite and, for "
-                    "`polyplane migrate`, dbAdmin on the database."
+                    f"{first_line(error)}. It needs the role readWrite on the database, and the "
+                    "serving plane the role read."
                 ) from error
             _log.warning("mongodb failed", code=error.code, error=first_line(error))
             raise Unavailable(_NO_ANSWER) from error
