@@ -257,6 +257,18 @@ async def test_labels_narrow_both_arms(
 
 
 @pytest.mark.usefixtures("labelled")
+async def test_an_empty_choice_of_documents_finds_nothing_whatever_the_labels(
+    chunks: ChunkStore,
+) -> None:
+    legal = DocumentFilter(tags=("legal",))
+    for narrower in ({"document_ids": ()}, {"document_ids": (uuid4(),)}):
+        found = await chunks.search(
+            "old new", direction(1), scope=scope(documents=legal, **narrower), depth=10
+        )
+        assert found.is_empty
+
+
+@pytest.mark.usefixtures("labelled")
 async def test_labels_of_a_deleted_document_find_nothing(
     chunks: ChunkStore, database_urls: dict[str, str]
 ) -> None:

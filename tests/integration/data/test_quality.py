@@ -2,16 +2,16 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import dagster as dg
 import pytest
 
 from planes.data.definitions import definitions
 from planes.data.pipeline.quality import Finding, IndexQuality, check_counts
-from planes.shared.domain import document_prefix, text_key
+from planes.shared.domain import VersionCount, document_prefix, text_key
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
 from tests.integration.data.conftest import Platform, Upload, ingest
@@ -81,6 +81,26 @@ async def test_chunks_of_no_version_and_chunks_there_twice_are_found(
         "UPDATE document_versions SET visibility = 'gone' WHERE id = $1", ready.version_id
     )
     assert "no_orphan_chunks" in await faults(index)
+
+
+class Stale(PostgresChunks):
+    """A store whose listing shows what was there before documents came and went."""
+
+    async def version_counts(
+        self, tenant_id: UUID, *, generation: int
+    ) -> AsyncGenerator[list[VersionCount], None]:
+        del tenant_id, generation
+        yield [VersionCount(uuid4(), 3, 3)]
+
+
+async def test_what_comes_and_goes_while_it_is_counted_is_no_fault(
+    platform: Platform, index: IndexQuality, ready: Upload
+) -> None:
+    database = index._database
+    stale = IndexQuality(database, platform.objects, Stale(database))
+    assert [name for name, one in check_counts(await stale.counts()).items() if not one.holds] == []
+    await platform.admin.execute("DELETE FROM chunks_g1 WHERE version_id = $1", ready.version_id)
+    assert not check_counts(await stale.counts())["counts_agree"].holds
 
 
 async def test_damaged_vectors_and_offsets_are_found(
