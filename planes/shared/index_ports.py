@@ -4,15 +4,16 @@ They stand apart from `ports`, because the gateway's image holds no numpy.
 """
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 from uuid import UUID
-
-import numpy as np
-from numpy.typing import NDArray
 
 from planes.shared.domain import Arms, Chunk, Heading, Ranked, SearchScope, VersionCount
 
-Vectors: TypeAlias = NDArray[np.float32]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Vectors: TypeAlias = "NDArray[np.float32]"
 """One vector, or one in each row."""
 
 

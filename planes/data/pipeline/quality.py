@@ -4,6 +4,7 @@ Chunks, texts and versions are read within their tenant; functions of the databa
 tenant tell nothing but numbers and ids.
 """
 
+import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import asyncpg
-import numpy as np
 
 from planes.data.pipeline.drift import Drift, drift
 from planes.data.pipeline.index_counts import IndexCounter, TenantCounts
@@ -195,7 +195,7 @@ class IndexQuality:
         vectors = await self._store.vectors(
             tenant_id, [chunk.id for chunk in chunks], generation=generation
         )
-        norms = [float(np.linalg.norm(vector)) for vector in vectors.values()]
+        norms = [math.hypot(*vector.tolist()) for vector in vectors.values()]
         try:
             key = text_key(tenant_id, place["document_id"], version_id)
             return chunks, norms, (await self._objects.get(key)).decode()
