@@ -1,4 +1,4 @@
-"""Qdrant for tests: a server at QDRANT_TEST_URL, or Qdrant's engine behind a server of our own."""
+"""Qdrant for tests: a server at TEST_QDRANT_URL, or Qdrant's engine behind a server of our own."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ from tests.servers.processes import OwnServer
 from tests.servers.s3 import cache
 
 VERSION = "0.9.0"
-API_KEY = os.environ.get("QDRANT_TEST_API_KEY", "test-key")
+API_KEY = os.environ.get("TEST_QDRANT_API_KEY", "test-key")
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -41,7 +41,7 @@ def missing() -> str | None:
     )
     if installed.returncode:
         return (
-            f"no Qdrant: QDRANT_TEST_URL is not set, and qdrant-edge-py {VERSION} is not to be had"
+            f"no Qdrant: TEST_QDRANT_URL is not set, and qdrant-edge-py {VERSION} is not to be had"
         )
     try:
         building.rename(engine())
@@ -108,7 +108,7 @@ async def empty_chunks(url: str, registry: Database) -> AsyncIterator[QdrantChun
 @contextmanager
 def running(folder: Path) -> Iterator[str]:
     """Yield the address of a Qdrant; skip the test where there can be none."""
-    if url := os.environ.get("QDRANT_TEST_URL"):
+    if url := os.environ.get("TEST_QDRANT_URL"):
         yield url
         return
     if reason := missing():
