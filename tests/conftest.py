@@ -22,6 +22,7 @@ from services.embedded.schema import allow_login, owner_connection
 from tests.servers.cql_fixtures import cassandra_server, cql_values
 from tests.servers.mongo_fixtures import mongo_search_url, mongo_url
 from tests.servers.ports import free_port
+from tests.servers.qdrant_fixtures import qdrant_url
 
 __all__ = [  # fixtures of their own modules
     "cassandra_server",
@@ -29,6 +30,7 @@ __all__ = [  # fixtures of their own modules
     "free_port",
     "mongo_search_url",
     "mongo_url",
+    "qdrant_url",
 ]
 
 _PASSWORD = "test-password"

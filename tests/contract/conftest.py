@@ -15,7 +15,7 @@ from planes.shared.stores.postgres import Database
 from tests.conftest import free_port
 from tests.contract.chunk_servers import ChunkServer, PostgresServer
 from tests.contract.mongo import MongoServer
-from tests.servers import qdrant, s3
+from tests.servers import s3
 from tests.servers.cql_fixtures import cql_settings
 from tests.servers.s3 import S3Server
 
@@ -93,13 +93,6 @@ def s3_server(server_folder: Path) -> Iterator[S3Server]:
         yield server
     finally:
         server.end()
-
-
-@pytest.fixture(scope="session")
-def qdrant_url(server_folder: Path) -> Iterator[str]:
-    """The address of a running Qdrant."""
-    with qdrant.running(server_folder) as url:
-        yield url
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -4,19 +4,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import httpx
-import pytest
 
-from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_search_registry import SearchRegistry
-from planes.shared.stores.qdrant import QdrantChunks
 from planes.shared.stores.qdrant_settings import QdrantSettings
-from tests.conftest import free_port
 from tests.servers.processes import OwnServer
 from tests.servers.s3 import cache
 
@@ -89,34 +82,3 @@ def settings_of(url: str, **values: object) -> QdrantSettings:
     """Return settings for an empty part of a server, and nothing else."""
     given = {"qdrant_url": url, "qdrant_api_key": API_KEY, "qdrant_prefix": uuid4().hex}
     return QdrantSettings.model_validate(given | values)
-
-
-@asynccontextmanager
-async def empty_chunks(url: str, registry: Database) -> AsyncIterator[QdrantChunks]:
-    """Open a chunk store with an empty first generation, and remove it in the end."""
-    store = QdrantChunks(settings_of(url), SearchRegistry(registry))
-    await store.open()
-    try:
-        await store.create_generation(1, 384)
-        yield store
-    finally:
-        for generation in await store.generations():
-            await store.drop_generation(generation)
-        await store.close()
-
-
-@contextmanager
-def running(folder: Path) -> Iterator[str]:
-    """Yield the address of a Qdrant; skip the test where there can be none."""
-    if url := os.environ.get("TEST_QDRANT_URL"):
-        yield url
-        return
-    if reason := missing():
-        pytest.skip(reason)
-    server = QdrantServer(folder / "qdrant", free_port())
-    server.start()
-    try:
-        server.wait_until_open()
-        yield server.url
-    finally:
-        server.end()
