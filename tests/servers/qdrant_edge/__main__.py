@@ -23,6 +23,7 @@ from tests.servers.qdrant_edge import translation
 
 _POINTS = TypeAdapter(models.PointsList)
 _SHAPE = "collection.json"
+_GRAPHS_AFTER = 500  # new points; the engine makes graphs only when it is told to
 
 
 class Collections:
@@ -72,6 +73,7 @@ class Api:
         self._collections = collections
         self._api_key = api_key
         self._version = version
+        self._unindexed: dict[str, int] = {}
 
     @property
     def routes(self) -> list[Route]:
@@ -177,7 +179,12 @@ class Api:
     def upsert(self, name: str, body: bytes) -> Any:
         """Write points."""
         points = [translation.point_of(point) for point in _POINTS.validate_json(body).points]
-        return self._update(name, edge.UpdateOperation.upsert_points(points))
+        answer = self._update(name, edge.UpdateOperation.upsert_points(points))
+        self._unindexed[name] = self._unindexed.get(name, 0) + len(points)
+        if self._unindexed[name] >= _GRAPHS_AFTER:
+            self._shard(name).optimize()
+            self._unindexed[name] = 0
+        return answer
 
     def delete(self, name: str, body: bytes) -> Any:
         """Remove the points that a filter means."""

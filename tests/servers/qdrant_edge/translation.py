@@ -6,6 +6,7 @@ from uuid import UUID
 import qdrant_edge as edge
 from qdrant_client import models
 
+_GRAPHS_FROM_KB = 100  # 65 vectors; Qdrant's own is 10,000, and tests are small
 _DISTANCES = {models.Distance.DOT: edge.Distance.Dot, models.Distance.COSINE: edge.Distance.Cosine}
 
 
@@ -24,10 +25,11 @@ def config_of(collection: models.CreateCollection) -> edge.EdgeConfig:
         hnsw_config=edge.HnswIndexConfig(
             m=hnsw.m if hnsw.m is not None else 16,
             ef_construct=hnsw.ef_construct or 100,
-            full_scan_threshold=hnsw.full_scan_threshold or 10_000,
+            full_scan_threshold=_GRAPHS_FROM_KB,
             payload_m=hnsw.payload_m,
         ),
         quantization_config=_quantization(collection.quantization_config),
+        optimizers=edge.EdgeOptimizersConfig(indexing_threshold=_GRAPHS_FROM_KB),
     )
 
 
