@@ -10,6 +10,7 @@ import typer
 from planes.data.evaluation.dataset import Dataset, read_dataset
 from planes.data.evaluation.scores import Measured, Scores, score
 from planes.shared.errors import PlatformError
+from planes.shared.stores.chunk_settings import ChunkStoreKind
 from services.cli.demo_client import CallFailed
 from services.cli.eval_by_http import search_by_http
 from services.cli.eval_in_process import SUM_OF_SCORES, Run, search_in_process
@@ -19,7 +20,7 @@ app = typer.Typer(add_completion=False)
 
 
 @app.command(name="eval")
-def evaluate(
+def evaluate(  # noqa: PLR0913, PLR0917 (each is an option)
     dataset: Annotated[
         Path, typer.Option(help="Folder with corpus.jsonl, queries.jsonl and qrels/test.tsv.")
     ],
@@ -34,23 +35,24 @@ def evaluate(
         Path | None, typer.Option(help="File in which vectors are kept for the next run.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Ask only so many questions.", min=1)] = None,
+    store: Annotated[
+        ChunkStoreKind, typer.Option(help="Where the chunks are kept, at MONGO_URL or QDRANT_URL.")
+    ] = "postgres",
 ) -> None:
     """Measure search over a judged corpus: here with a database of its own, or over HTTP."""
     try:
         judged = read_dataset(dataset).with_questions(limit)
-        found = _found(judged, chunker=chunker, url=url, cache=cache)
+        found = (
+            asyncio.run(search_in_process(judged, chunker=chunker, cache=cache, store=store))
+            if url is None
+            else search_by_http(judged, url)
+        )
     except (PlatformError, CallFailed, httpx.HTTPError, RuntimeError, OSError) as error:
         detail = error.detail if isinstance(error, PlatformError) else error
         errors.print(f"The evaluation failed: {detail}", markup=False)
         raise typer.Exit(1) from error
     reference = SUM_OF_SCORES if SUM_OF_SCORES in found.lists else next(iter(found.lists))
     _print(judged, found, score(judged.questions, found.lists, reference=reference))
-
-
-def _found(judged: Dataset, *, chunker: str, url: str | None, cache: Path | None) -> Run:
-    if url is not None:
-        return search_by_http(judged, url)
-    return asyncio.run(search_in_process(judged, chunker=chunker, cache=cache))
 
 
 def _print(judged: Dataset, found: Run, scores: dict[str, Scores]) -> None:

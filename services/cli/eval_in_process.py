@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -20,11 +20,12 @@ from planes.serving.retrieval.hybrid import Embed, HybridRetriever
 from planes.serving.retrieval.registry import DocumentRegistry
 from planes.serving.retrieval.sentence_evidence import SentenceEvidence
 from planes.shared.domain import Candidate, IndexRecipe, SearchScope
-from planes.shared.embedding import MiniLMEmbedder, load_tokenizer
+from planes.shared.embedding import DIMENSION, MiniLMEmbedder, load_tokenizer
 from planes.shared.embedding_models import MODEL_NAME
+from planes.shared.index_ports import ChunkStore
 from planes.shared.recipe import check_recipe
+from planes.shared.stores.chunk_settings import ChunkStoreKind, ChunkStoreSettings, chunk_store
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_chunks import PostgresChunks
 from services.cli.eval_vectors import KeptVectors
 from services.cli.terminal import console
 from services.embedded.postgres import OWNER
@@ -54,21 +55,30 @@ class _Index:
 
     scope: SearchScope
     entries: Mapping[UUID, str]
-    store: PostgresChunks
+    store: ChunkStore
     retriever: HybridRetriever
     embed: Callable[[Sequence[str]], Vectors]
 
 
-async def search_in_process(judged: Dataset, *, chunker: str, cache: Path | None) -> Run:
+async def search_in_process(
+    judged: Dataset, *, chunker: str, cache: Path | None, store: ChunkStoreKind = "postgres"
+) -> Run:
     """Index the corpus, ask every question, and show how far that is.
 
+    Args:
+        judged: Corpus and questions.
+        chunker: By which entries are split.
+        cache: Keeps vectors.
+        store: Where the chunks are kept; other than PostgreSQL's, its address is a setting.
+
     Raises:
-        InvalidInput: There is no such chunker.
+        InvalidInput: There is no such chunker, or the store cannot be used.
+        Unavailable: The store does not answer.
         RuntimeError: PostgreSQL does not start.
     """
     split = _splitter(chunker)
     with KeptVectors(MiniLMEmbedder(threads=available_processors()), cache) as kept:
-        async with _indexed(judged.corpus, split, kept.embed) as index:
+        async with _indexed(judged.corpus, split, kept.embed, store) as index:
             with _progress() as bar:
                 return await _ask(judged, index, bar, chunks=chunker)
 
@@ -114,6 +124,7 @@ async def _indexed(
     corpus: Sequence[Entry],
     split: Callable[[Entry], list[TextChunk]],
     embed: Callable[[Sequence[str]], Vectors],
+    kind: ChunkStoreKind,
 ) -> AsyncIterator[_Index]:
     async with temporary_postgres() as urls:
         owner, data, serving = (
@@ -123,23 +134,43 @@ async def _indexed(
         try:
             for database in (owner, data, serving):
                 await database.open()
-            writer = CorpusWriter(CorpusTools(embed, owner, data), split)
-            tenant_id, entries = await writer.add_tenant(), dict[UUID, str]()
-            with _progress() as bar:
-                task = bar.add_task("Indexing", total=len(corpus))
-                async for some in writer.write(tenant_id, corpus):
-                    entries |= some
-                    bar.update(task, completed=len(entries))
-            scope = SearchScope(tenant_id=tenant_id, generation=1)
-            store = PostgresChunks(serving)
-            embed_later = _asynchronous(embed)
-            retriever = HybridRetriever(
-                store, DocumentRegistry(serving), embed_later, SentenceEvidence(embed_later)
-            )
-            yield _Index(scope, entries, store, retriever, embed)
+            async with _store(kind, data) as store:
+                writer = CorpusWriter(CorpusTools(embed, owner, data, store), split)
+                tenant_id, entries = await writer.add_tenant(), dict[UUID, str]()
+                with _progress() as bar:
+                    task = bar.add_task("Indexing", total=len(corpus))
+                    async for some in writer.write(tenant_id, corpus):
+                        entries |= some
+                        bar.update(task, completed=len(entries))
+                scope = SearchScope(tenant_id=tenant_id, generation=1)
+                embed_later = _asynchronous(embed)
+                retriever = HybridRetriever(
+                    store, DocumentRegistry(serving), embed_later, SentenceEvidence(embed_later)
+                )
+                yield _Index(scope, entries, store, retriever, embed)
         finally:
             for database in (owner, data, serving):
                 await database.close()
+
+
+@asynccontextmanager
+async def _store(kind: ChunkStoreKind, database: Database) -> AsyncIterator[ChunkStore]:
+    """Open a store under a name of its own, and leave nothing there in the end."""
+    name = f"eval_{uuid4().hex}"
+    own = {"qdrant_prefix": f"{name}_", "mongo_database": name}
+    store = chunk_store(ChunkStoreSettings.read().model_copy(update=own), database, kind)
+    await store.open()
+    try:
+        if kind == "postgres":  # which is temporary, and has it
+            yield store
+            return
+        await store.create_generation(1, DIMENSION)
+        try:
+            yield store
+        finally:
+            await store.drop_generation(1)
+    finally:
+        await store.close()
 
 
 def _asynchronous(embed: Callable[[Sequence[str]], Vectors]) -> Embed:

@@ -15,6 +15,7 @@ from planes.shared.stores.postgres import Database
 from tests.conftest import free_port
 from tests.contract.chunk_servers import ChunkServer, PostgresServer
 from tests.contract.mongo import MongoServer
+from tests.contract.qdrant import QdrantParts
 from tests.servers import s3
 from tests.servers.cql_fixtures import cql_settings
 from tests.servers.s3 import S3Server
@@ -41,13 +42,18 @@ async def database_of(
         await database.close()
 
 
-@pytest.fixture(params=["postgres", "mongo-exact", "mongo-search"])
+@pytest.fixture(params=["postgres", "mongo-exact", "mongo-search", "qdrant"])
 def chunk_server(
     request: pytest.FixtureRequest, database_urls: dict[str, str]
 ) -> Iterator[ChunkServer]:
     """A server of chunks beside the registry."""
     if request.param == "postgres":
         yield PostgresServer(database_urls)
+        return
+    if request.param == "qdrant":
+        parts = QdrantParts(request.getfixturevalue("qdrant_url"), database_urls)
+        yield parts
+        parts.remove()
         return
     is_exact = request.param == "mongo-exact"
     url: str = request.getfixturevalue("mongo_url" if is_exact else "mongo_search_url")

@@ -16,8 +16,8 @@ from planes.data.pipeline.registry import Registry
 from planes.data.pipeline.work import Work
 from planes.shared.analysis import detect_language
 from planes.shared.domain import new_id
+from planes.shared.index_ports import ChunkWriter
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_chunks import PostgresChunks
 
 _WORKER = "evaluation"
 _ENTRIES = 100  # that are written together
@@ -38,11 +38,12 @@ FROM new JOIN registered ON registered.id = new.document
 
 @dataclass(frozen=True, slots=True)
 class CorpusTools:
-    """What a corpus is written with: embedder, and who may write registry and chunks."""
+    """What a corpus is written with: embedder, who may write the registry, and the chunk store."""
 
     embed: Callable[[Sequence[str]], Vectors]
     owner: Database
     data: Database
+    chunks: ChunkWriter
 
 
 def whole(entry: Entry) -> list[TextChunk]:
@@ -102,7 +103,7 @@ class CorpusWriter:
                 works.append(work)
                 chunks[work.version_id], names[work.document_id] = some, entry.id
         await self._register(tenant_id, works, names)
-        indexer = Indexer(self._registry, PostgresChunks(self._tools.data), _nothing)
+        indexer = Indexer(self._registry, self._tools.chunks, _nothing)
         vectors = await asyncio.to_thread(self._vectors, chunks)
         written = await indexer.index(works, chunks, vectors)
         await self._registry.publish(written)
