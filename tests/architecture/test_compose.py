@@ -9,6 +9,10 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from click import Command
+from dagster._cli.api import grpc_command
+from dagster._daemon.cli import run_command
+from dagster_webserver.cli import dagster_webserver
 from pydantic import SecretStr
 
 from planes.data.settings import DataSettings
@@ -185,6 +189,21 @@ def test_chunks_are_in_mongodb_and_messages_in_scylla_for_whoever_asks(secrets: 
         assert kind.of(environment(name, secrets)).chunk_store == "mongo"  # type: ignore[attr-defined]
     for name in ("gateway", "migrate"):
         assert ChatLogSettings.of(environment(name, secrets)).cql_hosts == ("scylla",)
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("dagster-code", grpc_command),
+        ("dagster-web", dagster_webserver),
+        ("dagster-daemon", run_command),
+    ],
+)
+def test_dagster_knows_the_options_that_it_is_started_with(name: str, command: Command) -> None:
+    given = set(re.findall(r" (--[a-z-]+)", SERVICES[name]["command"]))
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert given
+    assert given <= known
 
 
 def test_the_services_passwords_are_those_that_they_log_in_with(secrets: Path) -> None:
