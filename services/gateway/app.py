@@ -24,6 +24,7 @@ from planes.shared.ports import ChatLog, ObjectStore
 from planes.shared.stores.chat_log_settings import open_chat_log
 from planes.shared.stores.object_settings import object_store
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database
+from planes.shared.stores.postgres_replica import ListReads
 from planes.shared.stores.redis_clients import REDIS_ERRORS, redis_client
 from planes.shared.stores.redis_memory import RedisEvicts, require_no_eviction
 from planes.shared.telemetry import new_trace_id
@@ -111,6 +112,7 @@ class _Parts:
     settings: GatewaySettings
     metrics: GatewayMetrics
     database: Database
+    lists: ListReads
     redis: Redis
     objects: ObjectStore
     chat_log: ChatLog
@@ -172,6 +174,8 @@ async def _open(
     await database.open()
     stack.push_async_callback(database.close)
     await database.check_schema(SCHEMA_REVISION)
+    lists = _lists(settings, database)
+    stack.push_async_callback(lists.close)
     redis = redis_client(settings.redis_url.get_secret_value(), settings.redis_login)
     stack.push_async_callback(redis.aclose)
     await _check_redis(redis)
@@ -189,7 +193,20 @@ async def _open(
     stack.push_async_callback(dagster.close)
     objects = object_store(settings)
     chat_log = await stack.enter_async_context(open_chat_log(settings, database))
-    return _Parts(settings, metrics, database, redis, objects, chat_log, serving, dagster)
+    return _Parts(settings, metrics, database, lists, redis, objects, chat_log, serving, dagster)
+
+
+def _lists(settings: GatewaySettings, database: Database) -> ListReads:
+    """Return where lists are read; a replica is connected when it is first looked at."""
+    url, replica = settings.database_replica_url, None
+    if url is not None:
+        replica = Database(
+            url.get_secret_value(),
+            service="gateway",
+            max_connections=settings.database_connections,
+            deadline_s=settings.database_deadline_s / 2,  # the rest is the primary's
+        )
+    return ListReads(database, replica, max_lag_s=settings.database_replica_max_lag_s)
 
 
 async def _check_redis(redis: Redis) -> None:
@@ -235,7 +252,7 @@ def _provide_documents(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> li
     app.state.uploads = uploads
     app.state.versions = versions
     app.state.receiver = Receiver(uploads, objects, registrar, versions, fetcher)
-    app.state.documents = DocumentService(database, objects, ingestion)
+    app.state.documents = DocumentService(database, objects, ingestion, parts.lists)
     app.state.search = SearchService(parts.database, parts.serving, parts.metrics)
     return [ingestion.run(), every(20, "expired uploads", uploads.sweep)]
 
@@ -262,7 +279,7 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
     )
     stack.push_async_callback(chat.close)
     app.state.chat = chat
-    conversations = ConversationService(database, history)
+    conversations = ConversationService(database, history, parts.lists)
     app.state.conversations = conversations
     streams = StreamService(
         StreamStores(database, buffer, StopChannel(parts.redis), conversations),
@@ -299,6 +316,7 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
         every(600, "questions of programs", expire),
         every(5, "reservations of embeddings", app.state.embeddings.sweep),
         every(0.5, "chat log", drain.drain),
+        every(0.5, "replica", parts.lists.look),
         every(0.5, "revocations", identity.gate.send_unsent),
         every(1, "revocations heard", guard.listen),
         every(1, "open answers", guard.look),

@@ -42,6 +42,8 @@ class GatewaySettings(OidcSettings, ObjectStoreSettings, ChatLogSettings, RedisS
     log_level: LogLevel = "INFO"
     database_connections: int = Field(default=10, ge=2)
     database_deadline_s: float = Field(default=4.0, ge=1)
+    database_replica_url: SecretStr | None = Field(None, validation_alias="DATABASE_REPLICA_URL")
+    database_replica_max_lag_s: float = Field(default=5.0, ge=1, le=300)
 
     max_file_bytes: int = Field(default=50 * 1024 * 1024, ge=1)
     max_batch_bytes: int = Field(default=1024 * 1024 * 1024, ge=1)

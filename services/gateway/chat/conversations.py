@@ -8,6 +8,7 @@ import asyncpg
 from planes.shared.domain import ChatMessage, TenantContext, new_id
 from planes.shared.errors import Conflict, NotFound
 from planes.shared.stores.postgres import Database
+from planes.shared.stores.postgres_replica import ListReads
 from services.gateway.chat import repository
 from services.gateway.chat.history import ChatHistory, Exchange
 from services.gateway.chat.replays import settled_answer
@@ -22,9 +23,12 @@ _UNTITLED = "New conversation"
 class ConversationService:
     """What a person does with conversations, apart from asking."""
 
-    def __init__(self, database: Database, history: ChatHistory) -> None:
-        """Store where conversations and messages are."""
+    def __init__(
+        self, database: Database, history: ChatHistory, lists: ListReads | None = None
+    ) -> None:
+        """Store where conversations and messages are, and what lists may be read from."""
         self._database = database
+        self._lists = lists or database
         self._history = history
 
     async def create(
@@ -53,6 +57,15 @@ class ConversationService:
         """
         async with self._database.tenant(context.tenant_id) as connection:
             return await repository.find_conversation(connection, context, conversation_id)
+
+    async def shown(
+        self, context: TenantContext, before: UUID | None, limit: int, *, is_listed: bool = True
+    ) -> list[asyncpg.Record]:
+        """As `page`, for somebody who looks at the list: it may be a moment old."""
+        async with self._lists.tenant(context.tenant_id) as connection:
+            return await repository.list_conversations(
+                connection, context, before, limit, is_listed
+            )
 
     async def page(
         self, context: TenantContext, before: UUID | None, limit: int, *, is_listed: bool = True

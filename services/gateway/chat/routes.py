@@ -110,7 +110,7 @@ async def get_conversations(
 ) -> Page[Conversation]:
     """List the caller's conversations, newest first."""
     before = decode_id(cursor)
-    rows = await conversations.page(account.context, before, limit + 1, is_listed=listed)
+    rows = await conversations.shown(account.context, before, limit + 1, is_listed=listed)
     following = encode_id(rows[limit - 1]["id"]) if len(rows) > limit else None
     return Page(items=[Conversation.of(row) for row in rows[:limit]], next_cursor=following)
 

@@ -11,6 +11,7 @@ from planes.shared.domain import TenantContext, new_id, original_key, text_key
 from planes.shared.errors import Conflict, NotFound
 from planes.shared.ports import ObjectStat, ObjectStore
 from planes.shared.stores.postgres import Database
+from planes.shared.stores.postgres_replica import ListReads
 from services.gateway.audit import Action, AuditEvent, record
 from services.gateway.auth.models import Account
 from services.gateway.documents import repository
@@ -34,10 +35,15 @@ class DocumentService:
     """The gateway's side of the document registry."""
 
     def __init__(
-        self, database: Database, objects: ObjectStore, ingestion: IngestionRequests
+        self,
+        database: Database,
+        objects: ObjectStore,
+        ingestion: IngestionRequests,
+        lists: ListReads | None = None,
     ) -> None:
-        """Store the parts."""
+        """Store the parts; without `lists` the list is read from the database too."""
         self._database = database
+        self._lists = lists or database
         self._objects = objects
         self._ingestion = ingestion
 
@@ -51,8 +57,8 @@ class DocumentService:
             return await repository.find_document(connection, context, document_id)
 
     async def page(self, wanted: DocumentFilter, context: TenantContext) -> list[asyncpg.Record]:
-        """Return a part of the list, newest first."""
-        async with self._database.tenant(context.tenant_id) as connection:
+        """Return a part of the list, newest first; it may be a moment old."""
+        async with self._lists.tenant(context.tenant_id) as connection:
             return await repository.list_documents(connection, context, wanted)
 
     async def text(self, document_id: UUID, number: int | None, context: TenantContext) -> bytes:
