@@ -26,7 +26,7 @@ from planes.shared.stores.object_settings import object_store
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database
 from planes.shared.stores.postgres_replica import ListReads
 from planes.shared.stores.redis_clients import REDIS_ERRORS, redis_client
-from planes.shared.stores.redis_memory import RedisEvicts, require_no_eviction
+from planes.shared.stores.redis_memory import RedisUnfit, require_no_eviction
 from planes.shared.telemetry import new_trace_id
 from planes.shared.wire import ServingTokens
 from services.gateway import problems
@@ -213,7 +213,7 @@ async def _check_redis(redis: Redis) -> None:
     """Refuse one that drops keys; without one that answers a gateway starts all the same.
 
     Raises:
-        RedisEvicts: It says what to set.
+        RedisUnfit: It says what to set.
     """
     try:
         async with answer_within(_REDIS_S):
@@ -386,7 +386,7 @@ def _probes(parts: _Parts) -> dict[str, Probe]:
             await require_no_eviction(parts.redis)
         except REDIS_ERRORS as error:
             raise Unavailable("Redis does not answer.") from error
-        except RedisEvicts as error:
+        except RedisUnfit as error:
             raise Unavailable(str(error)) from error
 
     async def dagster() -> None:

@@ -26,6 +26,7 @@ class CqlBridge:
         self._loop = asyncio.get_running_loop()
         self._slots = asyncio.Semaphore(max_in_flight)
         self._ended: deque[_Ended] = deque()
+        self._open: set[asyncio.Future[ResultSet]] = set()
         self._will_settle = False
 
     async def execute(
@@ -73,6 +74,7 @@ class CqlBridge:
         except BaseException:
             self._slots.release()
             raise
+        self._open.add(waiting)
         response.add_callbacks(
             self._answered,
             self._failed,
@@ -101,6 +103,9 @@ class CqlBridge:
         self._will_settle = False  # before the first look: what ends from here on wakes us again
         while self._ended:
             waiting, outcome = self._ended.popleft()
+            if waiting not in self._open:  # the second answer to a speculative read
+                continue
+            self._open.remove(waiting)
             self._slots.release()
             if waiting.done():  # cancelled, or too late
                 continue

@@ -3,7 +3,12 @@
 import ssl
 from dataclasses import dataclass
 
-from cassandra import AuthenticationFailed, ConsistencyLevel, DriverException
+from cassandra import (
+    AuthenticationFailed,
+    ConsistencyLevel,
+    DriverException,
+    UnresolvableContactPoints,
+)
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.connection import ConnectionException
@@ -60,6 +65,9 @@ class CqlOptions:
 
         Reads go to a second node where the first is slow; writes never do, so that a cluster that
         is busy does not get them twice.
+
+        Raises:
+            Unavailable: No name of a host can be resolved.
         """
         policy = TokenAwarePolicy(DCAwareRoundRobinPolicy(self.local_dc))
         second = ConstantSpeculativeExecutionPolicy(delay=self.deadline_s / 10, max_attempts=1)
@@ -73,23 +81,26 @@ class CqlOptions:
                 speculative_execution_policy=speculation,
             )
 
-        return Cluster(
-            contact_points=list(self.hosts),
-            port=self.port,
-            protocol_version=_PROTOCOL,
-            auth_provider=PlainTextAuthProvider(*self.credentials) if self.credentials else None,
-            ssl_context=self.tls,
-            connect_timeout=_CONNECT_S,
-            control_connection_timeout=_CONNECT_S,
-            idle_heartbeat_interval=_HEARTBEAT_S,
-            idle_heartbeat_timeout=_HEARTBEAT_ANSWER_S,
-            reconnection_policy=ExponentialReconnectionPolicy(*_RECONNECT_S),
-            execution_profiles={
-                READ: profile(second),
-                WRITE: profile(NoSpeculativeExecutionPolicy()),
-            },
-            application_name="polyplane",
-        )
+        try:
+            return Cluster(
+                contact_points=list(self.hosts),
+                port=self.port,
+                protocol_version=_PROTOCOL,
+                auth_provider=PlainTextAuthProvider(*self.credentials) if self.credentials else None,
+                ssl_context=self.tls,
+                connect_timeout=_CONNECT_S,
+                control_connection_timeout=_CONNECT_S,
+                idle_heartbeat_interval=_HEARTBEAT_S,
+                idle_heartbeat_timeout=_HEARTBEAT_ANSWER_S,
+                reconnection_policy=ExponentialReconnectionPolicy(*_RECONNECT_S),
+                execution_profiles={
+                    READ: profile(second),
+                    WRITE: profile(NoSpeculativeExecutionPolicy()),
+                },
+                application_name="polyplane",
+            )
+        except UnresolvableContactPoints as error:
+            raise Unavailable(first_line(error)) from error
 
 
 def connected(cluster: Cluster, local_dc: str) -> Session:

@@ -65,6 +65,7 @@ class CqlSession:
         with suppress(TimeoutError):
             async with asyncio.timeout(wait_s):
                 await first.wait()
+        first.set()  # from here on nobody waits for a refusal: it is tried again
         if self._connecting.done():
             await self._connecting
 

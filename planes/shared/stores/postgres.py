@@ -29,6 +29,7 @@ _UNREACHABLE = (
     asyncpg.InvalidCachedStatementError,  # a newer version has migrated: prepared anew next time
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,  # a replica ends what hinders its recovery
     asyncpg.DiskFullError,
 )
 

@@ -104,6 +104,8 @@ class RedisAddress:
         if split.scheme not in _SCHEMES:
             raise ValueError(f"the address of Redis begins with one of {', '.join(_SCHEMES)}, ://")
         kind, is_encrypted = _SCHEMES[split.scheme]
+        if split.query or split.fragment:
+            raise ValueError("the address of Redis ends with its database; options are settings")
         login, _, hosts = split.netloc.rpartition("@")
         username, _, password = login.partition(":")
         nodes = tuple(

@@ -20,8 +20,8 @@ _LOOK_S = 1.0
 _log = structlog.get_logger(__name__)
 
 
-class RedisEvicts(RuntimeError):
-    """Redis drops keys when it is full; the message says what to set."""
+class RedisUnfit(RuntimeError):
+    """Redis cannot keep sessions and limits; the message says what to set."""
 
 
 class RedisMemory:
@@ -66,13 +66,20 @@ async def require_no_eviction(redis: Redis) -> None:
     """Pass where no server drops keys when it is full.
 
     Raises:
-        RedisEvicts: One does.
+        RedisUnfit: One does, or does not let this user see it.
         One of `REDIS_ERRORS`: A server does not answer.
     """
-    for memory in await info_of_masters(redis, "memory"):
+    try:
+        told = await info_of_masters(redis, "memory")
+    except NoPermissionError as error:
+        raise RedisUnfit(
+            "This user of Redis may not run INFO, by which sessions and limits are kept exact: "
+            "ACL SETUSER its name +info."
+        ) from error
+    for memory in told:
         policy = memory["maxmemory_policy"]
         if int(memory["maxmemory"]) and policy != "noeviction":
-            raise RedisEvicts(
+            raise RedisUnfit(
                 f"Redis has `maxmemory-policy {policy}`, by which it drops limits when it is "
                 "full: set it to `noeviction`."
             )

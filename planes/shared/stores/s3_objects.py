@@ -9,8 +9,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 import obstore
+import structlog
 from obstore.exceptions import BaseError
 
+from planes.shared.errors import Unavailable
 from planes.shared.ports import ObjectStat
 
 if TYPE_CHECKING:
@@ -20,12 +22,13 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1 << 20
 _PART_BYTES = 8 << 20  # of an upload in several parts; S3 takes 5 MiB at the least
-_REMOVED_AT_ONCE = 1000  # what one DeleteObjects takes
 _LISTED_AT_ONCE = 1000
+_PARTS_AT_ONCE = 2  # in memory, where the store is slower than who writes
+_log = structlog.get_logger(__name__)
 
 
-class ObjectStoreFailed(OSError):
-    """The object store does not answer, or refuses; the first line of what its driver says."""
+class ObjectStoreFailed(Unavailable, OSError):
+    """The object store does not answer, or refuses; the log says how."""
 
 
 class S3Objects:
@@ -156,7 +159,9 @@ class S3Writer:
         self._store = store
         self._key = key
         self._sha256 = hashlib.sha256()
-        self._parts = obstore.open_writer_async(store, key, buffer_size=_PART_BYTES)
+        self._parts = obstore.open_writer_async(
+            store, key, buffer_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE
+        )
 
     @property
     def sha256(self) -> bytes:
@@ -226,8 +231,8 @@ def _translated() -> Iterator[None]:
     except FileNotFoundError:
         raise
     except (BaseError, OSError) as error:
-        first_line = str(error).strip().partition("\n")[0][:300]
-        raise ObjectStoreFailed(f"The object store does not answer: {first_line}") from error
+        _log.warning("object store failed", reason=str(error).strip().partition("\n")[0][:300])
+        raise ObjectStoreFailed("The object store does not answer. Try again.") from error
 
 
 def _checked(key: str) -> str:

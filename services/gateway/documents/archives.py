@@ -13,7 +13,13 @@ from pathlib import PurePosixPath
 from typing import BinaryIO, TypeVar
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipExtFile, ZipFile, ZipInfo
 
-from planes.shared.errors import ContentTooLarge, InvalidInput, PlatformError, UnsupportedMediaType
+from planes.shared.errors import (
+    ContentTooLarge,
+    InvalidInput,
+    PlatformError,
+    Unavailable,
+    UnsupportedMediaType,
+)
 
 _MAX_DIRECTORY_BYTES = 2 << 20
 _BLOCK_BYTES = 1 << 20
@@ -128,9 +134,12 @@ async def _unless_damaged(act: Callable[..., _Result], *arguments: object) -> _R
 
     Raises:
         InvalidInput: What is in the archive does not allow it.
+        Unavailable: The object store does not answer.
     """
     try:
         return await asyncio.to_thread(act, *arguments)
+    except Unavailable:  # which is an OSError too
+        raise
     except _DAMAGED as error:
         raise InvalidInput("This is no ZIP archive, or it is damaged.") from error
 

@@ -19,7 +19,7 @@ local WINDOW_US = 60000000
 local count = #KEYS - 3
 
 local replication = redis.call('INFO', 'replication')
-local history = tonumber(string.match(replication, 'master_replid:(' .. ('%x'):rep(12) .. ')'), 16)
+local history = tonumber(string.match(replication, 'master_replid:(%x%x%x%x%x%x%x%x%x%x%x%x)'), 16)
 local session = redis.call('HMGET', KEYS[3], 'ended', 'history', unpack(ARGV, 3, count + 2))
 if session[1] then
     return {ENDED, history}
@@ -67,9 +67,11 @@ for each = 1, count do
     local wait = math.max(0, due + interval - now - burst)
     if status == ADMITTED then
         due = due + interval
+        wait = 0
+    end
+    if due > now then -- also where it is refused: what the caller knew is known to all from now on
         local lives = math.ceil((due - now) / 1000)
         redis.call('SET', KEYS[each + 3], string.format('%.0f', due), 'PX', lives)
-        wait = 0
     end
     local remaining = math.max(0, math.floor((burst - (due - now)) / interval))
     for _, value in ipairs({limit, remaining, due - now, wait}) do

@@ -6,7 +6,7 @@
 --       PostgreSQL was asked: what it said may have ended with a history that began since
 --       6... fields of the session
 local replication = redis.call('INFO', 'replication')
-local history = tonumber(string.match(replication, 'master_replid:(' .. ('%x'):rep(12) .. ')'), 16)
+local history = tonumber(string.match(replication, 'master_replid:(%x%x%x%x%x%x%x%x%x%x%x%x)'), 16)
 if history ~= tonumber(ARGV[5]) then
     return 0
 end

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from planes.shared.stores.redis_clients import redis_client
-from planes.shared.stores.redis_memory import RedisEvicts
+from planes.shared.stores.redis_memory import RedisUnfit
 from services.gateway.app import create_app
 from services.gateway.settings import GatewaySettings
 from tests.integration.gateway.conftest import Gateway
@@ -39,7 +39,7 @@ async def test_a_gateway_does_not_start_on_it_and_says_what_to_set(
     await redis.config_set("maxmemory", "64mb")
     await redis.config_set("maxmemory-policy", policy)
     app = create_app(GatewaySettings.model_validate(gateway.app.state.settings.model_dump()))
-    with pytest.raises(RedisEvicts, match=f"{policy}.*noeviction"):
+    with pytest.raises(RedisUnfit, match=f"{policy}.*noeviction"):
         async with app.router.lifespan_context(app):
             pass
     ready = (await readiness(gateway)).json()

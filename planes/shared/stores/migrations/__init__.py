@@ -48,7 +48,8 @@ def upgrade(database_url: str, *, revision: str = "head", attempts: int = 10) ->
         attempts: 1 or more.
 
     Raises:
-        MigrationBlocked: It says how to find who holds the lock.
+        MigrationBlocked: It says how to find who holds the lock; or another migrator took longer
+            than a minute.
         ValueError: The address is a pooler's.
     """
     for attempt in range(attempts):
