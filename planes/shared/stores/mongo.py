@@ -29,6 +29,7 @@ _NO_SEARCH = {
     115,  # CommandNotSupported
     238,  # NotImplemented
     31082,  # SearchNotEnabled
+    6047401,  # the same, of a server without mongot beside it
     40324,  # a stage of a pipeline that the server does not know
     40234,  # the same, as FerretDB numbers it
 }
@@ -111,8 +112,11 @@ class Mongo:
             InvalidInput: The account is wrong.
             Unavailable: The server does not answer, or this is not open.
         """
-        with self.waiting():
-            return await _found_out(self.database)
+        try:
+            with self.waiting():
+                return await _found_out(self.database)
+        except _NotAllowed as error:
+            raise InvalidInput(error.detail) from error
 
     async def close(self) -> None:
         """Close every connection; repeating it changes nothing."""
@@ -136,8 +140,8 @@ class Mongo:
         """Give what is done within it a deadline, and translate the driver's errors.
 
         Raises:
-            InvalidInput: The server does not allow it to this account.
-            Unavailable: The server does not answer, or fails.
+            Unavailable: The server does not answer, fails, or does not allow it to this account,
+                whose rights or password were changed since `open`.
         """
         try:
             with pymongo.timeout(min(self.deadline_s, max(seconds_left(), _LEAST_S))):
@@ -146,7 +150,8 @@ class Mongo:
             raise Unavailable(_NO_ANSWER) from error
         except OperationFailure as error:
             if error.code in _NOT_ALLOWED:
-                raise InvalidInput(
+                _log.error("mongodb refuses", code=error.code, error=first_line(error))
+                raise _NotAllowed(
                     "MongoDB does not let the account of MONGO_URL do this: "
                     f"{first_line(error)}. It needs the role readWrite on the database, and the "
                     "serving plane the role read."
@@ -156,6 +161,10 @@ class Mongo:
         except PyMongoError as error:
             _log.warning("mongodb failed", error=first_line(error))
             raise Unavailable(_NO_ANSWER) from error
+
+
+class _NotAllowed(Unavailable):
+    """The account is wrong, or lacks a right."""
 
 
 def first_line(error: Exception) -> str:

@@ -134,7 +134,7 @@ class MongoChunkChecks:
         with self._mongo.waiting():
             found = self._generations.collection(generation).find(
                 _of(tenant_id),
-                {"version_id": 1, "ordinal": 1},
+                {"_id": 0, "version_id": 1, "ordinal": 1},  # the index holds these
                 sort=[("version_id", 1), ("ordinal", 1)],
             )
             async for row in found:

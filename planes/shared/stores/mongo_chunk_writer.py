@@ -43,7 +43,12 @@ class MongoChunkWriter:
     async def add_chunks(
         self, chunks: Sequence[Chunk], vectors: Vectors, *, generation: int
     ) -> None:
-        """Add chunks; one with an id that is there already replaces it."""
+        """Add chunks; one with an id that is there already replaces it.
+
+        Raises:
+            Unavailable: The server does not answer, or the generation was not made.
+        """
+        await self._generations.require(generation)
         collection = self._generations.collection(generation)
         for first in range(0, len(chunks), _AT_ONCE):
             some = slice(first, first + _AT_ONCE)
@@ -59,7 +64,8 @@ class MongoChunkWriter:
                 await collection.insert_many(documents, ordered=False)
             except BulkWriteError as error:
                 failed = error.details["writeErrors"]
-                if any(one["code"] != _DUPLICATE for one in failed):
+                is_durable = not error.details["writeConcernErrors"]
+                if not is_durable or any(one["code"] != _DUPLICATE for one in failed):
                     raise
                 there = [documents[one["index"]] for one in failed]
                 await collection.bulk_write([_replacement(one) for one in there], ordered=False)

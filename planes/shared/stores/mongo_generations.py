@@ -2,7 +2,7 @@
 
 from pymongo.errors import CollectionInvalid, DuplicateKeyError, OperationFailure
 
-from planes.shared.errors import Conflict
+from planes.shared.errors import Conflict, Unavailable
 from planes.shared.stores.mongo import Collection, Mongo
 from planes.shared.stores.mongo_indexes import (
     IndexOptions,
@@ -26,6 +26,17 @@ class MongoGenerations:
     def collection(self, number: int) -> Collection:
         """Return the collection of a generation, whether it is there or not."""
         return self._mongo.database[f"chunks_g{int(number)}"]
+
+    async def require(self, number: int) -> None:
+        """Pass where a generation is there: a write would make a collection without indexes.
+
+        Raises:
+            Unavailable: It is not there; it says what to run.
+        """
+        if number not in await self.dimensions():
+            raise Unavailable(
+                f"MongoDB holds no generation {number} of the index: run `polyplane migrate`."
+            )
 
     async def dimensions(self) -> dict[int, int]:
         """Return the dimensions of the generations that there are, by number."""

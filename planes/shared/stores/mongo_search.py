@@ -90,10 +90,11 @@ class IndexedSearch:
         Args:
             collection: The generation.
             tenant_id: Whose versions.
-            stored: How many chunks are stored of each version, 10,000 together at most.
+            stored: How many chunks are stored of each version: 10,000 together at most, or one
+                version with more, of which 10,000 are counted.
             probe: Any vector of the generation's dimension.
         """
-        versions, limit = {"$in": list(stored)}, sum(stored.values())
+        versions, limit = {"$in": list(stored)}, min(sum(stored.values()), MOST_CANDIDATES)
         vector_search = {
             "index": VECTOR_INDEX,
             "path": VECTOR,

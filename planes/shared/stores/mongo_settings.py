@@ -5,13 +5,14 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
+from planes.shared.errors import InvalidInput
 from planes.shared.settings import SharedSettings
 
 if TYPE_CHECKING:
     from planes.shared.stores.mongo_chunks import MongoChunks
     from planes.shared.stores.postgres import Database
 
-_LOOPBACK = ("127.", "localhost", "[::1]")
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _NOWHERE = urlsplit("")
 
 
@@ -52,7 +53,7 @@ class MongoSettings(SharedSettings):
         if url.scheme not in {"mongodb", "mongodb+srv"} or not url.netloc:
             raise ValueError("MONGO_URL begins with mongodb:// or mongodb+srv://")
         hosts = url.netloc.rpartition("@")[2].split(",")
-        is_remote = any(not host.startswith(_LOOPBACK) for host in hosts)
+        is_remote = any(urlsplit(f"//{host}").hostname not in _LOOPBACK for host in hosts)
         if is_remote and self.mongo_is_plain and not self.mongo_allow_plain:
             raise ValueError(
                 "MONGO_URL is not encrypted: add tls=true to it, or set MONGO_ALLOW_PLAIN=true "
@@ -68,13 +69,17 @@ def mongo_chunks(settings: MongoSettings, registry: "Database", *, service: str)
         settings: With `MONGO_URL`.
         registry: PostgreSQL, which knows documents and how often terms occur.
         service: Shown in the log of MongoDB.
+
+    Raises:
+        InvalidInput: `MONGO_URL` is not set.
     """
     from planes.shared.stores.mongo import Mongo  # a driver that other stores do not need
     from planes.shared.stores.mongo_chunks import MongoChunks
     from planes.shared.stores.mongo_indexes import IndexOptions
     from planes.shared.stores.postgres_search_registry import SearchRegistry
 
-    assert settings.mongo_url is not None  # noqa: S101 (checked where the store is chosen)
+    if settings.mongo_url is None:
+        raise InvalidInput("Set MONGO_URL to the address of a MongoDB server.")
     mongo = Mongo(
         settings.mongo_url.get_secret_value(),
         database=settings.mongo_database,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import httpx
+import structlog
 from qdrant_client import AsyncQdrantClient
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
@@ -26,8 +27,12 @@ _LEAST_S = 0.1
 _PAUSE_S = (0.02, 0.1)
 _NO_ANSWER = "Qdrant does not answer."
 _REFUSED = {401, 403}
-_ABSENT = 404
-_OWN_MISTAKES = {400, 409, 422}
+_ABSENT, _IS_THERE = 404, 409
+_log = structlog.get_logger(__name__)
+
+
+class _KeyRefused(Unavailable):
+    """Wrong from the start, or changed since."""
 
 
 class CollectionAbsent(Exception):
@@ -62,6 +67,9 @@ class QdrantServer:
         try:
             _check(await self.version())
             await self.call(lambda client: client.get_collections())  # which asks for the key
+        except _KeyRefused as error:
+            await self.close()
+            raise InvalidInput(error.detail) from error
         except CollectionAbsent as error:
             await self.close()
             raise InvalidInput("There is no Qdrant at QDRANT_URL.") from error
@@ -91,8 +99,7 @@ class QdrantServer:
 
         Raises:
             CollectionAbsent: It asks for a collection that is not there.
-            InvalidInput: The server refuses the key.
-            Unavailable: There is no answer within the deadline.
+            Unavailable: There is no answer within the deadline, or a refusal.
         """
         return await self._within(self._settings.qdrant_deadline_s, call)
 
@@ -119,7 +126,7 @@ def _check(version: str) -> None:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn the driver's errors into the platform's, but for those that are our own mistakes."""
+    """Turn the driver's errors into the platform's."""
     try:
         yield
     except (TimeoutError, ResponseHandlingException) as error:
@@ -127,12 +134,13 @@ def _translated() -> Iterator[None]:
     except ResourceExhaustedResponse as error:
         raise Unavailable("Qdrant is overloaded.", retry_after_s=error.retry_after_s) from error
     except UnexpectedResponse as error:
-        if error.status_code in _OWN_MISTAKES:
+        if error.status_code == _IS_THERE:  # who makes a collection looks what is there
             raise
         if error.status_code == _ABSENT:
             raise CollectionAbsent from error
+        _log.error("qdrant refuses", status=error.status_code, reason=str(error)[:300])
         if error.status_code in _REFUSED:
-            raise InvalidInput("Qdrant refuses the key: set QDRANT_API_KEY.") from error
+            raise _KeyRefused("Qdrant refuses the key: set QDRANT_API_KEY.") from error
         raise Unavailable(_NO_ANSWER) from error
 
 
