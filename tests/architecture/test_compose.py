@@ -180,6 +180,10 @@ def test_every_file_that_is_mounted_is_there() -> None:
             assert (ROOT / source).exists() if source[0] == "." else source in COMPOSE["volumes"]
 
 
+def test_a_single_scylla_syncs_what_it_acknowledges() -> None:
+    assert "--commitlog-sync batch" in SERVICES["scylla"]["command"][0]
+
+
 def test_chunks_are_in_mongodb_and_messages_in_scylla_for_whoever_asks(secrets: Path) -> None:
     for name, kind in (
         ("serving", ServingSettings),
