@@ -86,7 +86,9 @@ class CqlOptions:
                 contact_points=list(self.hosts),
                 port=self.port,
                 protocol_version=_PROTOCOL,
-                auth_provider=PlainTextAuthProvider(*self.credentials) if self.credentials else None,
+                auth_provider=PlainTextAuthProvider(*self.credentials)
+                if self.credentials
+                else None,
                 ssl_context=self.tls,
                 connect_timeout=_CONNECT_S,
                 control_connection_timeout=_CONNECT_S,

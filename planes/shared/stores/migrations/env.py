@@ -19,8 +19,10 @@ _LOOK_S = 0.2
 
 
 def _take_turn(connection: Connection) -> None:
-    """Wait for other migrators, between statements: one that waits itself holds a snapshot, and a
-    `CREATE INDEX CONCURRENTLY` of theirs would wait for that.
+    """Wait for other migrators, between statements.
+
+    A statement that waits holds a snapshot, and a `CREATE INDEX CONCURRENTLY` of theirs would wait
+    for that.
 
     Raises:
         MigrationBlocked: Another takes longer than a minute.
