@@ -112,25 +112,34 @@ class Plane:
 
         Without its model's generator the plane is `degraded`: search works.
         """
-        database, embedder, model = await asyncio.gather(
+        database, chunks, embedder, model = await asyncio.gather(
             _state(self._ask_database),
+            _state(self._ask_chunks),
             _state(self._ask_embedder),
             _state(self.ask_generator or _nobody),
         )
         generator = embedder if self.ask_generator is None else model
-        is_searching = database == embedder == "ok"
+        is_searching = database == chunks == embedder == "ok"
         with_search: Literal["ok", "degraded"] = "ok" if generator == "ok" else "degraded"
         return ServingHealth(
             wire=WIRE_VERSION,
             status=with_search if is_searching else "unavailable",
             generator=self.choice.status,
             embedding_model=self.texts.model,
-            parts={"database": database, "embedder": embedder, "generator": generator},
+            parts={
+                "database": database,
+                "chunks": chunks,
+                "embedder": embedder,
+                "generator": generator,
+            },
         )
 
     async def _ask_database(self) -> None:
         async with self.database.platform() as connection:
             await connection.fetchval("SELECT 1")
+
+    async def _ask_chunks(self) -> None:
+        await self.chunks.describe()
 
     async def _ask_embedder(self) -> None:
         await self.embed(["health"])

@@ -155,14 +155,28 @@ class Remover:
 
     async def _complete(self, deletion_id: UUID, tenant_id: UUID) -> Removed:
         """Close a receipt; with a deleted tenant's last one goes whatever the index still has."""
+        chunks: int | None = None
+        while not await self._close(deletion_id, tenant_id, chunks):
+            chunks = await self._store.remove_tenant(tenant_id)  # while no row is locked
+        return Removed(chunks=chunks or 0)
+
+    async def _close(self, deletion_id: UUID, tenant_id: UUID, chunks: int | None) -> bool:
+        """Close a receipt unless it is a deleted tenant's last, whose index was not removed yet.
+
+        Args:
+            deletion_id: Which receipt.
+            tenant_id: Whose.
+            chunks: What was removed with the tenant; None: nothing was looked for yet.
+        """
         async with self._database.tenant(tenant_id) as connection:
-            chunks = 0
-            is_deleted = await connection.fetchval(_LOCK_DELETED_TENANT, tenant_id)
-            if is_deleted and await connection.fetchval(_IS_LAST, tenant_id, deletion_id):
-                chunks = await self._store.remove_tenant(tenant_id)
+            if chunks is not None:
                 await connection.execute(_ADD_CHUNKS, deletion_id, self._worker, chunks)
+            elif await connection.fetchval(_LOCK_DELETED_TENANT, tenant_id) and (
+                await connection.fetchval(_IS_LAST, tenant_id, deletion_id)
+            ):
+                return False
             await connection.execute(_COMPLETE, deletion_id, self._worker)
-        return Removed(chunks=chunks)
+        return True
 
     async def _forget_answers(self, deletion_id: UUID, tenant_id: UUID) -> int:
         """Remove what was cached of the tenant's documents before this one was deleted.

@@ -243,7 +243,7 @@ async def test_a_request_that_does_not_fit_the_wire_names_its_fields(
 async def test_health_names_each_part(client: httpx.AsyncClient) -> None:
     health = ServingHealth.model_validate((await client.get("/v1/health")).json())
     assert health.status == "ok"
-    assert health.parts == {"database": "ok", "embedder": "ok", "generator": "ok"}
+    assert health.parts == {"database": "ok", "chunks": "ok", "embedder": "ok", "generator": "ok"}
     assert health.generator.kind == "extractive"
 
 
@@ -266,7 +266,12 @@ async def test_health_tells_which_part_is_down_and_answers_say_unavailable(
     response = await client.get("/v1/health")
     assert response.status_code == 503
     parts = response.json()["parts"]
-    assert parts == {"database": "ok", "embedder": "unavailable", "generator": "unavailable"}
+    assert parts == {
+        "database": "ok",
+        "chunks": "ok",
+        "embedder": "unavailable",
+        "generator": "unavailable",
+    }
     response = await client.post("/v1/answer", json=question("Why?"), headers=headers(uuid4()))
     _, name, problem = events_of(response.text)[-1]
     assert (name, problem["code"], problem["status"]) == ("error", "unavailable", 503)
@@ -284,7 +289,12 @@ async def test_without_its_language_model_the_plane_is_degraded(
     health = await plane.health()
     await plane.close()
     assert health.status == "degraded"
-    assert health.parts == {"database": "ok", "embedder": "ok", "generator": "unavailable"}
+    assert health.parts == {
+        "database": "ok",
+        "chunks": "ok",
+        "embedder": "ok",
+        "generator": "unavailable",
+    }
 
 
 async def test_many_questions_at_once_are_answered_each_for_its_own_tenant(

@@ -274,7 +274,8 @@ async def test_a_failover_that_loses_the_last_writes_revives_nobody_and_lifts_no
         await eventually(lambda: asyncio.to_thread(quietly, failing), within_s=60)
         await eventually(is_back, within_s=60)
         assert (await client.get("/auth/me", headers=bearer(leaves))).status_code == 401
-        assert (await client.get("/auth/me", headers=bearer(stays))).status_code == 429, (
+        refused = [await client.get("/auth/me", headers=bearer(stays)) for _ in range(3)]
+        assert [answer.status_code for answer in refused] == [429] * 3, (
             "six of six were used, one of them by the process alone"
         )
 
