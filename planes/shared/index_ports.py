@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Vectors: TypeAlias = "NDArray[np.float32]"
 """One vector, or one in each row."""
 
+Embedded: TypeAlias = tuple[Chunk, Vectors]
+"""A chunk and its vector."""
+
 
 class RerankerLate(Exception):
     """The model was not done in time; the ranking stands as it was."""
@@ -207,6 +210,15 @@ class ChunkWriter(Protocol):
         self, tenant_id: UUID, chunk_ids: Sequence[UUID], *, generation: int
     ) -> dict[UUID, Vectors]:
         """Return the vectors of chunks, those that there are, as they were written."""
+        ...
+
+    def embedded_chunks(
+        self, tenant_id: UUID, version_ids: Sequence[UUID], *, generation: int
+    ) -> AsyncGenerator[list[Embedded], None]:
+        """Yield every chunk of versions with its vector, once, at most 500 at a time, in no order.
+
+        What is written or removed meanwhile may be missing or in it.
+        """
         ...
 
     async def tenants(self, *, generation: int) -> list[UUID]:

@@ -23,7 +23,7 @@ from planes.shared.domain import (
 )
 from planes.shared.errors import Conflict, Unavailable
 from planes.shared.index_ports import ChunkStore
-from planes.shared.indexing import fingerprint, indexed_terms
+from planes.shared.indexing import digest, fingerprint, indexed_terms
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.qdrant import QdrantChunks
 from tests.contract.chunk_servers import ChunkServer
@@ -81,6 +81,13 @@ async def all_of(chunks: ChunkStore, version: tuple[UUID, list[Chunk]]) -> list[
     places = [(version[0], chunk.ordinal) for chunk in version[1]]
     found = await chunks.chunks_at(version[1][0].tenant_id, places, generation=1)
     return sorted(found, key=lambda chunk: chunk.ordinal)
+
+
+async def digests(chunks: ChunkStore, versions: list[UUID], *, tenant: UUID = ACME) -> list[bytes]:
+    """Return the digests of all chunks of versions with their vectors, in order."""
+    batches = [some async for some in chunks.embedded_chunks(tenant, versions, generation=1)]
+    assert all(0 < len(some) <= 500 for some in batches)
+    return sorted(digest(one) for some in batches for one in some)
 
 
 async def counted(chunks: ChunkStore, version_id: UUID) -> int:
@@ -386,6 +393,22 @@ async def test_many_chunks_are_written_counted_and_read_at_once(chunks: ChunkSto
 
 
 @pytest.mark.usefixtures("database_of")
+async def test_whole_versions_are_read_with_their_vectors_to_the_last_bit(
+    chunks: ChunkStore,
+) -> None:
+    long, short = version_of(*[f"text {n}" for n in range(1203)]), version_of("Ünïcode 🐦", "")
+    other, foreign = version_of("not asked for"), version_of("theirs", tenant=GLOBEX)
+    written = {}
+    for version_id, of_version in (long, short, other, foreign):
+        vectors = vectors_for(of_version)
+        await chunks.add_chunks(of_version, vectors, generation=1)
+        written[version_id] = sorted(map(digest, zip(of_version, vectors, strict=True)))
+    expected = sorted(written[long[0]] + written[short[0]])
+    assert await digests(chunks, [long[0], short[0], long[0], foreign[0], uuid4()]) == expected
+    assert await digests(chunks, []) == []
+
+
+@pytest.mark.usefixtures("database_of")
 async def test_adding_again_changes_nothing_and_a_changed_chunk_replaces_the_old(
     chunks: ChunkStore,
 ) -> None:
@@ -416,6 +439,7 @@ async def test_every_method_sees_its_own_tenant_alone(chunks: ChunkStore) -> Non
     assert await chunks.count_versions(GLOBEX, [version_id], generation=1) == {}
     assert await chunks.count_everywhere(GLOBEX, [version_id]) == 0
     assert [some async for some in chunks.version_counts(GLOBEX, generation=1)] == []
+    assert await digests(chunks, [version_id], tenant=GLOBEX) == []
     await chunks.remove_chunks(GLOBEX, ids, generation=1)
     assert await chunks.remove_tenant(GLOBEX) == 0
     assert await all_of(chunks, version) == of_version

@@ -7,7 +7,7 @@ from uuid import UUID
 import numpy as np
 
 from planes.shared.domain import VersionCount
-from planes.shared.index_ports import Vectors
+from planes.shared.index_ports import Embedded, Vectors
 from planes.shared.indexing import fingerprint
 from planes.shared.stores.mongo import Document, Mongo
 from planes.shared.stores.mongo_documents import (
@@ -21,6 +21,7 @@ from planes.shared.stores.mongo_generations import MongoGenerations
 from planes.shared.stores.mongo_search import MOST_CANDIDATES, IndexedSearch
 
 _AT_ONCE = 1000
+_READ = 500  # chunks with their vectors at a time
 _FIRST_LOOK_S, _LOOK_S = 0.05, 1.0
 
 
@@ -118,6 +119,24 @@ class MongoChunkChecks:
             rows = await self._rows(wanted, (VECTOR,), generation)
             found |= {UUID(row["_id"]): vector_of(row) for row in rows}
         return found
+
+    async def embedded_chunks(
+        self, tenant_id: UUID, version_ids: Sequence[UUID], *, generation: int
+    ) -> AsyncGenerator[list[Embedded], None]:
+        """Yield every chunk of versions with its vector; each batch has the deadline of its own."""
+        collection = self._generations.collection(generation)
+        fields = dict.fromkeys((*CHUNK_FIELDS, VECTOR), 1)
+        versions = texts(sorted(set(version_ids)))
+        for first in range(0, len(versions), _AT_ONCE):
+            some = versions[first : first + _AT_ONCE]
+            wanted = _of(tenant_id) | {"version_id": {"$in": some}}
+            async with collection.find(wanted, fields, batch_size=_READ) as cursor:
+                while True:
+                    with self._mongo.waiting():
+                        rows = await cursor.to_list(_READ)
+                    if not rows:
+                        break
+                    yield [(chunk_of(row), vector_of(row)) for row in rows]
 
     async def tenants(self, *, generation: int) -> list[UUID]:
         """Return the tenants that have chunks."""

@@ -34,7 +34,7 @@ _UNREACHABLE = (
 )
 
 
-SCHEMA_REVISION = "0007"  # the newest of planes/shared/stores/migrations
+SCHEMA_REVISION = "0008"  # the newest of planes/shared/stores/migrations
 _NO_ANSWER = "The database does not answer. Try again in a moment."
 _BUSY = "Too many requests are waiting for the database. Try again in a moment."
 _ACQUIRE_S = 5.0

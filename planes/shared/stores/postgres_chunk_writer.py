@@ -4,11 +4,13 @@ from collections.abc import AsyncGenerator, Sequence
 from uuid import UUID
 
 from planes.shared.domain import Chunk, VersionCount
-from planes.shared.index_ports import Vectors
+from planes.shared.index_ports import Embedded, Vectors
 from planes.shared.indexing import indexed_terms
 from planes.shared.stores.postgres import Connection, Database
 from planes.shared.stores.postgres_chunk_rows import (
+    CHUNK_COLUMNS,
     UPSERT,
+    chunk_of,
     chunk_tables,
     columns_of,
     table_of,
@@ -17,6 +19,8 @@ from planes.shared.stores.postgres_chunk_rows import (
 
 _ROWS = 1000  # in a statement
 _VERSIONS = 1000  # in a page
+_READ = 500  # chunks with their vectors at a time
+_READ_VERSIONS = 50  # looked through for them
 _REMOVED = 5000  # rows in a transaction
 
 _REPLACED = "DELETE FROM {table} WHERE tenant_id = $1 AND version_id = ANY ($2)"
@@ -38,6 +42,11 @@ SELECT page, min(char_start) AS char_start, max(char_end) AS char_end FROM {tabl
 WHERE tenant_id = $1 AND version_id = $2 AND page IS NOT NULL GROUP BY page ORDER BY page
 """
 _VECTORS = "SELECT id, embedding::text FROM {table} WHERE tenant_id = $1 AND id = ANY ($2)"
+_EMBEDDED = """
+SELECT {columns}, c.embedding::text AS vector FROM {table} c
+WHERE c.tenant_id = $1 AND c.version_id = ANY ($2) AND (c.version_id, c.ordinal) > ($3, $4)
+ORDER BY c.version_id, c.ordinal LIMIT $5
+"""
 _VERSION_COUNTS = """
 SELECT version_id, count(*) AS chunks, count(DISTINCT ordinal) AS places FROM {table}
 WHERE tenant_id = $1 GROUP BY 1
@@ -141,6 +150,24 @@ class PostgresChunkWriter:
         async with chunk_tables(self._database, tenant_id) as connection:
             rows = await connection.fetch(query, tenant_id, chunk_ids)
         return {row["id"]: vector_of(row["embedding"]) for row in rows}
+
+    async def embedded_chunks(
+        self, tenant_id: UUID, version_ids: Sequence[UUID], *, generation: int
+    ) -> AsyncGenerator[list[Embedded], None]:
+        """Yield every chunk of versions with its vector, in the order of version and place."""
+        query = _EMBEDDED.format(columns=CHUNK_COLUMNS, table=table_of(generation))
+        ids = sorted(set(version_ids))
+        for first in range(0, len(ids), _READ_VERSIONS):
+            left, last = ids[first : first + _READ_VERSIONS], -1
+            while left:
+                async with chunk_tables(self._database, tenant_id) as connection:
+                    rows = await connection.fetch(query, tenant_id, left, left[0], last, _READ)
+                if rows:
+                    yield [(chunk_of(row), vector_of(row["vector"])) for row in rows]
+                if len(rows) < _READ:
+                    break
+                left = [one for one in left if one >= rows[-1]["version_id"]]
+                last = rows[-1]["ordinal"]
 
     async def tenants(self, *, generation: int) -> list[UUID]:
         """Return the tenants that have chunks."""

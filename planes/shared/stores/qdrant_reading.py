@@ -8,7 +8,7 @@ from qdrant_client import AsyncQdrantClient, models
 
 from planes.shared.domain import Chunk, Heading, VersionCount, chunk_id
 from planes.shared.errors import InvalidInput
-from planes.shared.index_ports import Vectors
+from planes.shared.index_ports import Embedded, Vectors
 from planes.shared.indexing import fingerprint
 from planes.shared.stores.qdrant_collections import QdrantCollections
 from planes.shared.stores.qdrant_points import (
@@ -26,6 +26,7 @@ from planes.shared.stores.qdrant_points import (
 from planes.shared.stores.qdrant_server import CollectionAbsent, QdrantServer
 
 PAGE = 1000  # points or ids in a request
+_READ = 500  # chunks with their vectors
 _SPANS = 100
 _MOST_VALUES = 1_000_000
 
@@ -108,6 +109,21 @@ class QdrantReading:
                 generation, belongs_to(tenant_id, has_id(some)), fields=[], with_vectors=[DENSE]
             )
         }
+
+    async def embedded_chunks(
+        self, tenant_id: UUID, version_ids: Sequence[UUID], *, generation: int
+    ) -> AsyncGenerator[list[Embedded], None]:
+        """Yield every chunk of versions with its vector, by their ids."""
+        for some in in_pages(sorted(set(version_ids)), PAGE):
+            wanted = of_versions(tenant_id, some)
+            rows: list[Embedded] = []
+            async for point in self._scroll(generation, wanted, with_vectors=[DENSE]):
+                rows.append((chunk_of(point), dense_vector_of(point)))
+                if len(rows) == _READ:
+                    yield rows
+                    rows = []
+            if rows:
+                yield rows
 
     async def count_versions(
         self, tenant_id: UUID, version_ids: Sequence[UUID], *, generation: int
