@@ -55,6 +55,7 @@ class Answer:
         writer: StreamWriter | None,
         *,
         is_stream: bool,
+        has_partial_history: bool = False,
     ) -> None:
         """Store the parts; `start` begins.
 
@@ -64,6 +65,8 @@ class Answer:
             writer: Keeps its events for those who come back; None: it ends with its client.
             is_stream: The client sees events as they come, and so keeps the question of an answer
                 that fails after its first event.
+            has_partial_history: The chat log was away: the request lacks messages. The answer says
+                so, and no summary is made of the others.
         """
         self.request = request
         self.whole: ChatAnswer | None = None
@@ -71,6 +74,7 @@ class Answer:
         self._accounting = accounting
         self._writer = writer
         self._is_stream = is_stream
+        self._has_partial_history = has_partial_history
         self._meter = Meter()
         self._reader = Reader()
         self._last_event_id = 0
@@ -195,7 +199,7 @@ class Answer:
         cost = await self._accounting.ledger.settle(settlement)
         self._accounting.metrics.count_answer(done.finish_reason, done.model, tokens)
         self._accounting.metrics.count_lookups(done.caches)
-        if done.summary is not None:
+        if done.summary is not None and not self._has_partial_history:
             await self._accounting.ledger.keep_summary(
                 self.request.conversation_id, done.summary, done.summary_seq
             )
@@ -289,6 +293,7 @@ class Answer:
             model=settlement.model,
             mode=self.request.mode,
             usage=usage_of(*tokens, cost),
+            has_partial_history=self._has_partial_history,
         )
         self._end_with(self._encoded("done", self.whole.without_content()))
 

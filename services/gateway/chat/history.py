@@ -1,7 +1,13 @@
 """The messages of a conversation: those in the chat log and those still on their way to it."""
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import chain
+from operator import attrgetter
 from uuid import UUID
+
+import structlog
 
 from planes.shared.domain import ChatMessage, TenantContext
 from planes.shared.errors import Unavailable
@@ -13,6 +19,8 @@ from services.gateway.chat import repository
 
 LEAST_SUMMED_UP = 10  # messages that the plane tells a model word by word
 _MOST_SUMMED_UP = 40
+_PAUSE_S = 5.0  # after a failure no question waits for the log
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +33,32 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What goes with a question: the last messages, and what those up to `summary_seq` told."""
+    """What goes with a question: the last messages, and what those up to `summary_seq` told.
+
+    `is_partial`: the chat log did not answer, and some of the messages are not there.
+    """
 
     turns: tuple[ChatTurn, ...]
     summary: str = ""
     summary_seq: int = 0
+    is_partial: bool = False
 
 
 class ChatHistory:
     """Reads conversations."""
 
-    def __init__(self, database: Database, chat_log: ChatLog) -> None:
-        """Store both places where messages are."""
+    def __init__(
+        self,
+        database: Database,
+        chat_log: ChatLog,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Store both places where messages are, and a clock of seconds."""
         self._database = database
         self._chat_log = chat_log
+        self._clock = clock
+        self._paused_until = float("-inf")
 
     async def page(
         self, context: TenantContext, conversation_id: UUID, *, after_seq: int, limit: int
@@ -52,22 +72,38 @@ class ChatHistory:
         Raises:
             Unavailable: The log does not answer, and messages are missing without it.
         """
+        pending = await self._pending(context, conversation_id, after_seq)
+        try:
+            logged = await self._logged(context, conversation_id, (after_seq, limit))
+        except Unavailable:
+            if not await self._are_all(context, conversation_id, pending, (after_seq, limit)):
+                raise
+            logged = []
+        return _newest(logged, pending)[:limit]
+
+    async def _pending(
+        self, context: TenantContext, conversation_id: UUID, after_seq: int
+    ) -> list[ChatMessage]:
         async with self._database.tenant(context.tenant_id) as connection:
             rows = await repository.pending_messages(
                 connection, context, conversation_id, after_seq
             )
-        pending = [message_of(row) for row in rows]
+        return [message_of(row) for row in rows]
+
+    async def _logged(
+        self, context: TenantContext, conversation_id: UUID, asked: tuple[int, int]
+    ) -> list[ChatMessage]:
+        """Ask the log, and note whether it answers."""
+        after_seq, limit = asked
         try:
             logged = await self._chat_log.page(
                 context.tenant_id, conversation_id, after_seq=after_seq, limit=limit
             )
         except Unavailable:
-            if not await self._are_all(context, conversation_id, pending, (after_seq, limit)):
-                raise
-            logged = []
-        found = sorted([*logged, *pending], key=lambda message: message.id)
-        newest = {message.seq: message for message in found}
-        return [newest[seq] for seq in sorted(newest)][:limit]
+            self._paused_until = self._clock() + _PAUSE_S
+            raise
+        self._paused_until = float("-inf")
+        return logged
 
     async def _are_all(
         self,
@@ -107,27 +143,57 @@ class ChatHistory:
             NotFound: The conversation was deleted.
         """
         if seq - 1 <= LEAST_SUMMED_UP:
-            return Remembered(
-                await self.turns_before(context, conversation_id, seq=seq, limit=limit)
-            )
+            return await self.turns_before(context, conversation_id, seq=seq, limit=limit)
         async with self._database.tenant(context.tenant_id) as connection:
             kept = await repository.find_conversation(connection, context, conversation_id)
         untold = min(seq - 1 - kept["summary_seq"], _MOST_SUMMED_UP)
-        turns = await self.turns_before(context, conversation_id, seq=seq, limit=max(limit, untold))
-        return Remembered(turns, kept["summary"], kept["summary_seq"])
+        told = await self.turns_before(context, conversation_id, seq=seq, limit=max(limit, untold))
+        return replace(told, summary=kept["summary"], summary_seq=kept["summary_seq"])
 
     async def turns_before(
         self, context: TenantContext, conversation_id: UUID, *, seq: int, limit: int
-    ) -> tuple[ChatTurn, ...]:
-        """Return the last `limit` messages before the one numbered `seq`, oldest first."""
+    ) -> Remembered:
+        """Return the last `limit` messages before the one numbered `seq`, oldest first.
+
+        While the log is away these are the messages that wait in the outbox, so that a question
+        can be answered. For seconds after a failure the log is not asked.
+        """
         if seq <= 1 or limit == 0:
-            return ()
-        after_seq = max(0, seq - 1 - limit)
-        messages = await self.page(context, conversation_id, after_seq=after_seq, limit=limit)
-        return tuple(
+            return Remembered(())
+        first = max(1, seq - limit)
+        pending = await self._pending(context, conversation_id, first - 1)
+        logged, is_partial = [], False
+        try:
+            logged = await self._before(context, conversation_id, (first, seq))
+        except Unavailable:
+            is_partial = not {message.seq for message in pending} >= set(range(first, seq))
+            if is_partial:
+                _log.warning("answered without older messages", conversation_id=conversation_id)
+        turns = (
             ChatTurn(
                 role="assistant" if m.role == "assistant" else "user", content=m.content, seq=m.seq
             )
-            for m in messages
+            for m in _newest(logged, pending)
             if m.seq < seq and m.content  # a program's calls of tools may have no words
         )
+        return Remembered(tuple(turns), is_partial=is_partial)
+
+    async def _before(
+        self, context: TenantContext, conversation_id: UUID, numbers: tuple[int, int]
+    ) -> list[ChatMessage]:
+        """Ask the log for the messages of these numbers, the last one excluded.
+
+        Raises:
+            Unavailable: It does not answer, or did not a moment ago.
+        """
+        first, end = numbers
+        if self._clock() < self._paused_until:
+            raise Unavailable("The chat log did not answer a moment ago.")
+        return await self._logged(context, conversation_id, (first - 1, end - first))
+
+
+def _newest(*places: Iterable[ChatMessage]) -> list[ChatMessage]:
+    """Return the messages in order, of several with the same number the newest."""
+    found = sorted(chain(*places), key=attrgetter("id"))
+    newest = {message.seq: message for message in found}
+    return [newest[seq] for seq in sorted(newest)]

@@ -158,6 +158,11 @@ class ChatAnswer(BaseModel):
     model: str = Field(examples=["extractive"])
     mode: ChatMode
     usage: Usage
+    has_partial_history: bool = Field(
+        default=False,
+        description="The chat log did not answer, so that earlier messages of the conversation "
+        "were not read. Only the first telling of an answer says so.",
+    )
     tool_calls: list[FunctionCall] = Field(
         default=[], exclude=True, description="Of a program's functions; only `/v1` offers any."
     )

@@ -128,14 +128,23 @@ class ChatService:
         try:
             if asked.is_listed and intent.title is None:
                 await self._list(context, intent.conversation_id)
-            request = await self._request(context, asked, intent, reservation)
+            remembered = await self._remembered(
+                context, asked, intent.conversation_id, reservation.question_seq
+            )
         except BaseException:
             await asyncio.shield(ledger.release(undo=True))
             raise
+        request = _request(asked, intent, reservation, remembered)
         accounting = Accounting(ledger, self._parts.prices, self._parts.metrics)
         is_resumable = asked.is_resumable and (is_stream or asked.effect.is_keyed)
         writer = self._writer(context, intent.answer_id) if is_resumable else None
-        answer = Answer(request, accounting, writer, is_stream=is_stream)
+        answer = Answer(
+            request,
+            accounting,
+            writer,
+            is_stream=is_stream,
+            has_partial_history=remembered.is_partial,
+        )
         task = answer.start(self._parts.serving, context, current_trace_id())
         self._keep(answer, task, context)
         self._parts.guard.watch(answer, account)
@@ -260,42 +269,6 @@ class ChatService:
             max_tokens=question.max_tokens or self._limits.default_max_tokens,
         )
 
-    async def _request(
-        self,
-        context: TenantContext,
-        asked: Asked,
-        intent: Intent,
-        reservation: Reservation,
-    ) -> AnswerRequest:
-        question = asked.question
-        remembered = await self._remembered(
-            context, asked, intent.conversation_id, reservation.question_seq
-        )
-        return AnswerRequest(
-            answer_id=intent.answer_id,
-            message_id=intent.message_id,
-            conversation_id=intent.conversation_id,
-            message=question.message,
-            history=remembered.turns,
-            summary=remembered.summary,
-            summary_seq=remembered.summary_seq,
-            mode=reservation.mode,
-            scope=Scope(
-                generation=reservation.generation,
-                hidden_versions=reservation.hidden_versions,
-                document_ids=reservation.document_ids,
-                corpus_version=reservation.corpus_version,
-            ),
-            top_k=question.top_k,
-            max_prompt_tokens=intent.max_prompt_tokens,
-            max_tokens=intent.max_tokens,
-            thinking=question.thinking,
-            wishes=asked.wishes,
-            fresh=asked.replaces is not None,
-            client_tools=asked.client_tools,
-            rounds=asked.rounds,
-        )
-
     async def _remembered(
         self, context: TenantContext, asked: Asked, conversation_id: UUID, seq: int
     ) -> Remembered:
@@ -305,9 +278,7 @@ class ChatService:
             return Remembered(asked.history[-limit:] if limit else ())
         if self._parts.monitor.has_language_model and limit >= LEAST_SUMMED_UP:
             return await history.remembered(context, conversation_id, seq=seq, limit=limit)
-        return Remembered(
-            await history.turns_before(context, conversation_id, seq=seq, limit=limit)
-        )
+        return await history.turns_before(context, conversation_id, seq=seq, limit=limit)
 
     def _keep(self, answer: Answer, task: asyncio.Task[None], context: TenantContext) -> None:
         self._running[task] = answer, context
@@ -326,3 +297,33 @@ def _message_id(replaces: Exchange | None) -> UUID:
     if replaces is None or replaces.answer is None:
         return message_id
     return max(message_id, UUID(int=replaces.answer.id.int + 1))
+
+
+def _request(
+    asked: Asked, intent: Intent, reservation: Reservation, remembered: Remembered
+) -> AnswerRequest:
+    question = asked.question
+    return AnswerRequest(
+        answer_id=intent.answer_id,
+        message_id=intent.message_id,
+        conversation_id=intent.conversation_id,
+        message=question.message,
+        history=remembered.turns,
+        summary=remembered.summary,
+        summary_seq=remembered.summary_seq,
+        mode=reservation.mode,
+        scope=Scope(
+            generation=reservation.generation,
+            hidden_versions=reservation.hidden_versions,
+            document_ids=reservation.document_ids,
+            corpus_version=reservation.corpus_version,
+        ),
+        top_k=question.top_k,
+        max_prompt_tokens=intent.max_prompt_tokens,
+        max_tokens=intent.max_tokens,
+        thinking=question.thinking,
+        wishes=asked.wishes,
+        fresh=asked.replaces is not None,
+        client_tools=asked.client_tools,
+        rounds=asked.rounds,
+    )

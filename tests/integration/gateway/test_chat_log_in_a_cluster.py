@@ -102,6 +102,8 @@ async def test_chat_goes_on_while_the_cluster_is_frozen_and_the_log_catches_up(
             "Two years [1].",
         ]
         assert len(await told(person, new[0])) == 4
+        late = await ask(person, "And after?", conversation_id=old)
+        assert late["has_partial_history"]
 
         refused = await person.http.get(f"/conversations/{old}/messages")
         assert refused.status_code == 503
@@ -112,7 +114,11 @@ async def test_chat_goes_on_while_the_cluster_is_frozen_and_the_log_catches_up(
     finally:
         cassandra_server.go_on()
     await drained(admin)
-    assert await told(person, old) == ["Before?", "Two years [1]."]
+    answered = "Two years [1]."
+    assert await told(person, old) == ["Before?", answered, "And after?", answered]
+    whole = await ask(person, "Is all there?", conversation_id=old)
+    assert not whole["has_partial_history"]
+    assert len(plane.asked[-1].history) == 4
     for number, conversation_id in enumerate(new):
         assert (await told(person, conversation_id))[0] == f"Question {number}?"
     assert (await chat_log_of(person))["chat_log"] == "ok"
@@ -132,3 +138,26 @@ class TestAwayAtTheStart:
             "Two years [1].",
         ]
         assert (await chat_log_of(person))["chat_log"] == "unavailable"
+
+    async def test_a_conversation_goes_on_without_what_lies_in_the_cluster(
+        self, person: Person, plane: FakePlane, admin: asyncpg.Connection
+    ) -> None:
+        first = await ask(person, "What is a heron?")
+        assert not first["has_partial_history"]
+        place = {"conversation_id": first["conversation_id"]}
+        await admin.execute("DELETE FROM outbox")  # as if all of it had reached the cluster
+        plane.summary = ("It was about nothing.", 3)
+        answer = await ask(person, "Where does it live?", **place)
+        assert answer["has_partial_history"]
+        assert plane.asked[-1].history == ()
+        kept = await admin.fetchval("SELECT summary FROM conversations")
+        assert kept == "", "what was not read is not summed up"
+
+        await ask(person, "And in winter?", **place)
+        assert [turn.content for turn in plane.asked[-1].history] == [
+            "Where does it live?",
+            "Two years [1].",
+        ]
+        page = await person.http.get(f"/conversations/{first['conversation_id']}/messages")
+        assert page.status_code == 503
+        assert page.headers["retry-after"]
