@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = POLYPLANE_VENV=$(VENV) $(PYTHON) infra/locks/install.py --extras "$(EXTRAS)"
 SOURCES := services planes tests
+STORES := tests/contract tests/integration/stores tests/integration/gateway/auth/test_redis_layouts.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs doctor demo test test-qwen unit fmt lint types e2e lock migrate clean audit security fault-drill compose-up compose-down image-size
+.PHONY: help setup up down status logs doctor demo test test-stores test-qwen unit fmt lint types e2e lock migrate clean audit security fault-drill compose-up compose-down image-size
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,9 +37,12 @@ demo: ## Upload documents, ask three questions, check the citations
 	@$(INSTALL)
 	@$(BIN)/polyplane demo
 
-test: lint types audit ## Check and test everything
+test: lint types audit ## Check and test everything; test-stores is part of it
 	$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/contract tests/integration tests/architecture
 	$(BIN)/pytest tests/e2e
+
+test-stores: setup ## Test every adapter of a store on its server, and print which ran on what
+	$(BIN)/pytest -n 2 --dist loadfile $(STORES)
 
 test-qwen: ## Test the local language model, in an environment of its own (PyTorch: 3 GB to download)
 	@$(MAKE) --no-print-directory VENV=.venv-qwen EXTRAS=qwen setup

@@ -19,18 +19,45 @@ from services.embedded.accounts import identity, unprivileged_account
 from services.embedded.postgres import OWNER, SERVICE_ROLES, Postgres
 from services.embedded.redis import Redis
 from services.embedded.schema import allow_login, owner_connection
-from tests.servers.cql_fixtures import cassandra_server, cql_values
-from tests.servers.mongo_fixtures import mongo_search_url, mongo_url
+from tests.servers.cql_fixtures import (
+    cassandra_server,
+    cql_values,
+    own_cql_values,
+    scylla_container,
+)
+from tests.servers.matrix import pytest_runtest_makereport, pytest_terminal_summary, ran
+from tests.servers.mongo_fixtures import (
+    ferretdb_url,
+    mongo_container,
+    mongo_search_double,
+    mongo_search_url,
+    mongo_url,
+    mongod_container,
+)
 from tests.servers.ports import free_port
-from tests.servers.qdrant_fixtures import qdrant_url
+from tests.servers.qdrant_fixtures import qdrant_container, qdrant_engine, qdrant_url
+from tests.servers.s3_fixtures import s3_container, s3_url, s3_values
 
-__all__ = [  # fixtures of their own modules
+__all__ = [  # fixtures and hooks of their own modules
     "cassandra_server",
     "cql_values",
+    "ferretdb_url",
     "free_port",
+    "mongo_container",
+    "mongo_search_double",
     "mongo_search_url",
     "mongo_url",
+    "mongod_container",
+    "own_cql_values",
+    "pytest_runtest_makereport",
+    "pytest_terminal_summary",
+    "qdrant_container",
+    "qdrant_engine",
     "qdrant_url",
+    "s3_container",
+    "s3_url",
+    "s3_values",
+    "scylla_container",
 ]
 
 _PASSWORD = "test-password"
@@ -70,7 +97,7 @@ def server_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres(server_folder: Path) -> Iterator[Postgres]:
+def postgres(server_folder: Path, request: pytest.FixtureRequest) -> Iterator[Postgres]:
     """A running PostgreSQL with a migrated template database."""
     server = Postgres(server_folder / "postgres", port=free_port(), owner_password=_PASSWORD)
     server.prepare()
@@ -86,6 +113,9 @@ def postgres(server_folder: Path) -> Iterator[Postgres]:
     try:
         _wait_until_ready(process, server.is_ready)
         _make_template(server)
+        with owner_connection(server.url("migrated")) as connection:
+            version = connection.execute(text("SHOW server_version")).scalar_one()
+        ran(request.config, "postgres", f"PostgreSQL {version} (from its wheel)")
         yield server
     finally:
         _stop(process, signal.SIGINT)

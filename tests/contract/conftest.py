@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -12,13 +13,10 @@ from planes.shared.ports import ChatLog, ObjectStore
 from planes.shared.stores.chat_log_settings import open_chat_log
 from planes.shared.stores.object_settings import ObjectStoreSettings, object_store
 from planes.shared.stores.postgres import Database
-from tests.conftest import free_port
 from tests.contract.chunk_servers import ChunkServer, PostgresServer
 from tests.contract.mongo import MongoServer
 from tests.contract.qdrant import QdrantParts
-from tests.servers import s3
 from tests.servers.cql_fixtures import cql_settings
-from tests.servers.s3 import S3Server
 
 ACME = UUID("01900000-0000-7000-8000-00000000ac3e")
 GLOBEX = UUID("01900000-0000-7000-8000-0000000610be")
@@ -42,7 +40,19 @@ async def database_of(
         await database.close()
 
 
-@pytest.fixture(params=["postgres", "mongo-exact", "mongo-search", "qdrant"])
+def adapter(port: str, name: str, server: str) -> Any:
+    """Return a parameter whose tests are a cell of the contract matrix."""
+    return pytest.param(name, marks=pytest.mark.contract(port, name, server))
+
+
+@pytest.fixture(
+    params=[
+        adapter("chunks", "postgres", "postgres"),
+        adapter("chunks", "mongo-exact", "mongo"),
+        adapter("chunks", "mongo-search", "mongo-search"),
+        adapter("chunks", "qdrant", "qdrant"),
+    ]
+)
 def chunk_server(
     request: pytest.FixtureRequest, database_urls: dict[str, str]
 ) -> Iterator[ChunkServer]:
@@ -76,7 +86,9 @@ async def keeper(chunk_server: ChunkServer) -> AsyncIterator[ChunkStore]:
         yield store
 
 
-@pytest.fixture(params=["postgres", "cassandra"])
+@pytest.fixture(
+    params=[adapter("messages", "postgres", "postgres"), adapter("messages", "cql", "cql")]
+)
 async def chat_log(
     request: pytest.FixtureRequest, database_of: Callable[[str], Database]
 ) -> AsyncIterator[ChatLog]:
@@ -86,36 +98,12 @@ async def chat_log(
         yield log
 
 
-@pytest.fixture(scope="session")
-def s3_server(server_folder: Path) -> Iterator[S3Server]:
-    """A running S3 server."""
-    if reason := s3.missing():
-        pytest.skip(reason)
-    s3.build()
-    server = S3Server(server_folder / "s3", free_port())
-    server.start()
-    try:
-        server.wait_until_open()
-        yield server
-    finally:
-        server.end()
-
-
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=[adapter("files", "folder", "none"), adapter("files", "s3", "s3")])
 def objects(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     """An empty object store."""
     if request.param == "folder":
         return object_store(settings(objects_dir=tmp_path / "objects"))
-    server: S3Server = request.getfixturevalue("s3_server")
-    return object_store(
-        settings(
-            s3_bucket="bucket",
-            s3_prefix=uuid4().hex,
-            s3_endpoint=server.url,
-            s3_access_key_id=s3.ACCESS_KEY,
-            s3_secret_access_key=s3.SECRET_KEY,
-        )
-    )
+    return object_store(settings(s3_prefix=uuid4().hex, **request.getfixturevalue("s3_values")))
 
 
 def settings(**values: object) -> ObjectStoreSettings:

@@ -13,6 +13,8 @@ from planes.shared.stores.postgres_chunks import PostgresChunks
 from tests.contract.conftest import ACME, GLOBEX
 from tests.contract.test_chunk_store import direction, scope, version_of
 
+pytestmark = pytest.mark.contract("chunks", "postgres", "postgres")
+
 
 async def test_a_role_that_only_reads_cannot_write(
     database_of: Callable[[str], Database],

@@ -19,6 +19,7 @@ from tests.contract.conftest import ACME, GLOBEX
 from tests.contract.mongo import DIMENSION, Commands, mongo_store
 from tests.contract.test_chunk_store import direction, version_of
 
+pytestmark = pytest.mark.contract("chunks", "mongo-search", "mongo-search")
 DatabaseOf = Callable[[str], Database]
 ONE, OTHER = UUID(int=1), UUID(int=2)
 FIELDS = {

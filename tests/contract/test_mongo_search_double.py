@@ -14,6 +14,7 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import OperationFailure
 from pymongo.operations import SearchIndexModel
 
+pytestmark = pytest.mark.contract("search of MongoDB", "double", "mongo-search")
 Collection = AsyncCollection[dict[str, Any]]
 
 VECTORS = {

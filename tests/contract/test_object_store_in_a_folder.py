@@ -7,6 +7,8 @@ import pytest
 
 from planes.shared.stores.objects import FolderObjects
 
+pytestmark = pytest.mark.contract("files", "folder", "none")
+
 
 async def test_a_removal_that_fails_says_so_and_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

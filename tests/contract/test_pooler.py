@@ -17,14 +17,19 @@ from tests.conftest import free_port
 from tests.integration.gateway.auth.conftest import bearer, gateway
 from tests.integration.gateway.auth.test_limits import allow
 from tests.servers import debian, pgbouncer
+from tests.servers.matrix import ran
 from tests.servers.pgbouncer import PgBouncer
 from tests.servers.redis import wait_for
+
+pytestmark = pytest.mark.contract("database", "pooled", "pgbouncer")
 
 _PASSWORD = "test-password"
 
 
 @pytest.fixture(scope="module")
-def pooler(server_folder: Path, postgres: Postgres) -> Iterator[PgBouncer]:
+def pooler(
+    server_folder: Path, postgres: Postgres, request: pytest.FixtureRequest
+) -> Iterator[PgBouncer]:
     if reason := pgbouncer.missing():
         pytest.skip(reason)
     debian.unpack("pgbouncer")
@@ -43,6 +48,7 @@ def pooler(server_folder: Path, postgres: Postgres) -> Iterator[PgBouncer]:
 
     server.start()
     wait_for(listens)
+    ran(request.config, "pgbouncer", server.version())
     yield server
     server.end()
 

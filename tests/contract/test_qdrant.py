@@ -21,6 +21,8 @@ from tests.servers import qdrant
 from tests.servers.ports import free_port
 from tests.servers.qdrant import QdrantServer, settings_of
 
+pytestmark = pytest.mark.contract("chunks", "qdrant", "qdrant")
+
 
 class KnownCorpus:
     """A registry that knows one term, and filters no documents."""

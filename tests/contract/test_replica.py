@@ -20,6 +20,7 @@ from services.embedded.postgres import OWNER, Postgres
 from tests.conftest import free_port
 from tests.servers.processes import OwnServer
 
+pytestmark = pytest.mark.contract("lists", "replica", "postgres")
 _IS_REPLICA = "SELECT pg_is_in_recovery()"
 
 

@@ -1,6 +1,7 @@
 """A real PgBouncer in transaction mode, from Debian's package, in front of a test's PostgreSQL."""
 
 import shutil
+import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -66,6 +67,14 @@ class PgBouncer(OwnServer):
             environment=debian.environment(programs),
             account=identity(unprivileged_account()),
         )
+
+    def version(self) -> str:
+        """Return what the program says of itself: `PgBouncer 1.18.0`."""
+        command = [self._command[0], "--version"]
+        told = subprocess.run(
+            command, check=True, capture_output=True, text=True, env=self._environment
+        )
+        return told.stdout.splitlines()[0]
 
     def before(self, url: str) -> str:
         """Return the address of a database by way of this pooler."""

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -66,16 +67,25 @@ class QdrantServer(OwnServer):
         Raises:
             TimeoutError: It does not within 60 s.
         """
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            try:
-                httpx.get(self.url, timeout=1)
-            except httpx.TransportError:
-                assert not self.has_ended(), "the server ended; see its log"
-                time.sleep(0.05)
-            else:
-                return
-        raise TimeoutError(f"no Qdrant at {self.url}")
+        wait_until_it_answers(self.url, has_ended=self.has_ended)
+
+
+def wait_until_it_answers(url: str, *, has_ended: Callable[[], bool] = lambda: False) -> None:
+    """Wait until a Qdrant answers.
+
+    Raises:
+        TimeoutError: It does not within 60 s.
+    """
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            httpx.get(url, timeout=1)
+        except httpx.TransportError:
+            assert not has_ended(), "the server ended; see its log"
+            time.sleep(0.05)
+        else:
+            return
+    raise TimeoutError(f"no Qdrant at {url}")
 
 
 def settings_of(url: str, **values: object) -> QdrantSettings:

@@ -1,6 +1,7 @@
 """Redis as it is laid out elsewhere: under a sentinel, as a cluster, with TLS, with users."""
 
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -9,6 +10,7 @@ from pathlib import Path
 import redis
 
 from services.embedded.binaries import redis_server
+from tests.servers import debian
 from tests.servers.processes import OwnServer
 
 SERVICE = "mymaster"
@@ -72,6 +74,15 @@ class RedisServer(OwnServer):
                 return True
 
         wait_for(listens)
+
+
+def redis_version(program: Path) -> str:
+    """Return what a server's program says of itself: `Redis 6.2.14`."""
+    environment = debian.environment(debian.root("redis-server"))
+    told = subprocess.run(
+        [str(program), "--version"], check=True, capture_output=True, text=True, env=environment
+    )
+    return f"Redis {told.stdout.partition('v=')[2].split()[0]}"
 
 
 def wait_for(is_true: Callable[[], bool], seconds: float = 60) -> None:

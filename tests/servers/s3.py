@@ -53,7 +53,7 @@ class S3Server(OwnServer):
     def __init__(self, folder: Path, port: int) -> None:
         """Store its folder and port."""
         self.url = f"http://127.0.0.1:{port}"
-        self._address = ("127.0.0.1", port)
+        self.address = ("127.0.0.1", port)
         self.bucket = folder / "bucket"
         self.bucket.mkdir(parents=True)
         command = [str(binary()), "--port", f"127.0.0.1:{port}", "--quiet", "posix", str(folder)]
@@ -68,15 +68,17 @@ class S3Server(OwnServer):
             },
         )
 
-    def wait_until_open(self) -> None:
-        """Wait until it takes connections.
 
-        Raises:
-            TimeoutError: It does not within 30 s.
-        """
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            with contextlib.suppress(OSError), socket.create_connection(self._address, 1):
-                return
-            time.sleep(0.05)
-        raise TimeoutError(f"no S3 server at {self.url}")
+def wait_until_open(address: str) -> None:
+    """Wait until a server takes connections.
+
+    Raises:
+        TimeoutError: It does not within 30 s.
+    """
+    host, _, port = address.rpartition(":")
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"no S3 server at {address}")

@@ -13,8 +13,8 @@ from tests.servers.cassandra import CassandraServer
 
 
 @pytest.fixture
-def overrides(cql_values: dict[str, object]) -> dict[str, object]:
-    return {**cql_values, "cql_deadline_s": 1.0}
+def overrides(own_cql_values: dict[str, object]) -> dict[str, object]:
+    return {**own_cql_values, "cql_deadline_s": 1.0}
 
 
 @pytest.fixture

@@ -16,17 +16,18 @@ from tests.contract.test_chat_log import message
 from tests.servers.cassandra import CassandraServer
 from tests.servers.cql_fixtures import cql_settings
 
+pytestmark = pytest.mark.contract("messages", "cql", "cassandra")
 TENANT = uuid4()
 IMPATIENT_S = 1.0
 
 
 @pytest.fixture
 def opened(
-    cql_values: dict[str, object],
+    own_cql_values: dict[str, object],
 ) -> Callable[..., "asynccontextmanager[ChatLog]"]:
     """Open the chat log with other settings."""
     nowhere = Database("postgresql://127.0.0.1:9/none", service="test")  # asked for no plan
-    return lambda **values: open_chat_log(cql_settings(cql_values, **values), nowhere)
+    return lambda **values: open_chat_log(cql_settings(own_cql_values, **values), nowhere)
 
 
 @pytest.fixture

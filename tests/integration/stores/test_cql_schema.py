@@ -23,6 +23,7 @@ from tests.contract.test_chat_log import message
 from tests.servers.cassandra import CassandraServer
 from tests.servers.cql_fixtures import cql_settings, drop
 
+pytestmark = pytest.mark.contract("messages", "cql", "cql")
 PRO, FREE = uuid4(), uuid4()
 
 
@@ -89,14 +90,12 @@ async def test_a_keyspace_that_is_not_migrated_is_refused_with_the_command(
     ],
 )
 async def test_a_cluster_that_cannot_serve_is_refused_with_the_setting(
-    cql_values: dict[str, object],
-    cassandra_server: CassandraServer,
+    own_cql_values: dict[str, object],  # another cluster may take anybody
     database: Database,
     wrong: dict[str, object],
     told: str,
 ) -> None:
-    del cassandra_server  # another cluster may take anybody
-    settings = cql_settings(cql_values, **wrong)
+    settings = cql_settings(own_cql_values, **wrong)
     with pytest.raises(CqlRefused, match=told):
         async with open_chat_log(settings, database):
             pass
@@ -104,18 +103,16 @@ async def test_a_cluster_that_cannot_serve_is_refused_with_the_setting(
         migrate_chat_log(settings)
 
 
-def test_more_copies_than_nodes_are_refused(
-    fresh: dict[str, object], cassandra_server: CassandraServer
-) -> None:
-    del cassandra_server  # of one node
+def test_more_copies_than_nodes_are_refused(own_cql_values: dict[str, object]) -> None:
+    three_copies = {"cql_keyspace": "never_made", "cql_replication": {}}
     with pytest.raises(CqlRefused, match="CQL_REPLICATION"):
-        migrate_chat_log(cql_settings(fresh, cql_replication={}))
+        migrate_chat_log(cql_settings(own_cql_values, **three_copies))
 
 
 async def test_connections_are_encrypted_where_a_certificate_is_named(
-    cql_values: dict[str, object], cassandra_server: CassandraServer, database: Database
+    own_cql_values: dict[str, object], cassandra_server: CassandraServer, database: Database
 ) -> None:
-    settings = cql_settings(cql_values, cql_tls_ca=cassandra_server.certificate)
+    settings = cql_settings(own_cql_values, cql_tls_ca=cassandra_server.certificate)
     written = message(1, uuid4(), tenant=PRO)
     async with open_chat_log(settings, database) as log:
         await log.append([written])

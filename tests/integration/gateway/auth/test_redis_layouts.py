@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -16,6 +17,7 @@ from planes.shared.stores.postgres import Database
 from planes.shared.stores.redis_address import RedisLogin
 from planes.shared.stores.redis_caches import CacheEntry, RedisCaches
 from planes.shared.stores.redis_clients import redis_client
+from services.embedded.binaries import redis_server
 from services.gateway.chat.stops import StopChannel
 from services.gateway.chat.stream_buffer import Batch, SentEvent, StreamBuffer, stream_key
 from services.gateway.limits.feed import RevocationFeed
@@ -24,7 +26,8 @@ from tests.conftest import free_port
 from tests.integration.gateway.auth.conftest import Client, bearer, eventually, gateway
 from tests.integration.gateway.auth.test_limits import allow
 from tests.servers import debian
-from tests.servers.redis import Cluster, Guarded, RedisServer
+from tests.servers.matrix import ran
+from tests.servers.redis import Cluster, Guarded, RedisServer, redis_version
 
 pytestmark = pytest.mark.integration
 
@@ -86,7 +89,7 @@ def encrypted(server_folder: Path) -> Iterator[Place]:
             f"tls-ca-cert-file {authority}",
             "tls-auth-clients no",
         ],
-        program=debian.root("redis-server") / "usr" / "bin" / "redis-server",
+        program=_debians_program(),
         environment=debian.environment(debian.root("redis-server")),
     )
     server.start()
@@ -122,11 +125,22 @@ def of_a_user(server_folder: Path) -> Iterator[Place]:
     server.end()
 
 
-@pytest.fixture(params=["guarded", "cluster", "encrypted", "of_a_user"])
+def layout(name: str) -> Any:
+    """Return a parameter whose tests are a cell of the contract matrix."""
+    return pytest.param(name, marks=pytest.mark.contract("sessions and limits", name, name))
+
+
+@pytest.fixture(params=[layout(each) for each in ("guarded", "cluster", "encrypted", "of_a_user")])
 def place(request: pytest.FixtureRequest) -> Place:
     """Each layout."""
     found: Place = request.getfixturevalue(request.param)
+    program = _debians_program() if request.param == "encrypted" else redis_server()
+    ran(request.config, request.param, redis_version(program))
     return found
+
+
+def _debians_program() -> Path:
+    return debian.root("redis-server") / "usr" / "bin" / "redis-server"
 
 
 @pytest.fixture
@@ -233,13 +247,14 @@ async def test_a_certificate_of_somebody_else_is_refused(encrypted: Place) -> No
     await redis.aclose()
 
 
-@pytest.fixture(params=["guarded", "cluster"])
+@pytest.fixture(params=[layout("guarded"), layout("cluster")])
 def failing(request: pytest.FixtureRequest, server_folder: Path) -> Iterator[Guarded | Cluster]:
     """Servers of this test's own, one of which may go."""
     folder = server_folder / f"failing-{uuid4().hex}"
     is_guarded = request.param == "guarded"
     servers = Guarded(folder, ports(3)) if is_guarded else Cluster(folder, ports(4))
     servers.start()
+    ran(request.config, request.param, redis_version(redis_server()))
     yield servers
     servers.stop()
 
