@@ -37,6 +37,7 @@ from tests.servers.mongo_fixtures import (
 from tests.servers.ports import free_port
 from tests.servers.qdrant_fixtures import qdrant_container, qdrant_engine, qdrant_url
 from tests.servers.s3_fixtures import s3_container, s3_url, s3_values
+from tests.servers.sharing import pytest_xdist_make_scheduler
 
 __all__ = [  # fixtures and hooks of their own modules
     "cassandra_server",
@@ -51,6 +52,7 @@ __all__ = [  # fixtures and hooks of their own modules
     "own_cql_values",
     "pytest_runtest_makereport",
     "pytest_terminal_summary",
+    "pytest_xdist_make_scheduler",
     "qdrant_container",
     "qdrant_engine",
     "qdrant_url",
@@ -141,7 +143,7 @@ def database_urls(postgres: Postgres) -> Iterator[dict[str, str]]:
     """URLs of a fresh migrated database, by who logs in: admin, gateway, serving, data."""
     name = f"test_{uuid4().hex}"
     with owner_connection(postgres.url("postgres")) as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE migrated"))
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE migrated STRATEGY file_copy"))
     urls = {
         role.removeprefix("polyplane_"): postgres.url(name, role=role) for role in SERVICE_ROLES
     }

@@ -147,7 +147,7 @@ def database(own_postgres: _OwnPostgres) -> str:
     """The name of a fresh migrated database."""
     name = f"faults_{uuid4().hex}"
     with owner_connection(own_postgres.settings.url("postgres")) as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE migrated"))
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE migrated STRATEGY file_copy"))
     with owner_connection(own_postgres.settings.url(name)) as connection:
         connection.execute(text(_BOUNDLESS))
     return name

@@ -141,7 +141,7 @@ def module_database_urls(postgres: Postgres) -> Iterator[dict[str, str]]:
     """URLs of a migrated database that a module's tests share."""
     name = f"test_{uuid4().hex}"
     with owner_connection(postgres.url("postgres")) as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE migrated"))
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE migrated STRATEGY file_copy"))
     urls = {r.removeprefix("polyplane_"): postgres.url(name, role=r) for r in SERVICE_ROLES}
     yield {"admin": postgres.url(name, role=OWNER), **urls}
     with owner_connection(postgres.url("postgres")) as connection:
