@@ -2,13 +2,14 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 from uuid import UUID
 
 import orjson
 
 from planes.shared.analysis import terms
-from planes.shared.domain import Chunk
+from planes.shared.domain import Chunk, Heading
 from planes.shared.index_ports import Embedded
 
 
@@ -30,6 +31,35 @@ def fingerprint(chunk: Chunk) -> str:
     parts = (chunk.ordinal, chunk.start, chunk.end, chunk.page or 0, chunk.language)
     row = "|".join([*map(str, parts), chunk.heading, chunk.text])
     return hashlib.md5(row.encode(), usedforsecurity=False).hexdigest()
+
+
+def headings_of(rows: Iterable[Mapping[str, Any]], *, limit: int) -> list[Heading]:
+    """Return the first different headings in reading order, each with its lowest page.
+
+    Args:
+        rows: `heading`, `start` and `page` of a version's chunks, in any order.
+        limit: At most so many.
+    """
+    starts: dict[str, int] = {}
+    pages: dict[str, int] = {}
+    for row in rows:
+        heading, page = row["heading"], row["page"]
+        if heading:
+            starts[heading] = min(row["start"], starts.get(heading, row["start"]))
+            if page is not None:
+                pages[heading] = min(page, pages.get(heading, page))
+    first = sorted(starts, key=lambda heading: (starts[heading], heading))[:limit]
+    return [Heading(heading, pages.get(heading)) for heading in first]
+
+
+def pages_of(rows: Iterable[Mapping[str, Any]]) -> list[tuple[int, int, int]]:
+    """Return (page, lowest start, highest end) of the pages of a version's chunks, by page."""
+    spans: dict[int, tuple[int, int]] = {}
+    for row in rows:
+        if row["page"] is not None:
+            start, end = spans.get(row["page"], (row["start"], row["end"]))
+            spans[row["page"]] = min(start, row["start"]), max(end, row["end"])
+    return [(page, *spans[page]) for page in sorted(spans)]
 
 
 def digest(embedded: Embedded) -> bytes:

@@ -1,10 +1,10 @@
 """`polyplane doctor`: what is missing or broken, and how to mend it."""
 
+import os
 from itertools import chain
 
 import typer
 
-from planes.shared.stores.chunk_settings import ChunkStoreSettings
 from services.cli.terminal import console
 from services.embedded.diagnosis import diagnose
 from services.embedded.home import locate
@@ -19,7 +19,7 @@ _MARKS = {"good": "[green]ok[/]     ", "warning": "[yellow]careful[/]", "bad": "
 def doctor() -> None:
     """Say in plain words what is missing or broken, and how to mend it; exit 1 if anything is."""
     worst = 0
-    chunks = diagnose_chunk_store(ChunkStoreSettings.read())
+    chunks = diagnose_chunk_store(os.environ)
     for finding in chain(diagnose(locate()), chunks):
         console.print(_MARKS[finding.verdict], end=" ")
         console.print(f"{finding.subject:<16} {finding.found}", markup=False)

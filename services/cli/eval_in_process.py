@@ -155,7 +155,7 @@ async def _indexed(
 
 @asynccontextmanager
 async def _store(kind: ChunkStoreKind, database: Database) -> AsyncIterator[ChunkStore]:
-    """Open a store under a name of its own, and leave nothing there in the end."""
+    """Open a store under a name of its own, and leave no chunk there in the end."""
     name = f"eval_{uuid4().hex}"
     own = {"qdrant_prefix": f"{name}_", "mongo_database": name}
     store = chunk_store(ChunkStoreSettings.read().model_copy(update=own), database, kind)

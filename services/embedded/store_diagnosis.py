@@ -1,9 +1,10 @@
 """What the configured chunk store is and can, where it is another server than the database."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from planes.shared.errors import InvalidInput, Unavailable
+from planes.shared.settings import SettingsWrong
 from planes.shared.stores.chunk_settings import ChunkStoreSettings, chunk_store
 from planes.shared.stores.postgres import Database
 from services.embedded.diagnosis import Finding
@@ -11,8 +12,13 @@ from services.embedded.diagnosis import Finding
 _SUBJECT = "Chunk store"
 
 
-def diagnose_chunk_store(settings: ChunkStoreSettings) -> Iterator[Finding]:
-    """Ask the store; nothing is changed."""
+def diagnose_chunk_store(environment: Mapping[str, str]) -> Iterator[Finding]:
+    """Ask the store that an environment names; nothing is changed."""
+    try:
+        settings = ChunkStoreSettings.of(environment)
+    except SettingsWrong as error:
+        yield Finding(_SUBJECT, "bad", "its settings are wrong", str(error))
+        return
     if settings.chunk_store == "postgres":
         return
     try:

@@ -431,6 +431,7 @@ async def test_every_method_sees_its_own_tenant_alone(chunks: ChunkStore) -> Non
     ids, places = [chunk.id for chunk in of_version], [(version_id, 0), (version_id, 1)]
     spans = [(version_id, 0, 1)]
     assert await chunks.chunks_at(GLOBEX, places, generation=1) == []
+    assert len(await chunks.chunks_at(ACME, places * 2, generation=1)) == 2, "none twice"
     assert await chunks.chunks_around(GLOBEX, spans, generation=1) == []
     assert await chunks.headings(GLOBEX, version_id, generation=1, limit=9) == []
     assert await chunks.pages(GLOBEX, version_id, generation=1) == []

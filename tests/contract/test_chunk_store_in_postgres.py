@@ -1,6 +1,7 @@
 """What holds of chunks in PostgreSQL alone."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import asyncpg
 import numpy as np
@@ -37,6 +38,18 @@ async def test_a_generation_that_is_not_there_is_unavailable(
         await PostgresChunks(database_of("serving")).search(
             "plans", direction(1), scope=absent, depth=1
         )
+
+
+async def test_making_a_generation_that_is_there_is_no_error_of_the_database(
+    database_urls: dict[str, str], server_folder: Path
+) -> None:
+    log = server_folder / "postgres.log"
+    database = Database(database_urls["admin"], service="test")
+    await database.open()
+    errors = log.read_text("utf-8").count("ERROR")
+    await PostgresChunks(database).create_generation(1, 384)
+    await database.close()
+    assert log.read_text("utf-8").count("ERROR") == errors
 
 
 async def test_no_service_makes_or_drops_a_generation(

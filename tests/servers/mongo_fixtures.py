@@ -95,4 +95,6 @@ def _told(url: str) -> str:
     with MongoClient[dict[str, Any]](url) as client:
         told = client.server_info()
     ferret = told.get("ferretdbVersion") or told.get("ferretdb", {}).get("version")
+    if ferret == "unknown":  # as it is built here
+        ferret = ferretdb.VERSION
     return f"FerretDB {ferret}" if ferret else f"MongoDB {told['version']}"

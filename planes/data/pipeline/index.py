@@ -1,5 +1,6 @@
 """Writes versions' chunks where search finds them, still hidden."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from uuid import UUID
 
@@ -59,7 +60,8 @@ class Indexer:
             rows = [c for work in group for c in domain_chunks(work, chunks[work.version_id])]
             arrays = np.concatenate([vectors[work.version_id] for work in group])
             if await self._write(group, rows, arrays):
-                await self._registry.count_terms(group, term_counts(rows))
+                counts = await asyncio.to_thread(term_counts, rows)
+                await self._registry.count_terms(group, counts)
                 await self._check(group)
                 written += group
         return written

@@ -82,13 +82,14 @@ class IndexCounter:
             for id_ in known.keys() | found.keys()
             if _differs(known.get(id_), found.get(id_, _NONE).chunks)
         }
-        again = await self._store.count_versions(tenant_id, list(doubtful), generation=generation)
-        still = await self._known(tenant_id, doubtful)
         shown = {id_: one.chunks for id_, one in found.items()}
-        for id_ in doubtful:  # what came or went in between is no fault
-            shown[id_] = again.get(id_, 0)
-            known.pop(id_, None)
-        known |= still
+        if doubtful:  # what came or went in between is no fault
+            again = await self._store.count_versions(
+                tenant_id, list(doubtful), generation=generation
+            )
+            still = await self._known(tenant_id, doubtful)
+            shown |= {id_: again.get(id_, 0) for id_ in doubtful}
+            known = {id_: one for id_, one in known.items() if id_ not in doubtful} | still
         settled = {id_: one for id_, one in known.items() if one.is_settled}
         return TenantCounts(
             tenant_id,

@@ -44,7 +44,7 @@ class CachedRetriever:
         """Return at most `k` passages of living documents in `scope`.
 
         Raises:
-            Unavailable: The embedder or the database does not answer.
+            Unavailable: The embedder or a store does not answer.
         """
         version = scope.corpus_version
         if version is None or not self._cache.is_on:

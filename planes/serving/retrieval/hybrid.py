@@ -58,7 +58,7 @@ class HybridRetriever:
         """Return at most `k` passages of living documents in `scope`, none twice.
 
         Raises:
-            Unavailable: The embedder or the database does not answer.
+            Unavailable: The embedder or a store does not answer.
         """
         with span("embed"):
             vector = (await self._embed([question]))[0]

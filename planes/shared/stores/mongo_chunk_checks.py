@@ -8,7 +8,7 @@ import numpy as np
 
 from planes.shared.domain import VersionCount
 from planes.shared.index_ports import Embedded, Vectors
-from planes.shared.indexing import fingerprint
+from planes.shared.indexing import fingerprint, pages_of
 from planes.shared.stores.mongo import Document, Mongo
 from planes.shared.stores.mongo_documents import (
     CHUNK_FIELDS,
@@ -93,20 +93,17 @@ class MongoChunkChecks:
     ) -> dict[UUID, str]:
         """Return a version's chunks by their ids, each with what `fingerprint` gives for it."""
         wanted = _of(tenant_id) | {"version_id": str(version_id)}
-        rows = await self._rows(wanted, CHUNK_FIELDS, generation)
-        chunks = (chunk_of(row) for row in rows)
-        return {chunk.id: fingerprint(chunk) for chunk in chunks}
+        collection = self._generations.collection(generation)
+        with self._mongo.waiting():
+            found = collection.find(wanted, dict.fromkeys(CHUNK_FIELDS, 1))
+            return {UUID(row["_id"]): fingerprint(chunk_of(row)) async for row in found}
 
     async def pages(
         self, tenant_id: UUID, version_id: UUID, *, generation: int
     ) -> list[tuple[int, int, int]]:
         """Return (page, lowest start, highest end) of a version's pages with chunks, by page."""
         wanted = _of(tenant_id) | {"version_id": str(version_id), "page": {"$ne": None}}
-        spans: dict[int, tuple[int, int]] = {}
-        for row in await self._rows(wanted, ("page", "start", "end"), generation):
-            start, end = spans.get(row["page"], (row["start"], row["end"]))
-            spans[row["page"]] = min(start, row["start"]), max(end, row["end"])
-        return [(page, *spans[page]) for page in sorted(spans)]
+        return pages_of(await self._rows(wanted, ("page", "start", "end"), generation))
 
     async def vectors(
         self, tenant_id: UUID, chunk_ids: Sequence[UUID], *, generation: int

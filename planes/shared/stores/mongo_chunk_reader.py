@@ -5,6 +5,7 @@ from uuid import UUID
 
 from planes.shared.domain import Arms, Chunk, Heading, SearchScope, chunk_id
 from planes.shared.index_ports import Vectors
+from planes.shared.indexing import headings_of
 from planes.shared.stores.mongo import Document, Mongo
 from planes.shared.stores.mongo_documents import CHUNK_FIELDS, chunk_of, texts
 from planes.shared.stores.mongo_exact import ExactSearch
@@ -77,19 +78,10 @@ class MongoChunkReader:
             "version_id": str(version_id),
             "heading": {"$ne": ""},
         }
-        starts: dict[str, int] = {}
-        pages: dict[str, int] = {}
+        collection = self._generations.collection(generation)
         with self._mongo.waiting():
-            found = self._generations.collection(generation).find(
-                wanted, {"heading": 1, "start": 1, "page": 1}
-            )
-            async for row in found:
-                heading = row["heading"]
-                starts[heading] = min(row["start"], starts.get(heading, row["start"]))
-                if row["page"] is not None:
-                    pages[heading] = min(row["page"], pages.get(heading, row["page"]))
-        first = sorted(starts, key=lambda heading: (starts[heading], heading))[:limit]
-        return [Heading(heading, pages.get(heading)) for heading in first]
+            rows = await collection.find(wanted, {"heading": 1, "start": 1, "page": 1}).to_list()
+        return headings_of(rows, limit=limit)
 
     async def _chunks(self, tenant_id: UUID, wanted: Document, generation: int) -> list[Chunk]:
         collection = self._generations.collection(generation)

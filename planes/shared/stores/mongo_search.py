@@ -5,6 +5,7 @@ https://www.mongodb.com/docs/search/query/operators-collectors/compound/
 `$rankFusion` would hide the scores, which our own fusion needs.
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,9 +61,12 @@ class IndexedSearch:
         lexical one is that of MongoDB's BM25, whose frequencies are those of all tenants; of a
         chunk that the lexical arm did not find it is None.
         """
-        near = await self._rows(collection, self.dense(vector, corpus, scope, depth))
+        near, worded = await asyncio.gather(
+            self._rows(collection, self.dense(vector, corpus, scope, depth)),
+            self._rows(collection, lexical(corpus, scope, depth)),
+        )
         found = {row["_id"]: Candidate(chunk_of(row), _cosine(row[_SCORE]), None) for row in near}
-        for row in await self._rows(collection, lexical(corpus, scope, depth)):
+        for row in worded:
             known = found.get(row["_id"])
             cosine = float(vector_of(row) @ vector) if known is None else known.dense
             found[row["_id"]] = Candidate(chunk_of(row), cosine, float(row[_SCORE]))

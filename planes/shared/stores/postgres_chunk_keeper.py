@@ -34,15 +34,22 @@ class PostgresChunkKeeper:
             Conflict: There is one with another dimension.
             Unavailable: The database does not answer.
         """
+        held = (await self.generations()).get(number)
+        if held is None:
+            held = await self._create_table(number, dimension)
+        if held != dimension:
+            raise Conflict(
+                f"Generation {number} has vectors of {held} dimensions, not {dimension}."
+            )
+
+    async def _create_table(self, number: int, dimension: int) -> int | None:
+        """Make a chunk table, and return its dimension: another one's where that was faster."""
         try:
             async with self._database.platform() as connection:
                 await connection.execute("SELECT create_chunk_table($1, $2)", number, dimension)
-        except (asyncpg.DuplicateTableError, asyncpg.UniqueViolationError) as error:
-            held = (await self.generations()).get(number)
-            if held != dimension:
-                raise Conflict(
-                    f"Generation {number} has vectors of {held} dimensions, not {dimension}."
-                ) from error
+        except (asyncpg.DuplicateTableError, asyncpg.UniqueViolationError):
+            return (await self.generations()).get(number)
+        return dimension
 
     async def drop_generation(self, number: int) -> None:
         """Drop a chunk table, if there is one."""

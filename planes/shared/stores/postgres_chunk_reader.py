@@ -59,9 +59,10 @@ class PostgresChunkReader:
     async def chunks_at(
         self, tenant_id: UUID, places: Sequence[tuple[UUID, int]], *, generation: int
     ) -> list[Chunk]:
-        """Return the chunks at (version, ordinal)."""
+        """Return the chunks at (version, ordinal), none twice."""
         query = _AT.format(columns=CHUNK_COLUMNS, table=table_of(generation))
-        versions, ordinals = [list(column) for column in zip(*places, strict=True)] or [[], []]
+        columns = [list(column) for column in zip(*set(places), strict=True)]
+        versions, ordinals = columns or [[], []]
         async with chunk_tables(self._database, tenant_id) as connection:
             rows = await connection.fetch(query, tenant_id, versions, ordinals)
         return [chunk_of(row) for row in rows]

@@ -9,7 +9,7 @@ from qdrant_client import AsyncQdrantClient, models
 from planes.shared.domain import Chunk, Heading, VersionCount, chunk_id
 from planes.shared.errors import InvalidInput
 from planes.shared.index_ports import Embedded, Vectors
-from planes.shared.indexing import fingerprint
+from planes.shared.indexing import fingerprint, headings_of, pages_of
 from planes.shared.stores.qdrant_collections import QdrantCollections
 from planes.shared.stores.qdrant_points import (
     DENSE,
@@ -70,23 +70,14 @@ class QdrantReading:
         """Return the first different headings of a version, each with its lowest page."""
         fields = ["heading", "start", "page"]
         rows = await self._rows(tenant_id, version_id, generation, fields)
-        pages: dict[str, list[int]] = {}
-        for row in sorted(rows, key=lambda row: int(row["start"])):
-            if row["heading"]:
-                pages.setdefault(row["heading"], []).extend(filter(None, [row["page"]]))
-        return [Heading(name, min(on, default=None)) for name, on in pages.items()][:limit]
+        return headings_of(rows, limit=limit)
 
     async def pages(
         self, tenant_id: UUID, version_id: UUID, *, generation: int
     ) -> list[tuple[int, int, int]]:
         """Return (page, lowest start, highest end) of a version's pages with chunks, by page."""
-        spans: dict[int, tuple[int, int]] = {}
         fields = ["page", "start", "end"]
-        for row in await self._rows(tenant_id, version_id, generation, fields):
-            if row["page"] is not None:
-                start, end = spans.get(row["page"], (row["start"], row["end"]))
-                spans[row["page"]] = min(start, row["start"]), max(end, row["end"])
-        return [(page, *spans[page]) for page in sorted(spans)]
+        return pages_of(await self._rows(tenant_id, version_id, generation, fields))
 
     async def fingerprints(
         self, tenant_id: UUID, version_id: UUID, *, generation: int

@@ -62,7 +62,7 @@ class QdrantSearch:
         these = [belongs_to(scope.tenant_id, has_id(map(UUID, ids))) for ids in missing]
         more_dense, more_lexical = await self._ask(
             self._near(vector, these[0], len(missing[0]), is_complete=True),
-            _holding(frequencies, these[1], len(missing[1])),
+            _holding(frequencies, these[1], len(missing[1]), is_complete=True),
         )
         dense |= _scores(more_dense)
         lexical |= _scores(more_lexical)
@@ -108,15 +108,19 @@ class QdrantSearch:
 
 
 def _holding(
-    frequencies: Mapping[str, float], scoped: models.Filter, limit: int
+    frequencies: Mapping[str, float],
+    scoped: models.Filter,
+    limit: int,
+    *,
+    is_complete: bool = False,
 ) -> models.QueryRequest:
-    """Ask for the chunks that hold terms of a question, scored by BM25."""
+    """Ask for the chunks that hold terms of a question, with BM25; for no more if `is_complete`."""
     return models.QueryRequest(
         query=sparse(frequencies),
         using=WORDS,
         filter=scoped,
         limit=limit if frequencies else 0,
-        with_payload=True,
+        with_payload=not is_complete,
     )
 
 

@@ -56,6 +56,7 @@ class QdrantServer:
         """
         if self._settings.qdrant_url is None:
             raise InvalidInput("Set QDRANT_URL to the address of a Qdrant server.")
+        await self.close()  # where it was open already
         key = self._settings.qdrant_api_key
         self._client = AsyncQdrantClient(
             url=self._settings.qdrant_url.get_secret_value(),

@@ -29,6 +29,14 @@ _SNAPSHOT = """
 SELECT table_name FROM information_schema.columns
 WHERE table_schema = 'public' AND column_name = 'tenant_id' ORDER BY table_name
 """
+_OWNED = """
+WITH tenant AS (INSERT INTO tenants (id, name, plan) VALUES ($1, 'Acme', 'enterprise')),
+person AS (
+    INSERT INTO users (id, email, email_key, password_hash, display_name)
+    VALUES ($2, $3, $3, $4, 'Somebody')
+)
+INSERT INTO memberships (tenant_id, user_id, role) VALUES ($1, $2, $5)
+"""
 
 
 def some_address() -> str:
@@ -72,6 +80,13 @@ class World:
             "INSERT INTO tenants (id, name, plan) VALUES ($1, 'Acme', 'enterprise')", tenant_id
         )
         return Household(tenant_id, {r: await self._join(tenant_id, r) for r in Role})
+
+    async def owner(self) -> Member:
+        """Make a tenant of which nobody is a member but its owner: in one statement, for many."""
+        owner = Member(new_id(), new_id(), Role.OWNER, f"{uuid4().hex}@example.com")
+        values = (owner.tenant_id, owner.user_id, owner.email, self.password_hash, owner.role)
+        await self.database.execute(_OWNED, *values)
+        return owner
 
     async def _join(self, tenant_id: UUID, role: Role) -> Member:
         member = Member(new_id(), tenant_id, role, f"{uuid4().hex}@example.com")

@@ -17,7 +17,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from schemathesis.schemas import BaseSchema
 
-from planes.shared.domain import Role
 from tests.integration.gateway.security.conftest import running_world, some_address
 
 _WORDS = ("heron", "lantern", "quarry", "velvet", "orchard", "ember", "tundra", "saffron")
@@ -115,8 +114,7 @@ def _serve(pipe: Connection, urls: dict[str, str], redis_url: str, folder: Path)
         async with running_world(urls, redis_url, folder) as world:
             pipe.send(world.url)
             while await asyncio.to_thread(pipe.recv) == "token":
-                household = await world.household()
-                pipe.send(await world.token(household.members[Role.OWNER]))
+                pipe.send(await world.token(await world.owner()))
 
     structlog.configure(processors=[_silence])
     asyncio.run(run())
