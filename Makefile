@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 INSTALL = POLYPLANE_VENV=$(VENV) $(PYTHON) infra/locks/install.py --extras "$(EXTRAS)"
 SOURCES := services planes tests
 STORES := tests/contract tests/integration/stores tests/integration/gateway/auth/test_redis_layouts.py
+# Packages are compiled once, not by every process: a start takes seconds less.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up down status logs doctor demo test test-stores test-qwen unit fmt lint types e2e lock migrate clean audit security fault-drill compose-up compose-down image-size

@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -80,7 +81,12 @@ class FolderObjects:
         Raises:
             FileNotFoundError: There is none of that key.
         """
-        return await asyncio.to_thread(self._path(key).open, "rb")
+        opening = asyncio.ensure_future(asyncio.to_thread(self._path(key).open, "rb"))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:  # nobody else would close what is being opened
+            opening.add_done_callback(_close)
+            raise
 
     async def move(self, source: str, target: str) -> None:
         """Give an object another key, replacing what is there; to repeat it changes nothing.
@@ -256,3 +262,8 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _close(opened: asyncio.Future[BufferedReader]) -> None:
+    if opened.exception() is None:
+        opened.result().close()

@@ -79,7 +79,9 @@ class S3Objects:
         if start == end:  # no range of HTTP
             await self.stat(key)
             return
-        options: GetOptions = {"range": {"offset": start} if end is None else (start, end)}
+        options: GetOptions = {}
+        if start or end is not None:  # an empty object has no range at all
+            options["range"] = {"offset": start} if end is None else (start, end)
         with _translated():
             result = await self._store.get_async(_checked(key), options=options)
             async for block in result.stream(min_chunk_size=_BLOCK_BYTES):

@@ -33,8 +33,6 @@ def download(request: Request, content: Content, headers: dict[str, str]) -> Res
     if (start, end) != (0, size):
         described["content-range"] = f"bytes {start}-{end - 1}/{size}"
         status = 206
-    if request.method == "HEAD":
-        return Response(status_code=status, headers=described, media_type=content.media_type)
     blocks = content.blocks(start, end)
     return StreamingResponse(blocks, status, described, content.media_type)
 

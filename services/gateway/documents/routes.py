@@ -99,7 +99,6 @@ async def get_document_text(
         **problem_responses(401, 404),
     },
 )
-@router.head("/documents/{document_id}/content", include_in_schema=False)
 async def get_document_content(
     document_id: UUID, request: Request, account: DocumentReader, documents: DocumentServiceDep
 ) -> Response:
