@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from planes.shared.domain import TenantContext
+from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.redis_address import RedisLogin
 from planes.shared.stores.redis_caches import CacheEntry, RedisCaches
@@ -195,7 +196,13 @@ async def test_revocations_and_stops_are_heard(place: Place) -> None:
     ended, answer_id = Revocation(uuid4(), frozenset({uuid4()}), 3), uuid4()
     feed, stops = RevocationFeed(redis), StopChannel(redis)
     revocations, stopped = feed.revocations(), asyncio.Queue[UUID]()
-    listening = asyncio.create_task(stops.listen(stopped.put_nowait))
+
+    async def listen() -> None:
+        while True:  # as the gateway does
+            with suppress(Unavailable):
+                await stops.listen(stopped.put_nowait)
+
+    listening = asyncio.create_task(listen())
     try:
         async with asyncio.timeout(30):
             assert await anext(revocations) is None, "some may have been missed before"
