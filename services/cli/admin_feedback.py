@@ -109,7 +109,7 @@ async def open_desk(installation: Installation) -> AsyncIterator[FeedbackDesk]:
     database = Database(installation.database_url("polyplane_gateway"), service="cli")
     await database.open()
     try:
-        async with open_chat_log(ChatLogSettings.read(), database) as chat_log:
+        async with open_chat_log(installation.settings(ChatLogSettings), database) as chat_log:
             review = FeedbackReview(database, ChatHistory(database, chat_log))
             yield FeedbackDesk(review, partial(corpus_of, database, installation.objects()))
     finally:

@@ -7,9 +7,12 @@ from contextlib import asynccontextmanager
 from typing import Annotated
 
 import typer
+from redis.asyncio import Redis
 
 from planes.shared.errors import PlatformError
+from planes.shared.settings import SettingsWrong
 from planes.shared.stores.postgres import Database
+from planes.shared.stores.redis_address import RedisSettings
 from planes.shared.stores.redis_clients import redis_client
 from services.cli.terminal import console, errors
 from services.embedded.home import locate
@@ -88,11 +91,19 @@ def ask_password(*, from_stdin: bool) -> str:
     return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
 
 
+def open_redis(installation: Installation) -> Redis:
+    """Return a client of the gateway's Redis, which connects with its first call."""
+    settings = installation.settings(RedisSettings)
+    if settings.redis_url is None:  # the gateway does not start without
+        raise SettingsWrong("REDIS_URL: Field required")
+    return redis_client(settings.redis_url.get_secret_value(), settings.redis_login)
+
+
 @asynccontextmanager
 async def open_identity(installation: Installation) -> AsyncIterator[Identity]:
     """Open the gateway's identity, without a gateway."""
     database = Database(installation.database_url("polyplane_gateway"), service="cli")
-    redis = redis_client(installation.redis().url())
+    redis = open_redis(installation)
     options = IdentityOptions(
         keys_dir=installation.home.keys,
         refresh_secret=installation.secrets["gateway_refresh_secret"],

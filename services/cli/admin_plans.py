@@ -11,8 +11,7 @@ import typer
 
 from planes.shared.errors import PlatformError
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.redis_clients import redis_client
-from services.cli.admin_people import running
+from services.cli.admin_people import open_redis, running
 from services.cli.terminal import console, errors
 from services.embedded.installation import Installation
 from services.gateway.auth.tokens import TokenRules
@@ -107,7 +106,7 @@ def _act(act: Callable[[_Desk], Awaitable[Result]]) -> Result:
 
 async def _at_desk(installation: Installation, act: Callable[[_Desk], Awaitable[Result]]) -> Result:
     database = Database(installation.database_url("polyplane_gateway"), service="cli")
-    redis = redis_client(installation.redis().url())
+    redis = open_redis(installation)
     rules = TokenRules()
     lifetime_s = rules.lifetime_s + rules.leeway_s
     gate = SessionGate(RedisScripts(redis), token_lifetime_s=lifetime_s)

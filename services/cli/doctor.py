@@ -8,6 +8,7 @@ import typer
 from services.cli.terminal import console
 from services.embedded.diagnosis import diagnose
 from services.embedded.home import locate
+from services.embedded.installation import running_installation
 from services.embedded.store_diagnosis import diagnose_chunk_store
 
 app = typer.Typer(add_completion=False)
@@ -19,8 +20,10 @@ _MARKS = {"good": "[green]ok[/]     ", "warning": "[yellow]careful[/]", "bad": "
 def doctor() -> None:
     """Say in plain words what is missing or broken, and how to mend it; exit 1 if anything is."""
     worst = 0
-    chunks = diagnose_chunk_store(os.environ)
-    for finding in chain(diagnose(locate()), chunks):
+    home = locate()
+    running = running_installation(home)
+    environment = running.environment if running else os.environ
+    for finding in chain(diagnose(home), diagnose_chunk_store(environment)):
         console.print(_MARKS[finding.verdict], end=" ")
         console.print(f"{finding.subject:<16} {finding.found}", markup=False)
         if finding.remedy:

@@ -1,9 +1,8 @@
 """What the commands over generations of the index work with."""
 
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
 
@@ -11,8 +10,7 @@ from planes.data.evaluation.questions import Question
 from planes.shared.clients.dagster import DagsterClient
 from planes.shared.clients.serving import Deadlines, ServingClient
 from planes.shared.domain import TenantContext
-from planes.shared.errors import InvalidInput, Unavailable
-from planes.shared.settings import SettingsWrong
+from planes.shared.errors import Unavailable
 from planes.shared.stores.chunk_settings import ChunkStoreSettings, chunk_store
 from planes.shared.stores.generation_keeper import GenerationKeeper
 from planes.shared.stores.postgres import Database
@@ -80,7 +78,7 @@ def at_desk(act: Callable[[Desk], Awaitable[Result]]) -> Result:
 async def _open(installation: Installation) -> AsyncIterator[Desk]:
     ports, secret = installation.ports, installation.secrets["serving_token_secret"]
     database = Database(
-        installation.postgres().url(PLATFORM_DATABASE),
+        installation.servers.owner_url(PLATFORM_DATABASE),
         service="cli",
         max_connections=4,
         deadline_s=_SWITCH_S,
@@ -89,24 +87,17 @@ async def _open(installation: Installation) -> AsyncIterator[Desk]:
     serving = ServingClient(
         f"http://127.0.0.1:{ports['serving']}", ServingTokens(secret), _DEADLINES
     )
-    store = chunk_store(_settings(), database)
+    store = chunk_store(installation.settings(ChunkStoreSettings), database)
     await database.open()
     dagster.open()
     serving.open()
     try:
         await store.open()
-        models = replace(installation, environment=os.environ)
-        generations = GenerationKeeper(database, store, models_dir=models.embedding_models)
+        models_dir = installation.embedding_models
+        generations = GenerationKeeper(database, store, models_dir=models_dir)
         yield Desk(generations, dagster, serving)
     finally:
         await serving.close()
         await dagster.close()
         await store.close()
         await database.close()
-
-
-def _settings() -> ChunkStoreSettings:
-    try:
-        return ChunkStoreSettings.of(os.environ)
-    except SettingsWrong as error:
-        raise InvalidInput(str(error)) from error

@@ -150,7 +150,7 @@ def at_source_desk(act: Callable[[SourceDesk], Awaitable[Result]]) -> Result:
 
 @asynccontextmanager
 async def _open(installation: Installation) -> AsyncIterator[SourceDesk]:
-    url = installation.postgres().url(PLATFORM_DATABASE)
+    url = installation.servers.owner_url(PLATFORM_DATABASE)
     database = Database(url, service="cli", max_connections=2)
     dagster = DagsterClient(f"http://127.0.0.1:{installation.ports['dagster']}")
     await database.open()

@@ -15,6 +15,7 @@ from services.cli.interruption import Interrupted, Interruption
 from services.cli.terminal import Progress, console, errors, print_addresses, print_notes
 from services.embedded.home import Home, locate
 from services.embedded.launch import Started, StartFailed, follow_start, start, undo
+from services.embedded.servers import Mode
 from services.embedded.state import PlatformState, read_state
 
 app = typer.Typer(add_completion=False)
@@ -31,6 +32,12 @@ def up(
         Path | None, typer.Option(help="PEM file; the API speaks HTTPS then.", exists=True)
     ] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM file.", exists=True)] = None,
+    mode: Annotated[
+        Mode | None,
+        typer.Option(
+            help="Whose PostgreSQL, Redis and files: embedded is our own; see operations."
+        ),
+    ] = None,
     gateways: Annotated[
         int | None,
         typer.Option(min=1, max=16, help="Gateway processes that share the port; default 1."),
@@ -51,6 +58,7 @@ def up(
         _print_end(home, state)
         return
     options = {
+        "POLYPLANE_MODE": mode,
         "GATEWAY_HOST": host,
         "GATEWAY_TLS_CERTIFICATE": tls_certificate and str(tls_certificate.absolute()),
         "GATEWAY_TLS_KEY": tls_key and str(tls_key.absolute()),

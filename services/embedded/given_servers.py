@@ -1,53 +1,141 @@
-"""The schema on servers that somebody else runs, such as those of `docker-compose.yml`."""
+"""Servers that somebody else runs: a data centre's, a cloud's, those of `docker-compose.yml`."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from planes.shared.settings import SharedSettings
-from services.embedded.postgres import DAGSTER_ROLE, SERVICE_ROLES
-from services.embedded.schema import bootstrap
+from planes.shared.settings import SettingsWrong, SharedSettings
+from services.embedded.parts import Part
+from services.embedded.postgres import (
+    DAGSTER_DATABASE,
+    DAGSTER_ROLE,
+    PLATFORM_DATABASE,
+    SERVICE_ROLES,
+)
 
 _ROLES = (*SERVICE_ROLES, DAGSTER_ROLE)
+_EXAMPLE = "postgresql://owner:password@host:5432/postgres"
 
 
-class GivenServers(SharedSettings):
+class GivenServerSettings(SharedSettings):
     """Who owns the schema of a PostgreSQL server, and the passwords of the services' roles."""
 
     model_config = SettingsConfigDict(env_prefix="POLYPLANE_")
 
     owner_url: SecretStr | None = Field(None, validation_alias="DATABASE_OWNER_URL")
+    pooler_url: SecretStr | None = None
     gateway_password: SecretStr | None = None
     serving_password: SecretStr | None = None
     data_password: SecretStr | None = None
     dagster_password: SecretStr | None = None
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        missing = [role.upper() for role in _ROLES if self._password(role) is None]
-        if self.owner_url is not None and missing:
-            names = ", ".join(f"{name}_PASSWORD" for name in missing)
-            raise ValueError(f"DATABASE_OWNER_URL needs {names} too")
-        return self
+    @field_validator("owner_url", "pooler_url")
+    @classmethod
+    def _check_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
+        parts = urlsplit(url.get_secret_value())
+        if parts.scheme not in {"postgresql", "postgres"} or not parts.hostname:
+            raise ValueError(f"this is the address of a PostgreSQL server, like {_EXAMPLE}")
+        return SecretStr(urlunsplit(parts._replace(scheme="postgresql")))
 
-    def url(self, database: str) -> str:
-        """Return the address of a database for the owner."""
-        assert self.owner_url is not None  # noqa: S101 (asked for only where it is set)
-        parts = urlsplit(self.owner_url.get_secret_value())
-        return urlunsplit(parts._replace(path=f"/{database}"))
+    @field_validator("owner_url")
+    @classmethod
+    def _check_owner_url(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and "pooler=" in urlsplit(url.get_secret_value()).query:
+            raise ValueError(
+                "migrations need PostgreSQL itself; POLYPLANE_POOLER_URL is the pooler of services"
+            )
+        return url
+
+    def password(self, role: str) -> str | None:
+        """Return what a role logs in with, where it is given."""
+        given: SecretStr | None = getattr(self, _password_field(role))
+        return given.get_secret_value() if given else None
+
+
+@dataclass(frozen=True, slots=True)
+class GivenServers:
+    """PostgreSQL by its owner's address; Redis and the other stores as the variables name them.
+
+    Attributes:
+        settings: With `owner_url`.
+        secrets: Passwords of roles for which none is given, by the roles' names.
+    """
+
+    settings: GivenServerSettings
+    secrets: Mapping[str, str]
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str], secrets: Mapping[str, str]) -> Self:
+        """Return the servers that the variables name.
+
+        Raises:
+            SettingsWrong: What must be named is not; one line each.
+        """
+        return cls(GivenServerSettings.of(environment), secrets)
+
+    def prepare(self) -> None:
+        """Do nothing: they are there."""
+
+    def parts(self) -> list[Part]:
+        """Return none: somebody else runs them."""
+        return []
+
+    def owner_url(self, database: str) -> str:
+        """Return the address of a database for the owner of the schema.
+
+        Args:
+            database: `postgres` is that of the address, from which others are made.
+        """
+        url = urlsplit(self._owner_url)
+        named = url.path.strip("/")
+        path = named if database == "postgres" and named else database
+        return urlunsplit(url._replace(path=f"/{path}"))
+
+    def role_url(self, role: str) -> str:
+        """Return the address of the database of a service role, or of Dagster's role.
+
+        Services go through the pooler, if there is one; Dagster sets up its sessions, and does not.
+        """
+        pooler = self.settings.pooler_url
+        if role == DAGSTER_ROLE or pooler is None:
+            base = urlsplit(self._owner_url)
+        else:
+            base = urlsplit(pooler.get_secret_value())
+        database = DAGSTER_DATABASE if role == DAGSTER_ROLE else PLATFORM_DATABASE
+        login = f"{role}:{quote(self.passwords()[role], safe='')}"
+        host = base.netloc.rpartition("@")[2]
+        return urlunsplit(base._replace(netloc=f"{login}@{host}", path=f"/{database}"))
 
     def passwords(self) -> dict[str, str]:
-        """Return the passwords by role."""
-        given = {role: self._password(role) for role in _ROLES}
-        return {role: secret.get_secret_value() for role, secret in given.items() if secret}
+        """Return the passwords of these roles by their names.
 
-    def _password(self, role: str) -> SecretStr | None:
-        password: SecretStr | None = getattr(self, f"{role.removeprefix('polyplane_')}_password")
-        return password
+        Raises:
+            SettingsWrong: One is neither given nor known.
+        """
+        found = {role: self.settings.password(role) or self.secrets.get(role) for role in _ROLES}
+        missing = [
+            f"POLYPLANE_{_password_field(role).upper()}" for role in _ROLES if not found[role]
+        ]
+        if missing:
+            raise SettingsWrong(f"DATABASE_OWNER_URL needs {', '.join(missing)} too")
+        return {role: password for role, password in found.items() if password}
+
+    def environment(self, given: Mapping[str, str]) -> dict[str, str]:
+        """Return an operator's variables, which say where Redis and the files are."""
+        return dict(given)
+
+    @property
+    def _owner_url(self) -> str:
+        if self.settings.owner_url is None:
+            raise SettingsWrong(f"DATABASE_OWNER_URL: set it, like {_EXAMPLE}")
+        return self.settings.owner_url.get_secret_value()
 
 
-def migrate(servers: GivenServers) -> None:
-    """Make databases and roles, and bring the schema to this version. Repeatable."""
-    bootstrap(servers.url, servers.passwords())
+def _password_field(role: str) -> str:
+    return f"{role.removeprefix('polyplane_')}_password"

@@ -22,7 +22,7 @@ _ROOT_DATA = Path("/var/lib/polyplane")
 _MARKER = ".polyplane-home"
 _OWNER = "home.json"
 _FOLDERS = ("logs", "objects", "keys", "models", "dagster", "redis", "serving", "run")
-_FILES = ("state.json", "supervisor.lock", "secrets.json")
+_FILES = ("state.json", "supervisor.lock", "servers.json", "secrets.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,11 @@ class Home:
     def state_file(self) -> Path:
         """What the supervisor last said about itself."""
         return self.root / "state.json"
+
+    @property
+    def servers_file(self) -> Path:
+        """The stores that its platform was last started with."""
+        return self.root / "servers.json"
 
     @property
     def lock_file(self) -> Path:
@@ -115,8 +120,6 @@ class Home:
             self.root.chmod(0o700)
             for name in _FOLDERS:
                 (self.root / name).mkdir(exist_ok=True, mode=0o700)
-            if unprivileged_account() is not None:
-                self._link_postgres()
 
     def check(self) -> None:
         """Make sure that the folder is absent, empty or a platform's.
@@ -134,13 +137,17 @@ class Home:
 
     def secrets(self) -> dict[str, str]:
         """Return the secrets by name; those that are missing are made and kept, mode 0600."""
-        path = self.root / "secrets.json"
-        known: dict[str, str] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        known = self.known_secrets()
         missing = [name for name in SECRETS if name not in known]
         if missing:
             known |= {name: secrets.token_hex(32) for name in missing}
-            write_atomically(path, json.dumps(known, indent=2))
+            write_atomically(self.root / "secrets.json", json.dumps(known, indent=2))
         return known
+
+    def known_secrets(self) -> dict[str, str]:
+        """Return the secrets that were made so far, by name."""
+        path = self.root / "secrets.json"
+        return dict(json.loads(path.read_text("utf-8"))) if path.exists() else {}
 
     def delete(self) -> bool:
         """Remove what the platform made, wherever it lies; tell whether the folder is gone too.
@@ -167,9 +174,14 @@ class Home:
         """
         return read_mark(self.root / _MARKER).get("identity")
 
-    def _link_postgres(self) -> None:
+    def link_postgres(self) -> None:
+        """As root, make the folder of PostgreSQL's data where `nobody` may go. Repeatable.
+
+        Raises:
+            HomeRefused: It is another home's.
+        """
         link = self.root / "postgres"
-        if link.exists() and not link.is_symlink():
+        if unprivileged_account() is None or (link.exists() and not link.is_symlink()):
             return
         folder = _ROOT_DATA / str(self._identity())
         if link.is_symlink():

@@ -1,18 +1,23 @@
-"""One embedded platform: where it lives and what it was told."""
+"""One platform on this machine: where it lives and what it was told."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from planes.shared.ports import ObjectStore
+from planes.shared.settings import SharedSettings
 from planes.shared.stores.object_settings import ObjectStoreSettings, object_store
+from services.embedded.given_servers import GivenServers
 from services.embedded.home import Home
+from services.embedded.own_servers import OwnServers
 from services.embedded.ports import url
-from services.embedded.postgres import DAGSTER_DATABASE, DAGSTER_ROLE, PLATFORM_DATABASE, Postgres
 from services.embedded.processes import INSTANCE_VARIABLE, PART_VARIABLE
-from services.embedded.redis import Redis
+from services.embedded.remembered import Remembered, remembered
+from services.embedded.servers import Mode, Servers
 from services.embedded.state import read_state
 
+Settings = TypeVar("Settings", bound=SharedSettings)
 _FOR_ALL = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
@@ -32,33 +37,33 @@ class Installation:
     host: str
     tls: bool
     gateway_shutdown_s: float = 20.0
+    mode: Mode = "embedded"
 
-    def postgres(self) -> Postgres:
-        """Return the database server."""
-        return Postgres(
-            self.home.postgres,
-            port=self.ports["postgres"],
-            owner_password=self.secrets["polyplane_owner"],
-        )
+    @property
+    def servers(self) -> Servers:
+        """PostgreSQL and Redis.
 
-    def redis(self) -> Redis:
-        """Return the Redis server."""
-        return Redis(
-            self.home.redis,
-            port=self.ports["redis"],
-            password=self.secrets["redis"],
-            serving_password=self.secrets["redis_serving"],
-            data_password=self.secrets["redis_data"],
-        )
+        Raises:
+            SettingsWrong: They are given ones, and not all that is needed is.
+        """
+        if self.mode == "server":
+            return GivenServers.of(self.environment, self.secrets)
+        return OwnServers(self.home, self.ports, self.secrets)
+
+    def settings(self, kind: type[Settings]) -> Settings:
+        """Return settings of stores as the platform uses them.
+
+        Args:
+            kind: Such as `ChunkStoreSettings`; `RedisSettings` are those of the gateway.
+
+        Raises:
+            SettingsWrong: They have become wrong, for example by a file that is gone.
+        """
+        return kind.of(self.servers.environment(self.environment))
 
     def database_url(self, role: str) -> str:
-        """Return the platform's database for a service role."""
-        return self.postgres().url(PLATFORM_DATABASE, role=role, password=self.secrets[role])
-
-    def dagster_database_url(self) -> str:
-        """Return Dagster's own database."""
-        password = self.secrets[DAGSTER_ROLE]
-        return self.postgres().url(DAGSTER_DATABASE, role=DAGSTER_ROLE, password=password)
+        """Return the platform's database for a service role, or Dagster's for its own."""
+        return self.servers.role_url(role)
 
     @property
     def embedding_models(self) -> Path:
@@ -79,7 +84,7 @@ class Installation:
         """
         inherited = {
             name: value
-            for name, value in self.environment.items()
+            for name, value in self.servers.environment(self.environment).items()
             if name in _FOR_ALL or name.startswith((*prefixes, "LC_"))
         }
         marks = {INSTANCE_VARIABLE: self.home.instance, PART_VARIABLE: part}
@@ -87,22 +92,54 @@ class Installation:
 
     def objects(self) -> ObjectStore:
         """Return where uploaded files and extracted texts are."""
-        named = {name: value for name, value in self.environment.items() if name.startswith("S3_")}
-        return object_store(
-            ObjectStoreSettings.of({**named, "OBJECTS_DIR": str(self.home.objects)})
+        return object_store(self.settings(ObjectStoreSettings))
+
+
+class NotRunning(RuntimeError):
+    """There are no stores to work with: nothing runs, and no servers are named."""
+
+
+def installation_at_hand(home: Home, environment: Mapping[str, str]) -> Installation:
+    """Return what runs in this home, else what would run on the servers that variables name.
+
+    Args:
+        home: May be absent.
+        environment: The operator's, which counts only where nothing runs.
+
+    Raises:
+        NotRunning: Nothing does, and `DATABASE_OWNER_URL` is not set.
+    """
+    running = running_installation(home)
+    if running is not None:
+        return running
+    if not {"DATABASE_OWNER_URL", "DATABASE_OWNER_URL_FILE"} & environment.keys():
+        raise NotRunning(
+            "Polyplane is not running: `polyplane up` starts it. Or set DATABASE_OWNER_URL to work "
+            "on given servers."
         )
+    return Installation(
+        home=home,
+        ports={},
+        secrets=home.known_secrets(),
+        environment=environment,
+        host="127.0.0.1",
+        tls=False,
+        mode="server",
+    )
 
 
 def running_installation(home: Home) -> Installation | None:
-    """Return what runs in this home, None when nothing does."""
+    """Return what runs in this home, on the stores that it was started with; None: nothing does."""
     state = read_state(home)
     if state is None or not state.ports:
         return None
+    last = remembered(home) or Remembered("embedded", {})
     return Installation(
         home=home,
         ports=state.ports,
         secrets=home.secrets(),
-        environment={},
+        environment=last.variables,
         host=state.host,
         tls=state.tls,
+        mode=last.mode,
     )

@@ -1,4 +1,4 @@
-"""Entry point of the part `migrations`: databases, roles, schema; then it ends."""
+"""Brings all stores to this version; as a process, the part `migrations`, which then ends."""
 
 import asyncio
 
@@ -8,56 +8,43 @@ from planes.shared.errors import Unavailable
 from planes.shared.stores.chat_log_settings import ChatLogSettings, migrate_chat_log
 from planes.shared.stores.chunk_generations import prepare_chunk_store
 from planes.shared.stores.chunk_settings import ChunkStoreSettings
-from services.embedded.home import Home, locate
-from services.embedded.installation import running_installation
-from services.embedded.postgres import DAGSTER_ROLE, PLATFORM_DATABASE, SERVICE_ROLES
+from services.embedded.home import locate
+from services.embedded.installation import Installation, installation_at_hand
+from services.embedded.postgres import PLATFORM_DATABASE
 from services.embedded.schema import bootstrap
 
 
-class NotRunning(RuntimeError):
-    """There is no running database to migrate."""
+def migrate_database(installation: Installation) -> None:
+    """Bring databases, roles and schema to this version. Repeatable."""
+    servers = installation.servers
+    bootstrap(servers.owner_url, servers.passwords())
 
 
-def migrate(home: Home) -> None:
-    """Bring the running database of a home to this version, without the chat log.
-
-    Raises:
-        NotRunning: Nothing runs in this home.
-    """
-    installation = running_installation(home)
-    if installation is None:
-        raise NotRunning("Polyplane is not running: `polyplane up` starts it and migrates.")
-    roles = (*SERVICE_ROLES, DAGSTER_ROLE)
-    bootstrap(installation.postgres().url, {role: installation.secrets[role] for role in roles})
-
-
-def database_url(home: Home) -> str:
-    """Return where the running database of a home is, as the owner of its schema.
+def migrate_chunks(installation: Installation) -> dict[str, str]:
+    """Make the generations that the chunk store lacks, and return what the store is.
 
     Raises:
-        NotRunning: Nothing runs in this home.
+        PlatformError: It does not answer, or cannot serve.
     """
-    installation = running_installation(home)
-    if installation is None:
-        raise NotRunning("Polyplane is not running: `polyplane up` starts it and migrates.")
-    return installation.postgres().url(PLATFORM_DATABASE)
+    registry = installation.servers.owner_url(PLATFORM_DATABASE)
+    settings = installation.settings(ChunkStoreSettings)
+    return asyncio.run(prepare_chunk_store(settings, registry))
 
 
-def migrate_at_start(home: Home) -> None:
+def migrate_at_start(installation: Installation) -> None:
     """Migrate all stores; a chat log that is away now does not keep the platform from starting.
 
     Raises:
-        NotRunning: Nothing runs in this home.
         CqlRefused: The chat log's cluster cannot serve.
         PlatformError: The chunk store does not answer, or cannot serve.
     """
-    migrate(home)
-    asyncio.run(prepare_chunk_store(ChunkStoreSettings.read(), database_url(home)))
+    migrate_database(installation)
+    migrate_chunks(installation)
     try:
-        migrate_chat_log(ChatLogSettings.read())
+        migrate_chat_log(installation.settings(ChatLogSettings))
     except Unavailable as error:
         structlog.get_logger(__name__).warning("chat log away", reason=error.detail)
 
 
 if __name__ == "__main__":
-    migrate_at_start(locate())
+    migrate_at_start(installation_at_hand(locate(), {}))

@@ -1,17 +1,15 @@
-"""Composition root of the embedded platform: which parts there are, and what each is told.
+"""Composition root of the platform on one machine: which parts there are, and what each is told.
 
 Every part gets only the secrets that it needs, and of the operator's environment only what is
 meant for it.
 """
 
 import shutil
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 
 from planes.data.settings import DataSettings
 from planes.serving.settings import ServingSettings
-from services.embedded.accounts import unprivileged_account
 from services.embedded.installation import Installation
 from services.embedded.parts import (
     Part,
@@ -22,75 +20,47 @@ from services.embedded.parts import (
     serving_answers,
 )
 from services.embedded.ports import admin_ports
-from services.embedded.processes import INSTANCE_VARIABLE, PART_VARIABLE, python_module
+from services.embedded.postgres import DAGSTER_ROLE
+from services.embedded.processes import python_module
 from services.gateway.settings import GatewaySettings
 
 _GATEWAY_DATABASE_CONNECTIONS = 100  # of all gateway processes; PostgreSQL takes 200
-_CHUNK_STORES = ("CHUNK_STORE", "MONGO_", "QDRANT_")  # variables
+# Variables of the operator.
+_CHUNK_STORES = ("CHUNK_STORE", "MONGO_", "QDRANT_")
+_OBJECTS = ("OBJECTS_DIR", "S3_")
+_OF_SERVING = ("SERVING_", "HF_", "CUDA_", "NVIDIA_", "OTEL_")
+_REDIS_OF_PLANES = ("REDIS_CA", "REDIS_SENTINEL_")
 _GATEWAY_LAST_S = 10.0  # it ends itself 8 s after GATEWAY_SHUTDOWN_S
 _DAGSTER_FILES = Path(__file__).parents[2] / "infra" / "dagster"
 
 
 def prepare(installation: Installation) -> None:
     """Write the servers' data folders and configurations. Repeatable."""
-    installation.postgres().prepare()
-    installation.redis().prepare()
+    installation.servers.prepare()
     for name in ("dagster.yaml", "workspace.yaml"):
         shutil.copyfile(_DAGSTER_FILES / name, installation.home.dagster / name)
 
 
 def platform_parts(installation: Installation) -> list[Part]:
     """Return every part, in the order of their start."""
+    servers = installation.servers.parts()
     return [
-        _postgres(installation),
-        _redis(installation),
-        _migration(installation),
+        *servers,
+        _migration(installation, needs=tuple(server.name for server in servers)),
         *_gateways(installation),
         _serving(installation),
         *_data(installation),
     ]
 
 
-def _postgres(installation: Installation) -> Part:
-    server = installation.postgres()
-    return Part(
-        name="postgres",
-        command=server.command(),
-        environment={
-            **server.environment(),
-            INSTANCE_VARIABLE: installation.home.instance,
-            PART_VARIABLE: "postgres",
-        },
-        folder=server.folder,
-        is_ready=server.is_ready,
-        account=unprivileged_account(),
-        stop_signal=signal.SIGINT,
-        stop_s=30,
-        stop_order=3,
-    )
-
-
-def _redis(installation: Installation) -> Part:
-    server = installation.redis()
-    return Part(
-        name="redis",
-        command=server.command(),
-        environment=installation.variables("redis", **server.environment()),
-        folder=server.folder,
-        is_ready=server.is_ready,
-        stop_order=3,
-    )
-
-
-def _migration(installation: Installation) -> Part:
+def _migration(installation: Installation, needs: tuple[str, ...]) -> Part:
+    home = str(installation.home.root)
     return Part(
         name="migrations",
         command=python_module("services.embedded.migrate"),
-        environment=installation.variables(
-            "migrations", "CQL_", *_CHUNK_STORES, POLYPLANE_HOME=str(installation.home.root)
-        ),
+        environment=installation.variables("migrations", POLYPLANE_HOME=home),
         folder=installation.home.run,
-        needs=("postgres",),
+        needs=needs,
         is_ready=None,
         stop_s=30,
         stop_order=2,
@@ -117,8 +87,6 @@ def _gateway(installation: Installation, name: str, own: Mapping[str, str]) -> P
     values = {
         **own,
         "DATABASE_URL": installation.database_url("polyplane_gateway"),
-        "REDIS_URL": installation.redis().url(),
-        "OBJECTS_DIR": str(home.objects),
         "SERVING_TOKEN_SECRET": secrets["serving_token_secret"],
         "GATEWAY_REFRESH_SECRET": secrets["gateway_refresh_secret"],
         "GATEWAY_KEYS_DIR": str(home.keys),
@@ -130,9 +98,11 @@ def _gateway(installation: Installation, name: str, own: Mapping[str, str]) -> P
     return Part(
         name=name,
         command=python_module("services.gateway"),
-        environment=installation.variables(name, "GATEWAY_", "CHAT_", "S3_", "CQL_", **values),
+        environment=installation.variables(
+            name, "GATEWAY_", "CHAT_", "CQL_", "REDIS_", "DATABASE_REPLICA_URL", *_OBJECTS, **values
+        ),
         folder=home.run,
-        needs=("migrations", "redis"),
+        needs=("migrations",),
         # Its own port, which answers once the shared one does: any process may answer on that.
         is_ready=http_answers(f"http://127.0.0.1:{own['GATEWAY_ADMIN_PORT']}/health/live"),
         stop_s=installation.gateway_shutdown_s + _GATEWAY_LAST_S,
@@ -153,8 +123,6 @@ def _serving(installation: Installation) -> Part:
         "HF_HOME": installation.environment.get("HF_HOME", str(hub)),
         "HOME": str(home.serving),
     }
-    if "SERVING_REDIS_URL" not in installation.environment:
-        values["SERVING_REDIS_URL"] = installation.redis().serving_url()
     if "SERVING_MODELS_DIR" not in installation.environment:
         values["SERVING_MODELS_DIR"] = str(home.models)
     values["EMBEDDING_MODELS_DIR"] = str(installation.embedding_models)
@@ -164,7 +132,7 @@ def _serving(installation: Installation) -> Part:
         name="serving",
         command=python_module("planes.serving.app"),
         environment=installation.variables(
-            "serving", "SERVING_", "HF_", "CUDA_", "NVIDIA_", "OTEL_", *_CHUNK_STORES, **values
+            "serving", *_OF_SERVING, *_CHUNK_STORES, *_REDIS_OF_PLANES, **values
         ),
         folder=home.run,
         needs=("migrations",),
@@ -198,21 +166,18 @@ def _dagster(
     home = installation.home
     values = {
         "DAGSTER_HOME": str(home.dagster),
-        "DAGSTER_DATABASE_URL": installation.dagster_database_url(),
+        "DAGSTER_DATABASE_URL": installation.database_url(DAGSTER_ROLE),
         "DATA_CODE_PORT": str(installation.ports["dagster_code"]),
     }
+    stores: tuple[str, ...] = ()
     if name == "dagster-code":
+        stores = ("DATA_", *_OBJECTS, *_CHUNK_STORES, *_REDIS_OF_PLANES)
         values["DATABASE_URL"] = installation.database_url("polyplane_data")
-        values["OBJECTS_DIR"] = str(home.objects)
         values["EMBEDDING_MODELS_DIR"] = str(installation.embedding_models)
-        if "DATA_REDIS_URL" not in installation.environment:
-            values["DATA_REDIS_URL"] = installation.redis().data_url()
     return Part(
         name=name,
         command=command,
-        environment=installation.variables(
-            name, "DATA_", "DAGSTER_", "S3_", *_CHUNK_STORES, **values
-        ),
+        environment=installation.variables(name, "DAGSTER_", *stores, **values),
         folder=home.run,
         needs=("migrations",),
         is_ready=is_ready,

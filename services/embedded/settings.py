@@ -5,13 +5,16 @@ from typing import Annotated
 from pydantic import Field
 
 from planes.shared.settings import AbsolutePath, SharedSettings
+from services.embedded.servers import Mode
 
+_OF_OWN_SERVERS = ("postgres_port", "redis_port")
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 class EmbeddedSettings(SharedSettings):
     """What an operator may set; a port of 0 means any free one."""
 
+    mode: Mode = Field(default="embedded", validation_alias="POLYPLANE_MODE")
     host: str = Field(default="127.0.0.1", validation_alias="GATEWAY_HOST")
     tls_certificate: AbsolutePath | None = Field(
         default=None, validation_alias="GATEWAY_TLS_CERTIFICATE"
@@ -45,6 +48,6 @@ class EmbeddedSettings(SharedSettings):
         named = {
             name.removesuffix("_port"): port
             for name, port in self.model_dump().items()
-            if name.endswith("_port")
+            if name.endswith("_port") and not (self.mode == "server" and name in _OF_OWN_SERVERS)
         }
         return named | further

@@ -20,6 +20,7 @@ from services.embedded.parts import Part, check_settings
 from services.embedded.platform import platform_parts, prepare
 from services.embedded.ports import PortChoice, PortTaken, choose, claim
 from services.embedded.processes import end_all
+from services.embedded.remembered import check_mode, remember
 from services.embedded.runner import PartRunner
 from services.embedded.settings import EmbeddedSettings
 from services.embedded.state import (
@@ -90,6 +91,7 @@ class Supervisor:
     def _install(self) -> list[Part]:
         check_disk(self._home)
         settings = EmbeddedSettings.of(self._environment)
+        check_mode(self._home, settings.mode)
         choice = _choose_ports(settings)
         self._state.host, self._state.tls = settings.host, settings.tls_certificate is not None
         self._state.ports, self._state.notes = choice.ports, choice.notes
@@ -103,10 +105,12 @@ class Supervisor:
             host=settings.host,
             tls=self._state.tls,
             gateway_shutdown_s=settings.gateway_shutdown_s,
+            mode=settings.mode,
         )
         parts = platform_parts(installation)
         check_settings(parts)
         prepare(installation)
+        remember(self._home, settings.mode, self._environment)
         return parts
 
     async def _stop(self) -> None:

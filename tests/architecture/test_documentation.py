@@ -12,7 +12,7 @@ from planes.data.settings import DataSettings
 from planes.serving.settings import ServingSettings
 from planes.shared.stores import migrations
 from planes.shared.stores.postgres import SCHEMA_REVISION
-from services.embedded.given_servers import GivenServers
+from services.embedded.given_servers import GivenServerSettings
 from services.embedded.settings import EmbeddedSettings
 from services.gateway.settings import GatewaySettings
 
@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    "settings", [GatewaySettings, ServingSettings, DataSettings, EmbeddedSettings, GivenServers]
+    "settings",
+    [GatewaySettings, ServingSettings, DataSettings, EmbeddedSettings, GivenServerSettings],
 )
 def test_every_setting_is_documented(settings: type[BaseSettings]) -> None:
     documented = set(re.findall(r"`([A-Z][A-Z0-9_]+)`", (ROOT / "docs/settings.md").read_text()))

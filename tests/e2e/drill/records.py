@@ -33,7 +33,7 @@ class Records:
         """Store the platform."""
         installation = running_installation(Home(platform.home))
         assert installation is not None
-        self._url = installation.postgres().url(PLATFORM_DATABASE)
+        self._url = installation.servers.owner_url(PLATFORM_DATABASE)
         self.objects = platform.home / "objects"
 
     def rows(self, query: str, **values: object) -> Sequence[RowMapping]:

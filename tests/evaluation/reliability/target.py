@@ -56,7 +56,7 @@ class Target:
         """Run a statement as the owner of the schema."""
         installation = running_installation(self.home)
         assert installation is not None
-        url = installation.postgres().url(PLATFORM_DATABASE)
+        url = installation.servers.owner_url(PLATFORM_DATABASE)
         connection = await asyncpg.connect(url, timeout=5)
         try:
             return await connection.fetch(statement, *arguments)

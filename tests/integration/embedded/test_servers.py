@@ -8,7 +8,7 @@ import redis.asyncio
 from sqlalchemy import text
 
 from planes.shared.settings import SettingsWrong
-from services.embedded.given_servers import GivenServers, migrate
+from services.embedded.given_servers import GivenServers
 from services.embedded.postgres import Postgres
 from services.embedded.redis import Redis
 from services.embedded.schema import LoginNotAllowed, allow_login, bootstrap, owner_connection
@@ -49,7 +49,8 @@ def test_a_server_that_is_given_by_its_address_is_migrated(postgres: Postgres) -
     names = [f"POLYPLANE_{role.upper()}_PASSWORD" for role in roles]
     passwords = dict.fromkeys(names, "test-password")
     environment = {"DATABASE_OWNER_URL": postgres.url("postgres"), **passwords}
-    migrate(GivenServers.of(environment))
+    servers = GivenServers.of(environment, {})
+    bootstrap(servers.owner_url, servers.passwords())
     for role in roles:
         database = "dagster" if role == "dagster" else "polyplane"
         url = postgres.url(database, role=f"polyplane_{role}", password="test-password")
@@ -60,7 +61,7 @@ def test_a_server_that_is_given_by_its_address_is_migrated(postgres: Postgres) -
 def test_a_given_server_without_the_roles_passwords_is_refused() -> None:
     address = "postgresql://owner:{}@db/".format("hidden")
     with pytest.raises(SettingsWrong, match="POLYPLANE_DATA_PASSWORD") as refused:
-        GivenServers.of({"DATABASE_OWNER_URL": address})
+        GivenServers.of({"DATABASE_OWNER_URL": address}, {}).passwords()
     assert "hidden" not in str(refused.value)
 
 

@@ -118,6 +118,7 @@ def shared_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def _home_with_data(root: Path) -> Home:
     home = Home(root)
     home.create()
+    home.link_postgres()
     home.postgres.mkdir()
     (home.postgres / "row").write_text(str(root), "utf-8")
     return home
@@ -130,6 +131,7 @@ def test_a_moved_home_keeps_its_data_and_its_successor_gets_its_own(
     moved = Home((tmp_path / "project").rename(tmp_path / "old"))
     new = _home_with_data(tmp_path / "project")
     moved.create()
+    moved.link_postgres()
     assert moved.instance != new.instance
     assert (moved.postgres / "row").exists()
     assert moved.delete()

@@ -1,0 +1,153 @@
+"""Server mode: what each part is told of servers that somebody else runs."""
+
+from pathlib import Path
+
+import pytest
+
+from planes.shared.settings import SettingsWrong
+from planes.shared.stores.chunk_settings import ChunkStoreSettings
+from planes.shared.stores.redis_address import RedisSettings
+from services.embedded.given_servers import GivenServers
+from services.embedded.home import SECRETS, Home
+from services.embedded.installation import Installation, NotRunning, installation_at_hand
+from services.embedded.marks import HomeRefused
+from services.embedded.parts import Part
+from services.embedded.platform import platform_parts
+from services.embedded.remembered import check_mode, remember, remembered
+from services.embedded.settings import EmbeddedSettings
+
+_OWNER = "postgresql://owner:owner-secret@db.example.com:5432/main?sslmode=require"
+_GIVEN = {
+    "POLYPLANE_MODE": "server",
+    "DATABASE_OWNER_URL": _OWNER,
+    "DATABASE_REPLICA_URL": "postgresql://polyplane_gateway:replica-secret@replica/polyplane",
+    "REDIS_URL": "rediss://redis.example.com/0",
+    "REDIS_USERNAME": "gateway",
+    "REDIS_PASSWORD_FILE": "/run/secrets/redis",
+    "REDIS_CA": "/etc/ca.pem",
+    "SERVING_REDIS_URL": "rediss://serving:serving-redis-secret@redis.example.com/0",
+    "DATA_REDIS_URL": "rediss://data:data-redis-secret@redis.example.com/0",
+    "S3_BUCKET": "files",
+    "S3_ACCESS_KEY_ID": "key",
+    "S3_SECRET_ACCESS_KEY": "s3-secret",
+    "MONGO_URL": "mongodb://polyplane:mongo-secret@127.0.0.1/",
+    "CQL_HOSTS": "127.0.0.1",
+    "CQL_USERNAME": "polyplane",
+    "CQL_PASSWORD": "cql-secret",
+    "POLYPLANE_DATA_PASSWORD": "chosen/data:password",
+}
+_SECRET = {
+    "owner-secret": set(),
+    "replica-secret": {"gateway"},
+    "serving-redis-secret": {"serving"},
+    "data-redis-secret": {"dagster-code"},
+    "/run/secrets/redis": {"gateway"},
+    "s3-secret": {"gateway", "dagster-code"},
+    "mongo-secret": {"serving", "dagster-code"},
+    "cql-secret": {"gateway"},
+    "<polyplane_gateway>": {"gateway"},
+    "<polyplane_dagster>": {"dagster-code", "dagster-web", "dagster-ui", "dagster-daemon"},
+    "chosen%2Fdata%3Apassword": {"dagster-code"},
+}
+
+
+def installation(home: Path, **others: str) -> Installation:
+    settings = EmbeddedSettings.of(_GIVEN)
+    return Installation(
+        home=Home(home),
+        ports=settings.ports(),
+        secrets={name: f"<{name}>" for name in SECRETS},
+        environment={"PATH": "/bin", **_GIVEN, **others},
+        host="127.0.0.1",
+        tls=False,
+        mode=settings.mode,
+    )
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> dict[str, Part]:
+    return {part.name: part for part in platform_parts(installation(tmp_path))}
+
+
+def test_no_server_is_started(parts: dict[str, Part]) -> None:
+    assert {"postgres", "redis"}.isdisjoint(parts)
+    assert parts["migrations"].needs == ()
+    assert {"postgres", "redis"}.isdisjoint(EmbeddedSettings.of(_GIVEN).ports())
+
+
+@pytest.mark.parametrize("secret", _SECRET)
+def test_each_part_gets_the_secrets_that_it_needs_alone(
+    parts: dict[str, Part], secret: str
+) -> None:
+    encoded = secret.replace("<", "%3C").replace(">", "%3E")
+    told = {
+        name
+        for name, part in parts.items()
+        if any(form in " ".join(part.environment.values()) for form in (secret, encoded))
+    }
+    assert told == _SECRET[secret]
+
+
+def test_services_log_in_with_their_roles_where_the_owner_does(parts: dict[str, Part]) -> None:
+    at = "@db.example.com:5432/polyplane?sslmode=require"
+    assert parts["serving"].environment["DATABASE_URL"].endswith(at)
+    assert "://polyplane_serving:" in parts["serving"].environment["DATABASE_URL"]
+    dagster = parts["dagster-web"].environment["DAGSTER_DATABASE_URL"]
+    assert dagster.endswith("@db.example.com:5432/dagster?sslmode=require")
+
+
+def test_services_go_through_the_pooler_and_dagster_does_not(tmp_path: Path) -> None:
+    pooler = "postgresql://pooler:6432/?pooler=transaction"
+    servers = installation(tmp_path, POLYPLANE_POOLER_URL=pooler).servers
+    gateway = servers.role_url("polyplane_gateway")
+    assert gateway.endswith("@pooler:6432/polyplane?pooler=transaction")
+    assert "@db.example.com:5432/dagster" in servers.role_url("polyplane_dagster")
+    assert servers.owner_url("polyplane") == _OWNER.replace("/main?", "/polyplane?")
+
+
+def test_databases_are_made_from_the_one_that_the_owners_address_names(tmp_path: Path) -> None:
+    assert installation(tmp_path).servers.owner_url("postgres") == _OWNER
+    bare = GivenServers.of({"DATABASE_OWNER_URL": "postgres://owner@db"}, {})
+    assert bare.owner_url("postgres") == "postgresql://owner@db/postgres"
+
+
+@pytest.mark.parametrize(
+    "url", ["db.example.com", "mysql://owner@db/", "postgresql:///x", "postgresql://a@b/?pooler=x"]
+)
+def test_an_address_that_is_none_of_postgresql_is_refused(url: str) -> None:
+    with pytest.raises(SettingsWrong, match="DATABASE_OWNER_URL"):
+        GivenServers.of({"DATABASE_OWNER_URL": url}, {})
+
+
+def test_commands_use_the_stores_of_the_platform(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    remember(home, "server", {**_GIVEN, "HOME": "/root", "SERVING_OPENAI_API_KEY": "other"})
+    assert home.servers_file.stat().st_mode & 0o777 == 0o600
+    last = remembered(home)
+    assert last is not None
+    assert last.mode == "server"
+    assert {"HOME", "SERVING_OPENAI_API_KEY"}.isdisjoint(last.variables)
+    told = installation(tmp_path)
+    assert told.settings(ChunkStoreSettings).chunk_store == "mongo"
+    with pytest.raises(SettingsWrong, match="REDIS_PASSWORD_FILE"):
+        told.settings(RedisSettings)
+
+
+def test_nothing_that_runs_and_no_servers_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(NotRunning, match="DATABASE_OWNER_URL"):
+        installation_at_hand(Home(tmp_path), {})
+    found = installation_at_hand(Home(tmp_path / "absent"), {"DATABASE_OWNER_URL": _OWNER})
+    assert found.servers.owner_url("polyplane").startswith("postgresql://owner:owner-secret@db.")
+
+
+def test_a_home_is_not_used_in_another_mode(tmp_path: Path) -> None:
+    server, embedded = Home(tmp_path / "server"), Home(tmp_path / "embedded")
+    server.create()
+    remember(server, "server", _GIVEN)
+    (embedded.root / "postgres" / "data").mkdir(parents=True)
+    with pytest.raises(HomeRefused, match="--mode server"):
+        check_mode(server, "embedded")
+    with pytest.raises(HomeRefused, match="POLYPLANE_HOME"):
+        check_mode(embedded, "server")
+    check_mode(server, "server")
+    check_mode(embedded, "embedded")
