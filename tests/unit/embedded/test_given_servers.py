@@ -56,7 +56,7 @@ def installation(home: Path, **others: str) -> Installation:
     return Installation(
         home=Home(home),
         ports=settings.ports(),
-        secrets={name: f"<{name}>" for name in SECRETS},
+        secrets={name: f"<{name}>".ljust(32, "x") for name in SECRETS},
         environment={"PATH": "/bin", **_GIVEN, **others},
         host="127.0.0.1",
         tls=False,
