@@ -114,16 +114,22 @@ def postgres(server_folder: Path, request: pytest.FixtureRequest) -> Iterator[Po
         )
     try:
         _wait_until_ready(process, server.is_ready)
-        _make_template(server)
-        with owner_connection(server.url("migrated")) as connection:
-            version = connection.execute(text("SHOW server_version")).scalar_one()
-        ran(request.config, "postgres", f"PostgreSQL {version} (from its wheel)")
+        make_template(server)
+        ran(request.config, "postgres", told_by(server))
         yield server
     finally:
         _stop(process, signal.SIGINT)
 
 
-def _make_template(server: Postgres) -> None:
+def told_by(server: Postgres) -> str:
+    """Return what a running PostgreSQL says it is."""
+    with owner_connection(server.url("postgres")) as connection:
+        version = connection.execute(text("SHOW server_version")).scalar_one()
+    return f"PostgreSQL {version} (from its wheel)"
+
+
+def make_template(server: Postgres) -> None:
+    """Make the database that those of the tests are copies of, and let the services log in."""
     with owner_connection(server.url("postgres")) as connection:
         connection.execute(text("CREATE DATABASE migrated"))
     migrations.upgrade(server.url("migrated"))
