@@ -22,7 +22,7 @@ from planes.data.pipeline.model import BackgroundModel, EmbeddingModel
 from planes.data.pipeline.stored_text import StoredTexts
 from planes.data.pipeline.work import Work
 from planes.shared.domain import Chunk
-from planes.shared.errors import DocumentRejected
+from planes.shared.errors import DocumentRejected, Unavailable
 from planes.shared.index_ports import ChunkWriter
 from planes.shared.indexing import fingerprint, term_counts
 from planes.shared.stores.postgres import Database
@@ -36,6 +36,7 @@ from planes.shared.stores.searchable_versions import (
 _SLICE = 32  # chunks between two looks at the clock
 _LOOK_EVERY_S = 1.0
 _NAMED_FAILURES = 20
+_HELD_S = 3.0  # a request that deletes a document waits for 4
 _STILL_LIVE = """
 SELECT true FROM document_versions
 WHERE id = $1 AND visibility = 'live' AND published_at = $2 FOR SHARE
@@ -174,11 +175,18 @@ class GenerationBuilder:
     async def _held(self, published: Published) -> AsyncIterator[bool]:
         """Hold a version's row, so that nobody replaces or deletes it while chunks are written.
 
-        It yields whether the version is still the published one that was looked up.
+        It yields whether the version is still the published one that was looked up. It raises
+        `Unavailable` before those give up who wait for the row.
         """
         work = published.work
-        async with self._tools.database.tenant(work.tenant_id) as connection:
-            yield bool(await connection.fetchval(_STILL_LIVE, work.version_id, published.at))
+        try:
+            async with (
+                asyncio.timeout(_HELD_S),
+                self._tools.database.tenant(work.tenant_id) as connection,
+            ):
+                yield bool(await connection.fetchval(_STILL_LIVE, work.version_id, published.at))
+        except TimeoutError as error:
+            raise Unavailable("The index takes too long to write. Try again later.") from error
 
     async def _chunks(self, work: Work, model: EmbeddingModel) -> list[Chunk]:
         extracted = await self._tools.texts.read(work, live=self._live)
@@ -205,6 +213,11 @@ class GenerationBuilder:
         shown = await self._tools.store.count_versions(
             work.tenant_id, [work.version_id], generation=work.generation
         )
+        if shown.get(work.version_id, 0) != len(chunks):
+            async with self._held(published) as is_published:
+                if not is_published:
+                    return False  # replaced or deleted meanwhile, with its chunks
+            raise Unavailable("The index does not show the chunks of a document. Try again later.")
         async with self._tools.database.tenant(work.tenant_id) as connection:
             completed = await connection.fetchval(
                 _COMPLETE,
@@ -214,7 +227,7 @@ class GenerationBuilder:
                 work.language,
                 terms,
                 [counts[term] for term in terms],
-                shown.get(work.version_id, 0),
+                len(chunks),
             )
         return bool(completed)
 

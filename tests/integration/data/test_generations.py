@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -18,7 +19,7 @@ from planes.data.pipeline.parse import Parser
 from planes.shared.domain import IndexRecipe, SearchScope, spans_key, text_key
 from planes.shared.embedding import DIMENSION, MiniLMEmbedder
 from planes.shared.embedding_models import MODEL_NAME
-from planes.shared.errors import Conflict, InvalidInput
+from planes.shared.errors import Conflict, InvalidInput, Unavailable
 from planes.shared.recipe import check_recipe, difference, dimension_of
 from planes.shared.stores.generation_keeper import GenerationKeeper
 from planes.shared.stores.postgres import Database
@@ -344,6 +345,47 @@ async def test_a_lost_chunk_is_noticed_before_the_switch_and_mended(
     assert (built.versions, built.chunks) == (1, 1)
     assert await generations.switch(number, unevaluated=True) == 0
     await check_counts(platform, number)
+
+
+async def test_a_document_that_the_index_does_not_show_whole_is_not_taken_for_complete(
+    platform: Platform,
+    generations: GenerationKeeper,
+    builders: Builders,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await platform.upload(RHINE)
+    await ingest_all(platform)
+    number = await generations.create(SMALL)
+    count = PostgresChunks.count_versions
+
+    async def one_less(*given: Any, **named: Any) -> dict[UUID, int]:
+        return {version: shown - 1 for version, shown in (await count(*given, **named)).items()}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PostgresChunks, "count_versions", one_less)
+        with pytest.raises(Unavailable):
+            await builders.build(number)
+    assert (await generations.progress(number)).missing == 1
+    assert (await builders.build(number)).versions == 1
+
+
+async def test_an_index_that_does_not_answer_holds_no_document_against_its_deletion(
+    platform: Platform,
+    generations: GenerationKeeper,
+    builders: Builders,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await platform.upload(RHINE)
+    await ingest_all(platform)
+    number = await generations.create(SMALL)
+
+    async def never(*_: Any, **__: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(PostgresChunks, "add_chunks", never)
+    with pytest.raises(Unavailable):
+        async with asyncio.timeout(60):
+            await builders.build(number)
 
 
 async def test_a_builder_gives_way_to_documents_that_wait(
