@@ -7,8 +7,10 @@ checked against the name. No redirect is followed by itself: each is a new addre
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
@@ -118,7 +120,7 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         self._resolvers = ThreadPoolExecutor(_RESOLVERS, "resolver")
         # Connections are kept by address: one that is used again may be of another name's host.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        self._transport = httpx.AsyncHTTPTransport(trust_env=False, limits=limits)
+        self._transport = httpx.AsyncHTTPTransport(verify=_authorities(), limits=limits)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request to the first of its host's addresses that takes a connection.
@@ -160,6 +162,12 @@ class CheckedTransport(httpx.AsyncBaseTransport):
                 )
         except TimeoutError as error:
             raise httpx.ConnectTimeout("the name was not resolved", request=request) from error
+
+
+@cache
+def _authorities() -> ssl.SSLContext:
+    """Return whom all clients believe: reading that takes 25 ms."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def outbound_client(
