@@ -2,10 +2,11 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -16,6 +17,8 @@ from starlette.types import ASGIApp
 
 from planes.shared.deadlines import answer_within
 from planes.shared.stores.redis_clients import redis_client
+from services.gateway import app as gateway_app
+from services.gateway import maintenance
 from services.gateway.app import create_app
 from services.gateway.settings import GatewaySettings
 from tests.integration.gateway.plane import TOKEN_SECRET, FakePlane
@@ -101,6 +104,16 @@ async def plane() -> FakePlane:
 def overrides() -> dict[str, object]:
     """Settings that a test module wants to be different."""
     return {}
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a gateway that is made later do every second what it does more seldom."""
+
+    def every(seconds: float, *work: Any) -> Coroutine[None, None, None]:
+        return maintenance.every(min(seconds, 1), *work)
+
+    monkeypatch.setattr(gateway_app, "every", every)
 
 
 @pytest.fixture

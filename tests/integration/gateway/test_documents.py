@@ -238,6 +238,7 @@ async def test_a_quota_of_documents_lets_exactly_so_many_in(
     assert usage["quotas"]["documents"]["remaining"] == 0
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_a_file_whose_gateway_died_is_swept(
     person: Person, gateway: Gateway, admin: asyncpg.Connection
 ) -> None:

@@ -150,6 +150,7 @@ async def test_cancelling_stops_what_is_unfinished_and_leaves_what_is_ready(
     assert again.json() == answer.json()
 
 
+@pytest.mark.usefixtures("hasty")
 async def test_a_cancellation_that_was_cut_off_is_ended(
     person: Person, admin: asyncpg.Connection
 ) -> None:
