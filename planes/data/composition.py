@@ -11,7 +11,7 @@ from planes.data.pipeline.parse import Parser
 from planes.data.pipeline.registry import Registry
 from planes.data.pipeline.remove import DocumentStores, Remover
 from planes.data.settings import DataSettings
-from planes.shared.stores.chunk_settings import chunk_store
+from planes.shared.stores.chunk_settings import chunk_stores
 from planes.shared.stores.object_settings import object_store
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.redis_caches import RedisCaches
@@ -34,7 +34,7 @@ async def open_ingestion(
         service="polyplane-data",
         max_connections=settings.database_connections,
     )
-    objects, store = object_store(settings), chunk_store(settings, database)
+    objects, store = object_store(settings), chunk_stores(settings, database)
     registry = Registry(database, worker=run_id)
     files = BatchFiles(objects, run_id)
     async with AsyncExitStack() as stack:

@@ -4,13 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from planes.data.pipeline.generations import BuildTools, Built, GenerationBuilder, Turn
+from planes.data.pipeline.generations import BuildTools, GenerationBuilder
 from planes.data.pipeline.model import BackgroundModel
 from planes.data.pipeline.parse import Parser
 from planes.data.pipeline.registry import Registry
 from planes.data.pipeline.stored_text import StoredTexts
+from planes.data.pipeline.turn import Built, Turn
 from planes.data.settings import DataSettings
-from planes.shared.stores.chunk_settings import chunk_store
+from planes.shared.stores.chunk_settings import chunk_stores
 from planes.shared.stores.object_settings import object_store
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_generations import PostgresGenerations
@@ -48,7 +49,7 @@ async def open_reembedding(
         service="polyplane-reembedding",
         max_connections=settings.database_connections,
     )
-    store, generations = chunk_store(settings, database), PostgresGenerations(database)
+    store, generations = chunk_stores(settings, database), PostgresGenerations(database)
     await database.open()
     try:
         await store.open()
@@ -64,7 +65,7 @@ async def open_reembedding(
             ),
         )
         live = await generations.live()
-        builder = GenerationBuilder(tools, await generations.get(number), live=live.number)
+        builder = GenerationBuilder(tools, await generations.get(number), live=live)
         yield Reembedding(builder, generations, Registry(database, worker="reembedding"))
     finally:
         await store.close()

@@ -20,7 +20,7 @@ from planes.serving.generation.qwen import QwenOptions
 from planes.serving.retrieval.choose_reranker import check_reranker
 from planes.serving.settings import ServingSettings
 from planes.shared.errors import InvalidInput, Unavailable
-from planes.shared.stores.chunk_settings import chunk_store
+from planes.shared.stores.chunk_settings import chunk_stores
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database, SchemaMismatch
 from planes.shared.telemetry import configure_logging
 
@@ -138,7 +138,7 @@ async def check_database(settings: ServingSettings) -> None:
     await database.open()
     try:
         await database.check_schema(SCHEMA_REVISION)
-        store = chunk_store(settings, database)
+        store = chunk_stores(settings, database)
         await store.open()
         await store.close()
     finally:

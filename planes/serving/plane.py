@@ -38,7 +38,7 @@ from planes.shared.embedding_models import MODEL_NAME
 from planes.shared.errors import NoLanguageModel, PlatformError, ToolsUnsupported
 from planes.shared.index_ports import ChunkStore
 from planes.shared.ports import Generator
-from planes.shared.stores.chunk_settings import chunk_store
+from planes.shared.stores.chunk_settings import chunk_stores
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database
 from planes.shared.stores.redis_caches import RedisCaches
 from planes.shared.stores.redis_clients import redis_client
@@ -195,7 +195,7 @@ def build_plane(
         _shared_cache(settings),
         CacheKeys(settings.token_secret.get_secret_value(), recipe_of(settings)),
     )
-    chunks, registry = chunk_store(settings, database), DocumentRegistry(database)
+    chunks, registry = chunk_stores(settings, database), DocumentRegistry(database)
     embeddings = EmbeddingCache(embed_by, keys, max_bytes=settings.cache_embeddings_bytes)
 
     embed = embed_by(MODEL_NAME)

@@ -275,6 +275,23 @@ class ChatLog(Protocol):
         """Return one message by its whole key; None: there is none."""
         ...
 
+    def messages(
+        self, tenant_id: UUID, conversation_id: UUID
+    ) -> AsyncGenerator[list[ChatMessage], None]:
+        """Yield all messages of a conversation, at most 500 at a time, by `seq`.
+
+        Of several with the same `seq` all come, in no order. What is written or removed meanwhile
+        may be missing or in it.
+        """
+        ...
+
+    async def adopt(self, messages: Sequence[ChatMessage]) -> None:
+        """Write messages of one conversation that another log has; durable on return.
+
+        Nothing of a conversation that was deleted stays. Other than that it is as `append`.
+        """
+        ...
+
     async def remove_conversation(self, tenant_id: UUID, conversation_id: UUID) -> int:
         """Remove every message of a conversation and return how many there were.
 

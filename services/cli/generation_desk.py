@@ -11,7 +11,8 @@ from planes.shared.clients.dagster import DagsterClient
 from planes.shared.clients.serving import Deadlines, ServingClient
 from planes.shared.domain import TenantContext
 from planes.shared.errors import Unavailable
-from planes.shared.stores.chunk_settings import ChunkStoreSettings, chunk_store
+from planes.shared.stores.chunk_settings import ChunkStoreSettings, chunk_stores
+from planes.shared.stores.chunks_by_generation import ChunksByGeneration
 from planes.shared.stores.generation_keeper import GenerationKeeper
 from planes.shared.stores.postgres import Database
 from planes.shared.wire import Scope, SearchRequest, ServingTokens
@@ -29,11 +30,16 @@ _TURN_FAILED = "Dagster does not take the request for a run. `polyplane status` 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """The generations in the hands of the schema's owner, Dagster, and the serving plane."""
+    """The generations in the hands of the schema's owner, Dagster, and the serving plane.
+
+    `chunks` are those of all generations, `registry` is the database that knows them.
+    """
 
     generations: GenerationKeeper
     dagster: DagsterClient
     serving: ServingClient
+    chunks: ChunksByGeneration
+    registry: Database
 
     async def request_turn(self, number: int, *, is_last: bool = False) -> None:
         """Have the data plane build a generation; the last turn goes before everything that waits.
@@ -87,7 +93,7 @@ async def _open(installation: Installation) -> AsyncIterator[Desk]:
     serving = ServingClient(
         f"http://127.0.0.1:{ports['serving']}", ServingTokens(secret), _DEADLINES
     )
-    store = chunk_store(installation.settings(ChunkStoreSettings), database)
+    store = chunk_stores(installation.settings(ChunkStoreSettings), database)
     await database.open()
     dagster.open()
     serving.open()
@@ -95,7 +101,7 @@ async def _open(installation: Installation) -> AsyncIterator[Desk]:
         await store.open()
         models_dir = installation.embedding_models
         generations = GenerationKeeper(database, store, models_dir=models_dir)
-        yield Desk(generations, dagster, serving)
+        yield Desk(generations, dagster, serving, store, database)
     finally:
         await serving.close()
         await dagster.close()

@@ -13,6 +13,7 @@ from services.embedded.marks import HomeRefused
 
 _COMMANDS = (
     "up", "down", "status", "logs", "doctor", "demo", "reset", "migrate", "models", "eval", "admin",
+    "stores",
 )  # fmt: skip
 
 

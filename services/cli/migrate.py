@@ -9,12 +9,11 @@ import typer
 
 from planes.shared.errors import PlatformError, Unavailable
 from planes.shared.settings import SettingsWrong
-from planes.shared.stores.chat_log_settings import ChatLogSettings, migrate_chat_log
 from planes.shared.stores.migrations import MigrationBlocked, head_revision
 from services.cli.terminal import console, errors
 from services.embedded.home import locate
 from services.embedded.installation import Installation, NotRunning, installation_at_hand
-from services.embedded.migrate import migrate_chunks, migrate_database
+from services.embedded.migrate import migrate_chunks, migrate_database, migrate_messages
 
 app = typer.Typer(add_completion=False)
 
@@ -47,7 +46,7 @@ def _migrate(installation: Installation) -> None:
         raise typer.Exit(1) from error
     console.print(f"The chunk store is {store['store']}.")
     try:
-        version = migrate_chat_log(installation.settings(ChatLogSettings))
+        version = migrate_messages(installation)
     except (Unavailable, RuntimeError) as error:  # the driver's own type stays with its adapter
         errors.print(f"The chat log stays as it is: {error}", markup=False)
         raise typer.Exit(1) from error

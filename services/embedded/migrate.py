@@ -8,6 +8,7 @@ from planes.shared.errors import Unavailable
 from planes.shared.stores.chat_log_settings import ChatLogSettings, migrate_chat_log
 from planes.shared.stores.chunk_generations import prepare_chunk_store
 from planes.shared.stores.chunk_settings import ChunkStoreSettings
+from planes.shared.stores.placed_chat_log import note_place
 from services.embedded.home import locate
 from services.embedded.installation import Installation, installation_at_hand
 from services.embedded.postgres import PLATFORM_DATABASE
@@ -31,6 +32,19 @@ def migrate_chunks(installation: Installation) -> dict[str, str]:
     return asyncio.run(prepare_chunk_store(settings, registry))
 
 
+def migrate_messages(installation: Installation) -> int | None:
+    """Note where messages are, and return the schema's version of the cluster, if there is one.
+
+    Raises:
+        CqlRefused: The cluster cannot serve.
+        Unavailable: It does not answer.
+    """
+    settings = installation.settings(ChatLogSettings)
+    registry = installation.servers.owner_url(PLATFORM_DATABASE)
+    asyncio.run(note_place(registry, settings.chat_log))
+    return migrate_chat_log(settings)
+
+
 def migrate_at_start(installation: Installation) -> None:
     """Migrate all stores; a chat log that is away now does not keep the platform from starting.
 
@@ -41,7 +55,7 @@ def migrate_at_start(installation: Installation) -> None:
     migrate_database(installation)
     migrate_chunks(installation)
     try:
-        migrate_chat_log(installation.settings(ChatLogSettings))
+        migrate_messages(installation)
     except Unavailable as error:
         structlog.get_logger(__name__).warning("chat log away", reason=error.detail)
 

@@ -171,3 +171,18 @@ async def test_what_is_not_there_is_not_found(chat_log: ChatLog) -> None:
     assert await chat_log.find(ACME, uuid4(), seq=1, message_id=kept.id) is None
     assert await chat_log.page(ACME, uuid4(), after_seq=0, limit=9) == []
     await chat_log.check()
+
+
+async def test_whole_conversations_are_read_with_the_answers_that_others_replaced(
+    chat_log: ChatLog,
+) -> None:
+    conversation_id, other = uuid4(), uuid4()
+    seqs = [*range(1, 700), 5, 5, BUCKET, BUCKET + 1]
+    messages = [message(seq, conversation_id) for seq in seqs]
+    await chat_log.append([*messages, message(1, other)])
+    batches = [some async for some in chat_log.messages(ACME, conversation_id)]
+    found = [one for some in batches for one in some]
+    assert all(0 < len(some) <= 500 for some in batches)
+    assert [one.seq for one in found] == sorted(seqs)
+    assert {one.id: one for one in found} == {one.id: one for one in messages}
+    assert [some async for some in chat_log.messages(GLOBEX, conversation_id)] == []

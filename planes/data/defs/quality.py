@@ -10,7 +10,7 @@ from planes.data.defs.assets import published_documents, removed_documents
 from planes.data.defs.resources import ending_with_parent
 from planes.data.pipeline.quality import Finding, IndexQuality, check_counts
 from planes.data.settings import DataSettings
-from planes.shared.stores.chunk_settings import chunk_store
+from planes.shared.stores.chunk_settings import chunk_stores
 from planes.shared.stores.object_settings import object_store
 from planes.shared.stores.postgres import Database
 from planes.shared.telemetry import configure_logging
@@ -88,7 +88,7 @@ async def _check(settings: DataSettings) -> dict[str, Finding]:
         settings.database_url.get_secret_value(), service="polyplane-quality", max_connections=2
     )
     await database.open()
-    store = chunk_store(settings, database)
+    store = chunk_stores(settings, database)
     try:
         await store.open()
         index = IndexQuality(database, object_store(settings), store)

@@ -1,25 +1,29 @@
-"""Builds a generation of the index beside the live one, from the stored texts.
+"""Builds a generation of the index beside the live one: from the stored texts, or as its copy.
 
 Whatever is searchable and not yet in the generation is added, a few chunks at a time, each time
 while its version is held in the registry. So a builder that was killed goes on where it was, and
-one that runs again after the switch brings the generation before in step.
+one that runs again after the switch brings the generation before in step. A generation that holds
+what the live one holds (`polyplane stores copy`) gets the live one's chunks and vectors, the others
+chunks and vectors of their own.
 """
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
 import structlog
 
 from planes.data.pipeline.chunk import Chunker, embedded_text
+from planes.data.pipeline.copies import VersionCopier
 from planes.data.pipeline.index import domain_chunks
 from planes.data.pipeline.model import BackgroundModel, EmbeddingModel
 from planes.data.pipeline.stored_text import StoredTexts
+from planes.data.pipeline.turn import Built, Turn
 from planes.data.pipeline.work import Work
 from planes.shared.domain import Chunk
 from planes.shared.errors import DocumentRejected, Unavailable
@@ -34,7 +38,6 @@ from planes.shared.stores.searchable_versions import (
 )
 
 _SLICE = 32  # chunks between two looks at the clock
-_LOOK_EVERY_S = 1.0
 _NAMED_FAILURES = 20
 _HELD_S = 3.0  # a request that deletes a document waits for 4
 _STILL_LIVE = """
@@ -51,42 +54,6 @@ class Published:
 
     work: Work
     at: datetime
-
-
-@dataclass(slots=True)
-class Built:
-    """What one call of the builder did.
-
-    `failed` holds documents that cannot be added, with the reason; `is_done` says that everything
-    else was there at the end, `is_alone` that no other builder was at work.
-    """
-
-    versions: int = 0
-    chunks: int = 0
-    failed: list[dict[str, str]] = field(default_factory=list)
-    is_done: bool = False
-    is_alone: bool = True
-    seconds: float = 0.0
-
-
-class Turn:
-    """How long a builder may go on: until its time is over, or until documents wait."""
-
-    def __init__(self, *, seconds: float, is_wanted_elsewhere: Callable[[], Awaitable[bool]]):
-        """Store the rules; the time runs from now."""
-        self._ends = time.monotonic() + seconds
-        self._is_wanted_elsewhere = is_wanted_elsewhere
-        self._looked = time.monotonic()
-
-    async def is_over(self) -> bool:
-        """Whether to stop; asks whether documents wait once a second at most."""
-        now = time.monotonic()
-        if now >= self._ends:
-            return True
-        if now - self._looked < _LOOK_EVERY_S:
-            return False
-        self._looked = now
-        return await self._is_wanted_elsewhere()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +73,16 @@ class GenerationBuilder:
     Raises `Unavailable` or `OSError` where a part of the platform fails: run it again.
     """
 
-    def __init__(self, tools: BuildTools, target: Generation, *, live: int) -> None:
-        """Store the tools, the generation that is built, and the number of the live one."""
+    def __init__(self, tools: BuildTools, target: Generation, *, live: Generation) -> None:
+        """Store the tools, the generation that is built, and the live one."""
         self._tools = tools
         self._target = target
-        self._live = live
+        self._live = live.number
+        self._copier: VersionCopier | None = None
+        if target.holds_what(live) and target.number != live.number:
+            self._copier = VersionCopier(
+                tools.database, tools.store, source=live.number, target=target.number
+            )
 
     async def build(self, turn: Turn) -> Built:
         """Add missing versions until none is left or the turn is over; tells what it did."""
@@ -119,7 +91,8 @@ class GenerationBuilder:
             lock = "SELECT pg_try_advisory_xact_lock(builder_lock($1))"  # a pooler has no sessions
             built.is_alone = bool(await connection.fetchval(lock, self._target.number))
             if built.is_alone:
-                await self._add_missing(turn, built)
+                add = self._add_missing if self._copier is None else self._copier.copy
+                await add(turn, built)
         built.seconds = round(time.monotonic() - started, 3)
         if built.is_alone:
             await self._note(built)

@@ -2,7 +2,7 @@
 
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -11,6 +11,7 @@ from pydantic_settings import NoDecode
 
 from planes.shared.ports import ChatLog
 from planes.shared.settings import AbsolutePath, SharedSettings
+from planes.shared.stores.placed_chat_log import PlacedChatLog
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog
 from planes.shared.stores.postgres_retention import EVERY_PLAN, Retention
@@ -18,6 +19,8 @@ from planes.shared.stores.postgres_retention import EVERY_PLAN, Retention
 if TYPE_CHECKING:
     from planes.shared.stores.cql_cluster import CqlOptions
 
+POSTGRES, CQL = "postgres", "cql"
+"""The kinds of chat logs."""
 _LOOPBACK = ("127.", "localhost", "[::1]", "::1")
 _PORT = 9042
 _COPIES = 3
@@ -27,7 +30,10 @@ Copies = Annotated[int, Field(ge=1, le=9)]
 
 
 class ChatLogSettings(SharedSettings):
-    """`CQL_HOSTS` with what belongs to it; without, messages stay in the database."""
+    """`CQL_HOSTS` with what belongs to it; without, messages stay in the database.
+
+    Where there are messages already, they stay and are joined until they are moved.
+    """
 
     cql_hosts: Annotated[tuple[str, ...], NoDecode] = Field((), validation_alias="CQL_HOSTS")
     cql_keyspace: str = Field(
@@ -66,6 +72,11 @@ class ChatLogSettings(SharedSettings):
         return bool(self.cql_hosts)
 
     @property
+    def chat_log(self) -> str:
+        """The kind of log in which messages are, unless they are in another one already."""
+        return CQL if self.has_cql else POSTGRES
+
+    @property
     def cql_is_plain(self) -> bool:
         """Whether the cluster is reached without TLS."""
         return not self.cql_tls and self.cql_tls_ca is None
@@ -90,14 +101,27 @@ class ChatLogSettings(SharedSettings):
 
 @asynccontextmanager
 async def open_chat_log(settings: ChatLogSettings, database: Database) -> AsyncIterator[ChatLog]:
-    """Open the chat log that the settings name. A cluster that is away may come later.
+    """Open the chat log, which is where the database says, else where the settings say.
+
+    A cluster that is away may come later.
 
     Raises:
         CqlRefused: The cluster answers but cannot serve; the message says what to set or run.
     """
-    if not settings.has_cql:
-        yield PostgresChatLog(database)
-        return
+    async with AsyncExitStack() as stack:
+        logs: dict[str, ChatLog] = {POSTGRES: PostgresChatLog(database)}
+        if settings.has_cql:
+            logs[CQL] = await stack.enter_async_context(open_cql_log(settings, database))
+        yield PlacedChatLog(database, logs, default=settings.chat_log)
+
+
+@asynccontextmanager
+async def open_cql_log(settings: ChatLogSettings, database: Database) -> AsyncIterator[ChatLog]:
+    """Open the chat log in the cluster of the settings, wherever messages are read.
+
+    Raises:
+        CqlRefused: The cluster answers but cannot serve; the message says what to set or run.
+    """
     # The driver is 20 MB that the database's own log does not need.
     from planes.shared.stores.cql_session import CqlSession
     from planes.shared.stores.scylla import QUERIES, ScyllaChatLog

@@ -1,5 +1,7 @@
 """Where chunks are kept: PostgreSQL, MongoDB or Qdrant."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
@@ -9,24 +11,38 @@ from planes.shared.stores.qdrant_settings import QdrantSettings
 
 if TYPE_CHECKING:
     from planes.shared.index_ports import ChunkStore
+    from planes.shared.stores.chunks_by_generation import ChunksByGeneration
     from planes.shared.stores.postgres import Database
 
 ChunkStoreKind = Literal["postgres", "mongo", "qdrant"]
 
 
 class ChunkStoreSettings(MongoSettings, QdrantSettings):
-    """`CHUNK_STORE`, or else the one store whose address is set; PostgreSQL where none is."""
+    """`CHUNK_STORE`, or else the one store whose address is set; PostgreSQL where none is.
+
+    Generations stay where they were made; a setting that changes is for new ones.
+    """
 
     chunk_store_wanted: ChunkStoreKind | None = Field(None, validation_alias="CHUNK_STORE")
 
     @property
     def chunk_store(self) -> ChunkStoreKind:
-        """The store that is searched."""
+        """The store in which new generations are made."""
         if self.chunk_store_wanted is not None:
             return self.chunk_store_wanted
         if self.mongo_url is not None:
             return "mongo"
         return "postgres" if self.qdrant_url is None else "qdrant"
+
+    @property
+    def chunk_stores(self) -> tuple[ChunkStoreKind, ...]:
+        """The stores that there are, since their addresses are known."""
+        found: list[ChunkStoreKind] = ["postgres"]
+        if self.mongo_url is not None:
+            found.append("mongo")
+        if self.qdrant_url is not None:
+            found.append("qdrant")
+        return tuple(found)
 
     @model_validator(mode="after")
     def _check_chunk_store(self) -> Self:
@@ -39,15 +55,30 @@ class ChunkStoreSettings(MongoSettings, QdrantSettings):
         return self
 
 
-def chunk_store(
-    settings: ChunkStoreSettings, database: "Database", kind: ChunkStoreKind | None = None
-) -> "ChunkStore":
-    """Return the chunk store that the settings name; it connects when it is opened.
+def chunk_stores(settings: ChunkStoreSettings, database: "Database") -> "ChunksByGeneration":
+    """Return the chunks of all generations, each in the store that has it; `open` connects.
 
     Args:
         settings: From the environment.
         database: The registry's, opened and closed by the caller.
-        kind: Another store than the settings', for copies.
+    """
+    from planes.shared.stores.chunks_by_generation import ChunksByGeneration
+
+    makers: dict[str, Callable[[], ChunkStore]] = {
+        kind: partial(chunk_store, settings, database, kind) for kind in settings.chunk_stores
+    }
+    return ChunksByGeneration(database, makers, default=settings.chunk_store)
+
+
+def chunk_store(
+    settings: ChunkStoreSettings, database: "Database", kind: ChunkStoreKind | None = None
+) -> "ChunkStore":
+    """Return one chunk store, whatever generations it holds; it connects when it is opened.
+
+    Args:
+        settings: From the environment.
+        database: The registry's, opened and closed by the caller.
+        kind: Another store than that of new generations.
     """
     wanted = kind or settings.chunk_store
     if wanted == "postgres":

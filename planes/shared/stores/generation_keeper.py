@@ -4,14 +4,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from planes.shared.domain import IndexRecipe
 from planes.shared.errors import Conflict
-from planes.shared.index_ports import ChunkStore
 from planes.shared.recipe import check_recipe, dimension_of
+from planes.shared.stores.chunks_by_generation import ChunksByGeneration
 from planes.shared.stores.living_versions import LIVING_VERSIONS
 from planes.shared.stores.postgres import Connection, Database
 from planes.shared.stores.postgres_generations import GenerationProgress, PostgresGenerations
@@ -21,10 +22,18 @@ _SWITCH_S = 600
 _PAGE = 100
 _PLACES = 8  # looked at in a document for one that is long enough
 _LEAST_CHARS = 60
+_TAKE_TURN = "SELECT pg_advisory_xact_lock(keepers_lock())"
+_NEXT = "SELECT max(number) + 1 FROM generations"
 _INSERT = """
-INSERT INTO generations (number, embedder, dimension, chunker, state)
-VALUES ($1, $2, $3, $4, 'building')
+INSERT INTO generations (number, embedder, dimension, chunker, state, store)
+VALUES ($1, $2, $3, $4, 'building', $5)
 """
+_INSERT_COPY = """
+INSERT INTO generations (number, embedder, dimension, chunker, state, store, copy_of)
+SELECT $2, g.embedder, g.dimension, g.chunker, 'building', $3, coalesce(g.copy_of, g.number)
+FROM generations g WHERE g.number = $1
+"""
+_DIMENSION = "SELECT dimension FROM generations WHERE number = $1"
 _SAMPLED = f"""
 SELECT v.tenant_id, v.document_id, v.id, v.chunk_count FROM {LIVING_VERSIONS}
 JOIN version_terms w ON w.version_id = v.id AND w.generation = $1 AND w.counted
@@ -35,14 +44,15 @@ ORDER BY md5(v.document_id::text || $2), v.id LIMIT $3 OFFSET $4
 class GenerationKeeper(PostgresGenerations):
     """The generations in the hands of the schema's owner: no service may.
 
-    What changes them is ordered by one lock of the database; it is held while the store acts, which
-    takes a second connection. Every method raises `Unavailable` where a store does not answer.
+    Switching and dropping are ordered by one lock of the database, making by another; it is held
+    while the store acts, which takes a second connection. Every method raises `Unavailable` where a
+    store does not answer.
     """
 
     def __init__(
-        self, database: Database, store: ChunkStore, *, models_dir: Path | None = None
+        self, database: Database, store: ChunksByGeneration, *, models_dir: Path | None = None
     ) -> None:
-        """Store the registry, the chunk store, and where folders of embedding models are."""
+        """Store the registry, the chunk stores, and where folders of embedding models are."""
         super().__init__(database, models_dir=models_dir)
         self._store = store
 
@@ -81,19 +91,54 @@ class GenerationKeeper(PostgresGenerations):
             offset += _PAGE
 
     async def create(self, recipe: IndexRecipe) -> int:
-        """Make an empty generation beside the live one and return its number.
+        """Make an empty generation beside the live one, where new ones go; return its number.
 
         Raises:
             InvalidInput: There is no such embedder or chunker.
         """
         check_recipe(recipe, self._models_dir)
-        dimension = dimension_of(recipe.embedder, self._models_dir)
+        dimension, kind = dimension_of(recipe.embedder, self._models_dir), self._store.default
         async with self._act() as connection:
-            number = int(await connection.fetchval("SELECT next_generation()", timeout=_SWITCH_S))
-            await self._store.drop_generation(number)  # what an attempt left that did not end well
-            await self._store.create_generation(number, dimension)
-            await connection.execute(_INSERT, number, recipe.embedder, dimension, recipe.chunker)
+            number = await self._make(connection, dimension, kind)
+            await connection.execute(
+                _INSERT, number, recipe.embedder, dimension, recipe.chunker, kind
+            )
         return number
+
+    async def create_copy(self, source: int, *, store: str) -> int:
+        """Make an empty generation in another store, to hold the chunks of one that there is.
+
+        Args:
+            source: The generation that it is to be a copy of.
+            store: The kind of the store.
+
+        Returns:
+            Its number.
+
+        Raises:
+            InvalidInput: The store cannot do what is needed.
+        """
+        async with self._act() as connection:
+            dimension = await connection.fetchval(_DIMENSION, source)
+            number = await self._make(connection, dimension, store)
+            await connection.execute(_INSERT_COPY, source, number, store)
+        return number
+
+    async def _make(self, connection: Connection, dimension: int, kind: str) -> int:
+        """Make a generation in a store; no other is made until the transaction ends."""
+        await connection.execute(_TAKE_TURN, timeout=_SWITCH_S)
+        number = int(await connection.fetchval(_NEXT))
+        store = await self._store.kept_in(kind)
+        await store.drop_generation(number)  # what an attempt left that did not end well
+        await store.create_generation(number, dimension)
+        return number
+
+    async def note_verified(self, number: int, verified: dict[str, Any]) -> None:
+        """Keep that a copy was found to hold what it is a copy of."""
+        async with self._database.platform() as connection:
+            await connection.execute(
+                "UPDATE generations SET verified = $2 WHERE number = $1", number, verified
+            )
 
     async def switch(self, number: int, *, unevaluated: bool = False) -> int:
         """Make a generation the searched one, in one step, if it holds every searchable version.
@@ -102,8 +147,14 @@ class GenerationKeeper(PostgresGenerations):
             How many versions it lacks; above 0 nothing was changed.
 
         Raises:
-            Conflict: It is live, gone, or was never compared and `unevaluated` does not allow that.
+            Conflict: It is live, gone, or was never compared, or verified where it is a copy, and
+                `unevaluated` does not allow that.
         """
+        generation = await self.get(number)
+        if generation.copy_of is not None and generation.live_at is None and not unevaluated:
+            if generation.verified is None:
+                raise Conflict(f"Generation {number} was never compared with what it copies.")
+            unevaluated = True
         async with self._act() as connection:
             await connection.execute(
                 "SELECT begin_switch($1, $2)", number, unevaluated, timeout=_SWITCH_S

@@ -1,13 +1,21 @@
 """The chat log in PostgreSQL, for installations without a CQL server."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from uuid import UUID
 
 from planes.shared.domain import ChatMessage
 from planes.shared.stores.chat_rows import message_of, payload_of
-from planes.shared.stores.postgres import Database
+from planes.shared.stores.postgres import Connection, Database
 
 BUCKET_ROWS = 10_000
+_ROWS = 500  # of a conversation that is read as a whole
+_HOLD = """
+SELECT true FROM conversations WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL FOR SHARE
+"""
+_ALL = """
+SELECT * FROM chat_messages
+WHERE tenant_id = $1 AND conversation_id = $2 AND (seq, id) > ($3, $4) ORDER BY seq, id LIMIT $5
+"""
 
 
 class PostgresChatLog:
@@ -29,21 +37,28 @@ class PostgresChatLog:
             Unavailable: The database does not answer.
         """
         async with self._database.tenant(messages[0].tenant_id) as connection:
-            await connection.executemany(
-                "INSERT INTO chat_messages (tenant_id, conversation_id, bucket, seq, id, payload) "
-                "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-                [
-                    (
-                        m.tenant_id,
-                        m.conversation_id,
-                        m.seq // BUCKET_ROWS,
-                        m.seq,
-                        m.id,
-                        payload_of(m),
-                    )
-                    for m in messages
-                ],
-            )
+            await _insert(connection, messages)
+
+    async def adopt(self, messages: Sequence[ChatMessage]) -> None:
+        """Write messages of one conversation, while nobody can delete it; not if it was deleted."""
+        conversation = (messages[0].tenant_id, messages[0].conversation_id)
+        async with self._database.tenant(conversation[0]) as connection:
+            if await connection.fetchval(_HOLD, *conversation):
+                await _insert(connection, messages)
+
+    async def messages(
+        self, tenant_id: UUID, conversation_id: UUID
+    ) -> AsyncGenerator[list[ChatMessage], None]:
+        """Yield all messages of a conversation, by number and id."""
+        last = (-1, UUID(int=0))
+        while True:
+            async with self._database.tenant(tenant_id) as connection:
+                rows = await connection.fetch(_ALL, tenant_id, conversation_id, *last, _ROWS)
+            if rows:
+                yield [message_of(row) for row in rows]
+            if len(rows) < _ROWS:
+                return
+            last = (rows[-1]["seq"], rows[-1]["id"])
 
     async def page(
         self, tenant_id: UUID, conversation_id: UUID, *, after_seq: int, limit: int
@@ -90,3 +105,14 @@ class PostgresChatLog:
                 conversation_id,
             )
         return int(result.split()[-1])
+
+
+async def _insert(connection: Connection, messages: Sequence[ChatMessage]) -> None:
+    await connection.executemany(
+        "INSERT INTO chat_messages (tenant_id, conversation_id, bucket, seq, id, payload) "
+        "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+        [
+            (m.tenant_id, m.conversation_id, m.seq // BUCKET_ROWS, m.seq, m.id, payload_of(m))
+            for m in messages
+        ],
+    )

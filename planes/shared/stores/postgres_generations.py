@@ -21,7 +21,10 @@ class Generation:
     """One generation.
 
     `state` is building, live or retired. `build` tells what the builder did last, `evaluation` how
-    the generation compares with the live one; both are None before the first time.
+    the generation compares with the live one, and `verified` what of a copy was compared with what
+    it was copied from; each is None before the first time. `store` is the kind of the store that
+    has the chunks, None until the registry knows it. `copy_of` is the first of all generations that
+    hold the same chunks, None where it is this one.
     """
 
     number: int
@@ -33,6 +36,13 @@ class Generation:
     build_wanted: bool
     build: dict[str, Any] | None
     evaluation: dict[str, Any] | None
+    store: str | None
+    copy_of: int | None
+    verified: dict[str, Any] | None
+
+    def holds_what(self, other: "Generation") -> bool:
+        """Tell whether both are copies of one generation, or one of them of the other."""
+        return (self.copy_of or self.number) == (other.copy_of or other.number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,4 +156,7 @@ def _generation(row: asyncpg.Record) -> Generation:
         build_wanted=row["build_wanted"],
         build=row["build"],
         evaluation=row["evaluation"],
+        store=row["store"],
+        copy_of=row["copy_of"],
+        verified=row["verified"],
     )

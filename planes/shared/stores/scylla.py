@@ -7,7 +7,7 @@ comes late. No statement is a lightweight transaction.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any, TypeAlias
@@ -27,6 +27,7 @@ _Row: TypeAlias = tuple[UUID, UUID, int, int, UUID, str, int, int]
 BUCKET_SEQS = 1000
 _KNOWN_BUCKETS = 50_000
 _WRITES_AT_ONCE = 64
+_ROWS = 500  # of a conversation that is read as a whole
 _BATCH_ROWS, _BATCH_LENGTH = 20, 50_000
 _AHEAD = timedelta(hours=1)  # further than the clocks of gateways lie apart
 _REMOVAL_DEADLINES = 5  # to count a partition's rows reads all of it
@@ -139,6 +140,27 @@ class ScyllaChatLog:
         result = await self._session.execute(_FIND, (*key, seq, message_id))
         rows = result.current_rows
         return _message((tenant_id, conversation_id), rows[0]) if rows else None
+
+    async def messages(
+        self, tenant_id: UUID, conversation_id: UUID
+    ) -> AsyncGenerator[list[ChatMessage], None]:
+        """Yield all messages of a conversation, bucket by bucket."""
+        conversation = (tenant_id, conversation_id)
+        for bucket in await self._buckets(conversation, after=-1):
+            state: bytes | None = None
+            while True:
+                result = await self._session.execute(
+                    _PAGE, (*conversation, bucket, -1), rows=_ROWS, paging_state=state
+                )
+                if result.current_rows:
+                    yield [_message(conversation, row) for row in result.current_rows]
+                state = result.paging_state
+                if state is None:
+                    break
+
+    async def adopt(self, messages: Sequence[ChatMessage]) -> None:
+        """Write messages; a deletion, which is dated ahead, holds against them."""
+        await self.append(messages)
 
     async def remove_conversation(self, tenant_id: UUID, conversation_id: UUID) -> int:
         """Remove every message of a conversation and return how many there were.

@@ -12,11 +12,14 @@ import orjson
 import pytest
 
 from planes.data.composition import open_ingestion
+from planes.data.composition_generations import Reembedding, open_reembedding
 from planes.data.pipeline.ingestion import Ingestion
 from planes.data.pipeline.parse import ParseLimits, Parser
+from planes.data.pipeline.turn import Built
 from planes.data.settings import DataSettings
 from planes.shared.domain import new_id, original_key
 from planes.shared.stores.objects import FolderObjects
+from planes.shared.stores.postgres import Database
 
 
 @dataclass(frozen=True)
@@ -160,3 +163,42 @@ async def platform(
     await admin.set_type_codec("jsonb", encoder=str, decoder=orjson.loads, schema="pg_catalog")
     yield Platform(admin, settings, parser)
     await admin.close()
+
+
+@pytest.fixture
+async def owner(database_urls: dict[str, str]) -> AsyncIterator[Database]:
+    """The database in the operator's hands."""
+    database = Database(database_urls["admin"], service="test", max_connections=8)
+    await database.open()
+    yield database
+    await database.close()
+
+
+class Builders:
+    """Opens builders as runs do."""
+
+    def __init__(self, platform: Platform, parser: Parser) -> None:
+        self.platform = platform
+        self.parser = parser
+
+    def open(self, number: int) -> AbstractAsyncContextManager[Reembedding]:
+        return open_reembedding(self.platform.settings, number, self.parser)
+
+    async def build(self, number: int, *, seconds: float = 600, gives_way: bool = True) -> Built:
+        async with self.open(number) as opened:
+            return await opened.build(seconds=seconds, gives_way=gives_way)
+
+
+@pytest.fixture
+def builders(platform: Platform, parser: Parser) -> Builders:
+    return Builders(platform, parser)
+
+
+async def ingest_all(platform: Platform, run_id: str = "run") -> None:
+    async with platform.run(run_id) as pipeline:
+        await ingest(pipeline)
+
+
+async def remove_all(platform: Platform) -> int:
+    async with platform.run("removal") as pipeline:
+        return (await pipeline.remove()).chunks

@@ -4,8 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,19 +12,24 @@ from uuid import UUID
 import asyncpg
 import pytest
 
-from planes.data.composition_generations import Reembedding, open_reembedding
-from planes.data.pipeline.generations import Built
 from planes.data.pipeline.parse import Parser
 from planes.shared.domain import IndexRecipe, SearchScope, spans_key, text_key
 from planes.shared.embedding import DIMENSION, MiniLMEmbedder
 from planes.shared.embedding_models import MODEL_NAME
 from planes.shared.errors import Conflict, InvalidInput, Unavailable
 from planes.shared.recipe import check_recipe, difference, dimension_of
+from planes.shared.stores.chunk_settings import ChunkStoreSettings, chunk_stores
 from planes.shared.stores.generation_keeper import GenerationKeeper
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
 from tests.fakes_data import PDF, pdf
-from tests.integration.data.conftest import Platform, Upload, ingest
+from tests.integration.data.conftest import (
+    Builders,
+    Platform,
+    Upload,
+    ingest_all,
+    remove_all,
+)
 from tests.tiny_encoder import CONFIG, NAME, weights, write
 from tests.tiny_encoder import DIMENSION as TINY_DIMENSION
 
@@ -55,47 +59,8 @@ def embedder() -> MiniLMEmbedder:
 
 
 @pytest.fixture
-async def owner(database_urls: dict[str, str]) -> AsyncIterator[Database]:
-    """The database in the operator's hands."""
-    database = Database(database_urls["admin"], service="test", max_connections=8)
-    await database.open()
-    yield database
-    await database.close()
-
-
-@pytest.fixture
 def generations(owner: Database) -> GenerationKeeper:
-    return GenerationKeeper(owner, PostgresChunks(owner))
-
-
-class Builders:
-    """Opens builders as runs do."""
-
-    def __init__(self, platform: Platform, parser: Parser) -> None:
-        self.platform = platform
-        self.parser = parser
-
-    def open(self, number: int) -> AbstractAsyncContextManager[Reembedding]:
-        return open_reembedding(self.platform.settings, number, self.parser)
-
-    async def build(self, number: int, *, seconds: float = 600, gives_way: bool = True) -> Built:
-        async with self.open(number) as opened:
-            return await opened.build(seconds=seconds, gives_way=gives_way)
-
-
-@pytest.fixture
-def builders(platform: Platform, parser: Parser) -> Builders:
-    return Builders(platform, parser)
-
-
-async def ingest_all(platform: Platform, run_id: str = "run") -> None:
-    async with platform.run(run_id) as pipeline:
-        await ingest(pipeline)
-
-
-async def remove_all(platform: Platform) -> int:
-    async with platform.run("removal") as pipeline:
-        return (await pipeline.remove()).chunks
+    return GenerationKeeper(owner, chunk_stores(ChunkStoreSettings.of({}), owner))
 
 
 async def chunk_count(platform: Platform, generation: int, upload: Upload | None = None) -> int:
@@ -632,7 +597,9 @@ async def test_a_generation_is_built_and_fed_by_a_model_of_its_own(
     platform.settings = platform.settings.model_copy(update={"embedding_models_dir": tmp_path})
     first = await platform.upload(b"Herons eat fish.")
     await ingest_all(platform)
-    generations = GenerationKeeper(owner, PostgresChunks(owner), models_dir=tmp_path)
+    generations = GenerationKeeper(
+        owner, chunk_stores(ChunkStoreSettings.of({}), owner), models_dir=tmp_path
+    )
     number = await generations.create(IndexRecipe(NAME, "semchunk-64"))
     await Builders(platform, parser).build(number)
     assert await generations.switch(number, unevaluated=True) == 0

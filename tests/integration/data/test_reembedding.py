@@ -12,9 +12,9 @@ from planes.data.definitions import definitions
 from planes.data.defs.reembedding import run_config, unfinished_generations
 from planes.shared.domain import IndexRecipe
 from planes.shared.embedding_models import MODEL_NAME
+from planes.shared.stores.chunk_settings import ChunkStoreSettings, chunk_stores
 from planes.shared.stores.generation_keeper import GenerationKeeper
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_chunks import PostgresChunks
 from tests.integration.data.conftest import Platform, ingest
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("environment")]
@@ -38,7 +38,7 @@ def environment(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator
 async def generations(database_urls: dict[str, str]) -> AsyncIterator[GenerationKeeper]:
     database = Database(database_urls["admin"], service="test", max_connections=2)
     await database.open()
-    yield GenerationKeeper(database, PostgresChunks(database))
+    yield GenerationKeeper(database, chunk_stores(ChunkStoreSettings.of({}), database))
     await database.close()
 
 

@@ -25,6 +25,9 @@ _GENERATION = Generation(
     build_wanted=False,
     build=None,
     evaluation=None,
+    store="postgres",
+    copy_of=None,
+    verified=None,
 )
 
 
@@ -65,7 +68,8 @@ class DataPlane:
 
 
 def desk(plane: DataPlane) -> Desk:
-    return Desk(generations=cast(Any, plane), dagster=cast(Any, plane), serving=cast(Any, None))
+    nothing = cast(Any, None)
+    return Desk(cast(Any, plane), cast(Any, plane), nothing, nothing, nothing)
 
 
 async def test_a_complete_generation_is_switched_to_at_once() -> None:
