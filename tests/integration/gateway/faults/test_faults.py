@@ -68,8 +68,8 @@ async def _forget(part: Part) -> None:
 
 FAULTS = (
     Fault("killed", _kill, 3.0),
-    Fault("frozen", _freeze, 5.5),
-    Fault("stalled", _stall, 5.5),
+    Fault("frozen", _freeze, 7.0),
+    Fault("stalled", _stall, 7.0),
     Fault("closed", _close, 2.5),
     Fault("3 s late", _very_late, 7.0, is_silent=False),
     Fault("0.3 s late", _late, 3.0, is_away=False),
