@@ -7,6 +7,7 @@ import typer
 from services.cli.down import stop_platform
 from services.cli.terminal import console
 from services.embedded.home import locate
+from services.embedded.remembered import remembered
 
 app = typer.Typer(add_completion=False)
 
@@ -21,6 +22,12 @@ def reset(
     if not home.root.exists():
         console.print(f"There is nothing in {home.root}.")
         return
+    last = remembered(home)
+    if last is not None and last.mode == "server":
+        console.print(
+            "The given servers keep their data. With the folder go the secrets (secrets.json) and "
+            "the signing keys (keys): another platform on this data ends all sessions."
+        )
     if not yes:
         typer.confirm(f"Delete everything in {home.root}? This cannot be undone.", abort=True)
     stop_platform(home)

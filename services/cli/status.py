@@ -23,7 +23,9 @@ def status() -> None:
     if state is None:
         console.print("Polyplane is not running. Start it with `polyplane up`.")
         raise typer.Exit(NOT_RUNNING)
-    console.print(f"Polyplane is {state.phase}: {state.gateway_url if state.ports else ''}")
+    mode = ", on given servers" if state.mode == "server" else ""
+    url = state.gateway_url if state.ports else ""
+    console.print(f"Polyplane is {state.phase}{mode}: {url}")
     console.print(_table(state))
     for name, url in state.admin_urls.items():
         console.print(f"{name}: {url}/metrics, {url}/health/ready")

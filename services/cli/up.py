@@ -15,7 +15,7 @@ from services.cli.interruption import Interrupted, Interruption
 from services.cli.terminal import Progress, console, errors, print_addresses, print_notes
 from services.embedded.home import Home, locate
 from services.embedded.launch import Started, StartFailed, follow_start, start, undo
-from services.embedded.servers import Mode
+from services.embedded.servers import TAKE_OVER, Mode
 from services.embedded.state import PlatformState, read_state
 
 app = typer.Typer(add_completion=False)
@@ -24,7 +24,7 @@ _GENERATOR_S = 5.0
 
 
 @app.command()
-def up(
+def up(  # noqa: PLR0913, PLR0917 (each is an option)
     host: Annotated[
         str | None, typer.Option(help="Address that the API listens on; default 127.0.0.1.")
     ] = None,
@@ -38,6 +38,10 @@ def up(
             help="Whose PostgreSQL, Redis and files: embedded is our own; see operations."
         ),
     ] = None,
+    take_over: Annotated[
+        bool,
+        typer.Option("--take-over", help="The platform that these given servers had is gone."),
+    ] = False,
     gateways: Annotated[
         int | None,
         typer.Option(min=1, max=16, help="Gateway processes that share the port; default 1."),
@@ -59,6 +63,7 @@ def up(
         return
     options = {
         "POLYPLANE_MODE": mode,
+        TAKE_OVER: "true" if take_over else None,
         "GATEWAY_HOST": host,
         "GATEWAY_TLS_CERTIFICATE": tls_certificate and str(tls_certificate.absolute()),
         "GATEWAY_TLS_KEY": tls_key and str(tls_key.absolute()),

@@ -44,12 +44,14 @@ class Finding:
         verdict: `good`; `warning`: it runs, but not well; `bad`: it does not run.
         found: What is there.
         remedy: What to do, where something is wrong.
+        is_away: It may mend itself: a server that does not answer now.
     """
 
     subject: str
     verdict: Literal["good", "warning", "bad"]
     found: str
     remedy: str = ""
+    is_away: bool = False
 
 
 class _Embedder(SharedSettings):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -9,6 +10,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from planes.shared.settings import SettingsWrong, SharedSettings
+from services.embedded.home import Home
 from services.embedded.parts import Part
 from services.embedded.postgres import (
     DAGSTER_DATABASE,
@@ -19,6 +21,11 @@ from services.embedded.postgres import (
 
 _ROLES = (*SERVICE_ROLES, DAGSTER_ROLE)
 _EXAMPLE = "postgresql://owner:password@host:5432/postgres"
+_NEEDED = {
+    "DATABASE_OWNER_URL": f"as in {_EXAMPLE}",
+    "REDIS_URL": "as in redis://user:password@host:6379/0",
+    "S3_BUCKET or OBJECTS_DIR": "a bucket, or a folder, for the files",
+}
 
 
 class GivenServerSettings(SharedSettings):
@@ -135,6 +142,25 @@ class GivenServers:
         if self.settings.owner_url is None:
             raise SettingsWrong(f"DATABASE_OWNER_URL: set it, like {_EXAMPLE}")
         return self.settings.owner_url.get_secret_value()
+
+
+def require_given(environment: Mapping[str, str], home: Home) -> None:
+    """Make sure that all is named that server mode cannot do without.
+
+    Raises:
+        SettingsWrong: One line for each variable that is missing, with an example.
+    """
+    named = {name.removesuffix("_FILE") for name, value in environment.items() if value}
+    missing = [
+        f"{name}: server mode needs it, {meaning}"
+        for name, meaning in _NEEDED.items()
+        if not set(name.split(" or ")) & named
+    ]
+    folder = environment.get("OBJECTS_DIR")
+    if folder and "S3_BUCKET" not in named and Path(folder).absolute().is_relative_to(home.root):
+        missing.append(f"OBJECTS_DIR: choose a folder outside of {home.root}, which reset deletes")
+    if missing:
+        raise SettingsWrong("\n".join(missing))
 
 
 def _password_field(role: str) -> str:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TypeAlias
 
 from services.embedded.home import Home
@@ -14,8 +15,14 @@ from services.embedded.state import PlatformState, last_state, read_state, super
 
 _POLL_S = 0.1
 _GIVE_UP_AFTER_RESTARTS = 3
-_START_S = 300.0
+_START_S = 300.0  # once the stores are migrated
+_MIGRATION_S = 3600.0  # search indexes of many chunks take long
 _STOP_S = 90.0
+_PATHS = ("_FILE", "_CA", "_DIR", "_TLS_CERTIFICATE", "_TLS_KEY")
+_OURS = (
+    "POLYPLANE_", "GATEWAY_", "SERVING_", "DATA_", "DATABASE_", "REDIS_", "S3_", "OBJECTS_",
+    "CQL_", "MONGO_", "QDRANT_", "EMBEDDING_",
+)  # fmt: skip
 _LEFTOVERS_S = 30.0
 
 
@@ -38,7 +45,7 @@ def start(home: Home, environment: Mapping[str, str]) -> Started:
     with (home.logs / "supervisor.log").open("ab") as log:
         return subprocess.Popen(  # noqa: S603 - our own program
             python_module("services.embedded.supervisor"),
-            env={**environment, "POLYPLANE_HOME": str(home.root)},
+            env={**_with_whole_paths(environment), "POLYPLANE_HOME": str(home.root)},
             cwd=home.root,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -53,11 +60,14 @@ def follow_start(home: Home, process: Started) -> Iterator[PlatformState | None]
     Raises:
         StartFailed: The supervisor ended, a part keeps dying, or it takes too long.
     """
-    deadline = time.monotonic() + _START_S
+    began = time.monotonic()
+    deadline, last_deadline = began + _START_S, began + _MIGRATION_S + _START_S
     while time.monotonic() < deadline:
         state = read_state(home)
         ended = process.poll() is not None
         yield state
+        if state is not None and not _is_migrated(state):
+            deadline = min(time.monotonic() + _START_S, last_deadline)
         if state is not None:
             if state.phase == "running":
                 return
@@ -65,9 +75,18 @@ def follow_start(home: Home, process: Started) -> Iterator[PlatformState | None]
         elif ended and supervisor_pid(home) is None:
             raise StartFailed(_why_supervisor_ended(home, process))
         time.sleep(_POLL_S)
-    raise StartFailed(
-        f"Not ready after {_START_S:.0f} s. `polyplane status` shows what is missing."
-    )
+    waited = f"Not ready after {time.monotonic() - began:.0f} s."
+    raise StartFailed(f"{waited} `polyplane status` shows what is missing.")
+
+
+def _with_whole_paths(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return variables that name files in a way that holds in another working directory too."""
+    return {
+        name: str(Path(value).expanduser().absolute())
+        if value and name.endswith(_PATHS) and name.startswith(_OURS)
+        else value
+        for name, value in environment.items()
+    }
 
 
 def undo(home: Home, process: Started) -> Iterator[PlatformState | None]:
@@ -113,6 +132,10 @@ def stop(home: Home) -> Iterator[PlatformState | None]:
             pids = ", ".join(str(process.pid) for process in found)
             raise StopFailed(f"These processes do not end: {pids}.")
         end(found, grace_s=5)
+
+
+def _is_migrated(state: PlatformState) -> bool:
+    return not any(part.name == "migrations" and part.condition != "done" for part in state.parts)
 
 
 def _check_parts(home: Home, state: PlatformState) -> None:

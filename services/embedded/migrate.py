@@ -4,7 +4,8 @@ import asyncio
 
 import structlog
 
-from planes.shared.errors import Unavailable
+from planes.shared.errors import PlatformError, Unavailable
+from planes.shared.settings import SettingsWrong
 from planes.shared.stores.chat_log_settings import ChatLogSettings, migrate_chat_log
 from planes.shared.stores.chunk_generations import prepare_chunk_store
 from planes.shared.stores.chunk_settings import ChunkStoreSettings
@@ -60,5 +61,15 @@ def migrate_at_start(installation: Installation) -> None:
         structlog.get_logger(__name__).warning("chat log away", reason=error.detail)
 
 
+def main() -> int:
+    """Migrate the stores of the platform that starts; say in a sentence what keeps us from it."""
+    try:
+        migrate_at_start(installation_at_hand(locate(), {}))
+    except (PlatformError, SettingsWrong, RuntimeError) as error:
+        structlog.get_logger(__name__).error("not migrated", reason=str(error))
+        return 1
+    return 0
+
+
 if __name__ == "__main__":
-    migrate_at_start(installation_at_hand(locate(), {}))
+    raise SystemExit(main())

@@ -8,6 +8,9 @@ from services.embedded.parts import Part
 Mode = Literal["embedded", "server"]
 """Whose servers a platform runs on: its own, or given ones."""
 
+TAKE_OVER = "POLYPLANE_TAKE_OVER"
+"""A variable of one start that says: whatever platform these given servers had is gone."""
+
 
 class Servers(Protocol):
     """How the parts of a platform, and its operator's commands, reach PostgreSQL and Redis."""

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from services.embedded.files import write_atomically
 from services.embedded.home import Home
 from services.embedded.ports import admin_ports, url
+from services.embedded.servers import Mode
 
 _FLOCK = "hhqqi"  # struct flock of fcntl(2): type, whence, start, length, process
 
@@ -41,6 +42,7 @@ class PlatformState(BaseModel):
     started_at: float = Field(description="Unix time, s")
     phase: Phase = "starting"
     message: str | None = None
+    mode: Mode = "embedded"
     host: str = "127.0.0.1"
     tls: bool = False
     ports: dict[str, int] = {}

@@ -24,7 +24,9 @@ def diagnose_chunk_store(environment: Mapping[str, str]) -> Iterator[Finding]:
     try:
         told = asyncio.run(_described(settings))
     except (InvalidInput, Unavailable) as error:
-        yield Finding(_SUBJECT, "bad", f"{settings.chunk_store} cannot be used", str(error))
+        is_away = isinstance(error, Unavailable)
+        found = f"{settings.chunk_store} {'does not answer' if is_away else 'cannot be used'}"
+        yield Finding(_SUBJECT, "bad", found, str(error), is_away=is_away)
         return
     name = told.pop("store")
     yield Finding(_SUBJECT, "good", "; ".join([name, *(f"{k}: {v}" for k, v in told.items())]))

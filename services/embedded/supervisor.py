@@ -13,13 +13,20 @@ from itertools import groupby
 from planes.shared.settings import SettingsWrong
 from planes.shared.telemetry import configure_logging
 from services.embedded.binaries import BinaryMissing
+from services.embedded.given_servers import require_given
 from services.embedded.home import Home, locate
 from services.embedded.installation import Installation
 from services.embedded.marks import HomeRefused
 from services.embedded.parts import Part, check_settings
 from services.embedded.platform import platform_parts, prepare
 from services.embedded.ports import PortChoice, PortTaken, choose, claim
-from services.embedded.processes import end_all
+from services.embedded.processes import (
+    INSTANCE_VARIABLE,
+    PART_VARIABLE,
+    end_all,
+    end_with_parent,
+    python_module,
+)
 from services.embedded.remembered import check_mode, remember
 from services.embedded.runner import PartRunner
 from services.embedded.settings import EmbeddedSettings
@@ -39,6 +46,10 @@ LEAST_FREE_BYTES = 2 * 1000**3
 
 class DiskFull(RuntimeError):
     """There is too little room to start."""
+
+
+class ServersRefused(RuntimeError):
+    """The given servers cannot be used now."""
 
 
 class Supervisor:
@@ -61,7 +72,8 @@ class Supervisor:
         """Run everything until SIGTERM or SIGINT.
 
         Raises:
-            DiskFull, PortTaken, BinaryMissing, HomeRefused, SettingsWrong: It cannot start.
+            DiskFull, PortTaken, BinaryMissing, HomeRefused, ServersRefused, SettingsWrong: It
+                cannot start.
             Exception: The watch over a part failed; everything was stopped.
         """
         stopped = asyncio.Event()
@@ -69,7 +81,11 @@ class Supervisor:
             asyncio.get_running_loop().add_signal_handler(number, stopped.set)
         self._save()
         await end_all(self._home)
-        self._runners = [PartRunner(part, self._home, self._save) for part in self._install()]
+        parts = self._install()
+        if self._state.mode == "server":
+            await self._check_servers(stopped)
+        remember(self._home, self._state.mode, self._environment)
+        self._runners = [PartRunner(part, self._home, self._save) for part in parts]
         self._save()
         by_name = {runner.part.name: runner for runner in self._runners}
         tasks = [
@@ -92,6 +108,9 @@ class Supervisor:
         check_disk(self._home)
         settings = EmbeddedSettings.of(self._environment)
         check_mode(self._home, settings.mode)
+        self._state.mode = settings.mode
+        if settings.mode == "server":
+            require_given(self._environment, self._home)
         choice = _choose_ports(settings)
         self._state.host, self._state.tls = settings.host, settings.tls_certificate is not None
         self._state.ports, self._state.notes = choice.ports, choice.notes
@@ -110,8 +129,31 @@ class Supervisor:
         parts = platform_parts(installation)
         check_settings(parts)
         prepare(installation)
-        remember(self._home, settings.mode, self._environment)
         return parts
+
+    async def _check_servers(self, stopped: asyncio.Event) -> None:
+        """Look at given servers in a process of its own, for as long as nobody stops us.
+
+        Raises:
+            ServersRefused: They cannot be used; the message says what to do about each.
+        """
+        marks = {"POLYPLANE_HOME": str(self._home.root), INSTANCE_VARIABLE: self._home.instance}
+        process = await asyncio.create_subprocess_exec(
+            *python_module("services.embedded.server_check"),
+            env={**self._environment, **marks, PART_VARIABLE: "server-check"},
+            cwd=self._home.run,
+            stdout=asyncio.subprocess.PIPE,
+            preexec_fn=end_with_parent(signal.SIGTERM),
+        )
+        ended = asyncio.create_task(process.communicate())
+        stopping = asyncio.create_task(stopped.wait())
+        await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            process.kill()
+        said, _ = await ended
+        stopping.cancel()
+        if stopped.is_set() or process.returncode:
+            raise ServersRefused(said.decode("utf-8", "replace").strip() or "Stopped.")
 
     async def _stop(self) -> None:
         self._enter("stopping")
@@ -200,7 +242,7 @@ def _supervise(home: Home) -> int:
     except SettingsWrong as error:
         supervisor.fail(f"These settings are wrong:\n{error}")
         return 1
-    except (DiskFull, PortTaken, BinaryMissing, HomeRefused) as error:
+    except (DiskFull, PortTaken, BinaryMissing, HomeRefused, ServersRefused) as error:
         supervisor.fail(str(error))
         return 1
     except Exception as error:
