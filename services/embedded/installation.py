@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from planes.shared.ports import ObjectStore
-from planes.shared.settings import SharedSettings
+from planes.shared.settings import SettingsWrong, SharedSettings
 from planes.shared.stores.object_settings import ObjectStoreSettings, object_store
 from services.embedded.given_servers import GivenServers
 from services.embedded.home import Home
@@ -18,6 +18,7 @@ from services.embedded.servers import Mode, Servers
 from services.embedded.state import read_state
 
 Settings = TypeVar("Settings", bound=SharedSettings)
+_OWNER_URL = ("DATABASE_OWNER_URL", "DATABASE_OWNER_URL_FILE")
 _FOR_ALL = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
@@ -108,19 +109,28 @@ def installation_at_hand(home: Home, environment: Mapping[str, str]) -> Installa
 
     Raises:
         NotRunning: Nothing does, and `DATABASE_OWNER_URL` is not set.
+        SettingsWrong: Something does, and `DATABASE_OWNER_URL` names another server.
     """
     running = running_installation(home)
+    named = {name: environment[name] for name in _OWNER_URL if environment.get(name)}
     if running is not None:
+        if any(running.environment.get(name) != value for name, value in named.items()):
+            raise SettingsWrong(
+                f"DATABASE_OWNER_URL: the platform that runs in {home.root} is on another server. "
+                "Unset it to work on that platform, or set POLYPLANE_HOME to an empty folder."
+            )
         return running
-    if not {"DATABASE_OWNER_URL", "DATABASE_OWNER_URL_FILE"} & environment.keys():
+    if not named:
         raise NotRunning(
             "Polyplane is not running: `polyplane up` starts it. Or set DATABASE_OWNER_URL to work "
             "on given servers."
         )
+    last = remembered(home)
     return Installation(
         home=home,
         ports={},
-        secrets=home.known_secrets(),
+        # Those of an embedded platform are no business of a server that somebody else runs.
+        secrets=home.known_secrets() if last is not None and last.mode == "server" else {},
         environment=environment,
         host="127.0.0.1",
         tls=False,

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import psycopg2  # type: ignore[import-untyped]
 
+from planes.shared.settings import SettingsWrong
 from services.embedded.diagnosis import Finding
 from services.embedded.installation import Installation
 from services.embedded.postgres import DAGSTER_ROLE, PLATFORM_DATABASE
@@ -121,7 +122,12 @@ async def _other_platform(
     is_starting: bool,
 ) -> Finding | None:
     """Look for a platform of another home: passwords of the roles, and Dagster's connections."""
-    passwords = installation.servers.passwords()
+    try:
+        passwords = installation.servers.passwords()
+    except SettingsWrong:
+        if is_starting:
+            raise
+        return None  # `up` makes them, and looks then
     takes_over = is_starting and installation.environment.get(TAKE_OVER) == "true"
     if takes_over:
         await connection.fetch(_END, list(passwords))

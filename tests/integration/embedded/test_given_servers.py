@@ -59,7 +59,7 @@ def given(server_folder: Path) -> Iterator[Postgres]:
 
 def _until_ready(postgres: Postgres) -> None:
     async def poll() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             while not await postgres.is_ready():
                 await asyncio.sleep(0.05)
 

@@ -1,5 +1,8 @@
 """Server mode: what each part is told of servers that somebody else runs."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from services.embedded.parts import Part
 from services.embedded.platform import platform_parts
 from services.embedded.remembered import check_mode, remember, remembered
 from services.embedded.settings import EmbeddedSettings
+from services.embedded.state import PlatformState, supervisor_lock, write_state
 
 _OWNER = "postgresql://owner:owner-secret@db.example.com:5432/main?sslmode=require"
 _GIVEN = {
@@ -138,6 +142,47 @@ def test_nothing_that_runs_and_no_servers_are_told_apart(tmp_path: Path) -> None
         installation_at_hand(Home(tmp_path), {})
     found = installation_at_hand(Home(tmp_path / "absent"), {"DATABASE_OWNER_URL": _OWNER})
     assert found.servers.owner_url("polyplane").startswith("postgresql://owner:owner-secret@db.")
+
+
+def test_a_server_of_others_never_gets_the_passwords_of_an_embedded_platform(
+    tmp_path: Path,
+) -> None:
+    home = Home(tmp_path / "home")
+    home.create()
+    home.secrets()
+    environment = {"DATABASE_OWNER_URL": _OWNER}
+    with pytest.raises(SettingsWrong, match="POLYPLANE_GATEWAY_PASSWORD"):
+        installation_at_hand(home, environment).servers.passwords()
+    remember(home, "server", environment)
+    assert installation_at_hand(home, environment).servers.passwords()
+
+
+def test_a_command_is_not_run_on_another_server_than_that_of_the_running_platform(
+    tmp_path: Path,
+) -> None:
+    home = Home(tmp_path / "home")
+    home.create()
+    with supervisor_lock(home.lock_file):
+        write_state(home, PlatformState(pid=os.getpid(), started_at=0, ports={"gateway": 1}))
+        seen = _in_a_child(home)
+    assert seen == ["SettingsWrong", "Installation"]
+
+
+def _in_a_child(home: Home) -> list[str]:
+    """Ask in another process: one's own lock is no lock."""
+    code = (
+        "from pathlib import Path\n"
+        "from services.embedded.home import Home\n"
+        "from services.embedded.installation import installation_at_hand\n"
+        "for environment in ({'DATABASE_OWNER_URL': 'postgresql://a@b/'}, {}):\n"
+        "    try:\n"
+        f"        found = installation_at_hand(Home(Path({str(home.root)!r})), environment)\n"
+        "    except ValueError as error:\n"
+        "        found = error\n"
+        "    print(type(found).__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return done.stdout.split()
 
 
 def test_a_home_is_not_used_in_another_mode(tmp_path: Path) -> None:
