@@ -75,12 +75,18 @@ def running() -> Installation:
     """Return the platform of this machine.
 
     Raises:
-        typer.Exit: It does not run.
+        typer.Exit: It does not run, or where its servers are cannot be read any more.
     """
     installation = running_installation(locate())
     if installation is None:
         errors.print("Polyplane is not running: start it with `polyplane up`.")
         raise typer.Exit(3)
+    try:
+        installation.settings(RedisSettings)
+        installation.servers.passwords()
+    except SettingsWrong as error:  # a file of a secret is gone, for example
+        errors.print(str(error), markup=False)
+        raise typer.Exit(1) from error
     return installation
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 import typer
 
 from planes.shared.errors import PlatformError
+from planes.shared.settings import SettingsWrong
 from services.cli.admin_people import running
 from services.cli.terminal import errors
 from services.embedded.installation import Installation
@@ -32,6 +33,6 @@ def at(
 
     try:
         return asyncio.run(work(running()))
-    except (PlatformError, OSError) as error:
+    except (PlatformError, SettingsWrong, OSError) as error:
         errors.print(error.detail if isinstance(error, PlatformError) else error, markup=False)
         raise typer.Exit(1) from error

@@ -45,7 +45,7 @@ def start(home: Home, environment: Mapping[str, str]) -> Started:
     with (home.logs / "supervisor.log").open("ab") as log:
         return subprocess.Popen(  # noqa: S603 - our own program
             python_module("services.embedded.supervisor"),
-            env={**_with_whole_paths(environment), "POLYPLANE_HOME": str(home.root)},
+            env={**with_whole_paths(environment), "POLYPLANE_HOME": str(home.root)},
             cwd=home.root,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -79,8 +79,8 @@ def follow_start(home: Home, process: Started) -> Iterator[PlatformState | None]
     raise StartFailed(f"{waited} `polyplane status` shows what is missing.")
 
 
-def _with_whole_paths(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return variables that name files in a way that holds in another working directory too."""
+def with_whole_paths(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return an operator's variables, with paths that hold in another working directory too."""
     return {
         name: str(Path(value).expanduser().absolute())
         if value and name.endswith(_PATHS) and name.startswith(_OURS)

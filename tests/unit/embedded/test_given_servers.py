@@ -13,6 +13,7 @@ from planes.shared.stores.redis_address import RedisSettings
 from services.embedded.given_servers import GivenServers
 from services.embedded.home import SECRETS, Home
 from services.embedded.installation import Installation, NotRunning, installation_at_hand
+from services.embedded.launch import with_whole_paths
 from services.embedded.marks import HomeRefused
 from services.embedded.parts import Part
 from services.embedded.platform import platform_parts
@@ -90,6 +91,20 @@ def test_each_part_gets_the_secrets_that_it_needs_alone(
         if any(form in " ".join(part.environment.values()) for form in (secret, encoded))
     }
     assert told == _SECRET[secret]
+
+
+def test_the_authorities_of_redis_reach_whoever_asks_redis(parts: dict[str, Part]) -> None:
+    told = {name for name, part in parts.items() if "REDIS_CA" in part.environment}
+    assert told == {"gateway", "serving", "dagster-code"}
+
+
+def test_paths_hold_in_the_working_directory_of_the_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"CQL_PASSWORD_FILE": "secret", "REDIS_CA": "/ca.pem", "OTHER_FILE": "x", "S3_DIR": ""}
+    whole = {**given, "CQL_PASSWORD_FILE": str(tmp_path / "secret")}
+    assert with_whole_paths(given) == whole
 
 
 def test_services_log_in_with_their_roles_where_the_owner_does(parts: dict[str, Part]) -> None:

@@ -42,6 +42,10 @@ def parts_of(home: Path, *, gateways: int) -> dict[str, Part]:
             "SERVING_OPENAI_API_KEY": "key",
             "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
             "UNRELATED_SECRET": "private",
+            "REDIS_URL": "redis://elsewhere/0",
+            "REDIS_USERNAME": "somebody",
+            "DATABASE_REPLICA_URL": "postgresql://elsewhere/polyplane",
+            "OBJECTS_DIR": "/elsewhere",
         },
         host="127.0.0.1",
         tls=False,
@@ -73,6 +77,15 @@ def test_the_operators_settings_reach_the_part_they_are_meant_for(parts: dict[st
     assert parts["serving"].environment["SERVING_OPENAI_API_KEY"] == "key"
     assert "SERVING_OPENAI_API_KEY" not in parts["gateway"].environment
     assert not any("UNRELATED_SECRET" in part.environment for part in parts.values())
+
+
+def test_an_embedded_platform_has_its_own_servers_whatever_the_shell_names(
+    parts: dict[str, Part],
+) -> None:
+    gateway = parts["gateway"].environment
+    assert gateway["REDIS_URL"].startswith("redis://:<redis>")
+    assert {"REDIS_USERNAME", "DATABASE_REPLICA_URL"}.isdisjoint(gateway)
+    assert gateway["OBJECTS_DIR"] != "/elsewhere"
 
 
 def test_every_process_can_be_found_again(parts: dict[str, Part], tmp_path: Path) -> None:
