@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -34,7 +35,8 @@ from tests.servers.processes import OwnServer
 
 pytestmark = pytest.mark.integration
 
-_PASSWORD = "own:er@pass/word"
+_PASSWORD = "given-password"
+_ODD_PASSWORD = "own:er@pass/word"
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +72,8 @@ def _until_ready(postgres: Postgres) -> None:
 def environment(given: Postgres, redis_server: Redis, tmp_path: Path) -> dict[str, str]:
     objects = tmp_path / "objects"
     objects.mkdir()
-    url = given.url("postgres", password=quote(_PASSWORD, safe=""))
     return {
-        "DATABASE_OWNER_URL": url,
+        "DATABASE_OWNER_URL": given.url("postgres"),
         "REDIS_URL": redis_server.url(),
         "SERVING_REDIS_URL": redis_server.serving_url(),
         "DATA_REDIS_URL": redis_server.data_url(),
@@ -118,7 +119,7 @@ def test_what_is_wrong_is_told_with_its_remedy(environment: dict[str, str], tmp_
         assert found in flaw.found, flaw
         assert variable in flaw.remedy or variable in ("OBJECTS_DIR", "DATA_REDIS_URL"), flaw
         assert flaw.is_away == is_away
-        assert "pass/word" not in flaw.found + flaw.remedy
+        assert _PASSWORD not in flaw.found + flaw.remedy
 
 
 def test_a_redis_that_drops_keys_is_refused(
@@ -138,8 +139,10 @@ def test_an_owner_needs_rights_and_no_superuser(
     given: Postgres, environment: dict[str, str], tmp_path: Path
 ) -> None:
     with owner_connection(environment["DATABASE_OWNER_URL"]) as connection:
-        connection.execute(text("CREATE ROLE plain LOGIN PASSWORD 'plain'"))
-    plain = {"DATABASE_OWNER_URL": given.url("postgres", role="plain", password="plain")}
+        connection.execute(text("CREATE ROLE plain"))
+        allow_login(connection, "plain", _ODD_PASSWORD)
+    password = quote(_ODD_PASSWORD, safe="")
+    plain = {"DATABASE_OWNER_URL": given.url("postgres", role="plain", password=password)}
     one = platform(tmp_path / "one", environment, **plain)
     assert "CREATEROLE CREATEDB" in flaws(one)[0].remedy
     with owner_connection(environment["DATABASE_OWNER_URL"]) as connection:
@@ -156,9 +159,8 @@ def test_an_owner_needs_rights_and_no_superuser(
     for role, password in one.servers.passwords().items():
         assert logs_in(url, role, password)
         assert not logs_in(url, role, "wrong")
-    with psycopg2.connect(one.servers.role_url("polyplane_dagster")) as dagster:
+    with closing(psycopg2.connect(one.servers.role_url("polyplane_dagster"))) as dagster:
         _another_platform_is_refused(dagster, environment, tmp_path)
-    dagster.close()
 
 
 def _another_platform_is_refused(
@@ -180,10 +182,8 @@ def _another_platform_is_refused(
 
 
 def test_databases_of_others_are_left_alone(given: Postgres) -> None:
-    password = quote(_PASSWORD, safe="")
-
     def url(database: str) -> str:
-        return given.url("theirs" if database == "polyplane" else database, password=password)
+        return given.url("theirs" if database == "polyplane" else database)
 
     with owner_connection(url("postgres")) as connection:
         create_database(connection, "theirs")
@@ -196,7 +196,7 @@ def test_databases_of_others_are_left_alone(given: Postgres) -> None:
 
 
 def test_the_servers_log_has_verifiers_and_no_passwords(given: Postgres) -> None:
-    with owner_connection(given.url("postgres", password=quote(_PASSWORD, safe=""))) as connection:
+    with owner_connection(given.url("postgres")) as connection:
         connection.execute(text("CREATE ROLE somebody"))
         allow_login(connection, "somebody", "their-password")
         query = text("SELECT rolpassword FROM pg_authid WHERE rolname = 'somebody'")
