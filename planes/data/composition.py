@@ -13,7 +13,7 @@ from planes.data.pipeline.remove import DocumentStores, Remover
 from planes.data.settings import DataSettings
 from planes.shared.stores.chunk_settings import chunk_stores
 from planes.shared.stores.object_settings import object_store
-from planes.shared.stores.postgres import Database
+from planes.shared.stores.postgres import SCHEMA_REVISION, Database
 from planes.shared.stores.redis_caches import RedisCaches
 from planes.shared.stores.redis_clients import redis_client
 
@@ -27,6 +27,7 @@ async def open_ingestion(
     """Open the stores for one run; at the end, give back and clean up.
 
     Raises:
+        SchemaMismatch: It has another schema, or holds half a backup.
         Unavailable: The database does not answer.
     """
     database = Database(
@@ -41,6 +42,7 @@ async def open_ingestion(
         stores = DocumentStores(database, store, objects, _caches(settings, stack))
         await database.open()
         stack.push_async_callback(database.close)
+        await database.check_schema(SCHEMA_REVISION)
         await store.open()
         stack.push_async_callback(store.close)
         stack.push_async_callback(files.remove)

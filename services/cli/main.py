@@ -12,8 +12,8 @@ from typer.core import TyperGroup
 from services.embedded.marks import HomeRefused
 
 _COMMANDS = (
-    "up", "down", "status", "logs", "doctor", "demo", "reset", "migrate", "models", "eval", "admin",
-    "stores",
+    "up", "down", "status", "logs", "doctor", "demo", "reset", "migrate", "backup", "restore",
+    "models", "eval", "admin", "stores",
 )  # fmt: skip
 
 

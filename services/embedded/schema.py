@@ -29,8 +29,10 @@ class DatabaseRefused(RuntimeError):
     """A database of our name is somebody else's; nothing was touched."""
 
 
-def bootstrap(owner_url: Callable[[str], str], passwords: Mapping[str, str]) -> None:
-    """Make the databases, bring the schema to the newest revision, let the roles log in.
+def bootstrap(
+    owner_url: Callable[[str], str], passwords: Mapping[str, str], *, revision: str = "head"
+) -> None:
+    """Make the databases, bring the schema to a revision, let the roles log in.
 
     Repeatable: what exists stays, passwords become the given ones. The owner need not be a
     superuser: `CREATEROLE` and `CREATEDB` are enough where `vector` is a trusted extension.
@@ -38,6 +40,7 @@ def bootstrap(owner_url: Callable[[str], str], passwords: Mapping[str, str]) -> 
     Args:
         owner_url: Returns the address of a database of a running server, for its owner.
         passwords: By role: the three service roles and `polyplane_dagster`.
+        revision: The newest, unless it is another one.
 
     Raises:
         DatabaseRefused: A database `polyplane` or `dagster` is there that is not ours.
@@ -51,7 +54,7 @@ def bootstrap(owner_url: Callable[[str], str], passwords: Mapping[str, str]) -> 
         # Each role may connect to its own database alone.
         connection.execute(text("REVOKE CONNECT ON DATABASE dagster FROM PUBLIC"))
     _require_own_tables(owner_url(PLATFORM_DATABASE))
-    migrations.upgrade(owner_url(PLATFORM_DATABASE))
+    migrations.upgrade(owner_url(PLATFORM_DATABASE), revision=revision)
     with owner_connection(owner_url(PLATFORM_DATABASE)) as connection:
         connection.execute(text("REVOKE CONNECT ON DATABASE polyplane FROM PUBLIC"))
         for role, password in passwords.items():

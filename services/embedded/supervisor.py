@@ -126,10 +126,9 @@ class Supervisor:
             gateway_shutdown_s=settings.gateway_shutdown_s,
             mode=settings.mode,
         )
-        parts = platform_parts(installation)
-        check_settings(parts)
+        check_settings(platform_parts(installation))
         prepare(installation)
-        return parts
+        return platform_parts(installation)  # by now it is known where PostgreSQL's data lies
 
     async def _check_servers(self, stopped: asyncio.Event) -> None:
         """Look at given servers in a process of its own, for as long as nobody stops us.

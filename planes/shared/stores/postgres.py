@@ -37,6 +37,13 @@ _UNREACHABLE = (
 SCHEMA_REVISION = "0008"  # the newest of planes/shared/stores/migrations
 _NO_ANSWER = "The database does not answer. Try again in a moment."
 _BUSY = "Too many requests are waiting for the database. Try again in a moment."
+_STATE = """
+SELECT version_num, to_regclass('public.unfinished_restore') IS NOT NULL FROM alembic_version
+"""
+_HALF_RESTORED = (
+    "A restore into this database was begun and not finished. Run `polyplane restore` again with "
+    "the same backup, or begin with an empty database."
+)
 _ACQUIRE_S = 5.0
 _STATEMENT_S = 30.0
 _RELEASE_S = 1.0
@@ -45,6 +52,10 @@ _LEAST_S = 0.5  # to put things right after a task's deadline
 
 class SchemaMismatch(RuntimeError):
     """The database's schema is not the one that this code needs."""
+
+
+class RestoreUnfinished(SchemaMismatch):
+    """Somebody began to put a backup into the database, and has not finished."""
 
 
 class Database:
@@ -167,13 +178,16 @@ class Database:
             yield connection
 
     async def check_schema(self, revision: str) -> None:
-        """Refuse to run on another schema.
+        """Refuse to run on another schema, and on half a backup.
 
         Raises:
             SchemaMismatch: It names both revisions and the command that mends it.
+            RestoreUnfinished: It names the command.
         """
         async with self.platform() as connection:
-            found = await connection.fetchval("SELECT version_num FROM alembic_version")
+            found, is_half = await connection.fetchrow(_STATE)  # type: ignore[misc]
+        if is_half:
+            raise RestoreUnfinished(_HALF_RESTORED)
         if found != revision:
             raise SchemaMismatch(
                 f"The database is at schema {found}, this version needs {revision}: "

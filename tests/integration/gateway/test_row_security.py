@@ -14,12 +14,14 @@ pytestmark = pytest.mark.integration
 # Tables without a tenant, each for a reason: a new table belongs to a tenant, or is named here.
 PLATFORM_TABLES = {
     "alembic_version",
+    "chat_log_place",  # of the messages of all tenants
     "generations",  # of the index, for all tenants
     "mail_outbox",  # to people, who may belong to several tenants or none
     "plan_terms",  # of plans
     "plans",
     "prices",
     "refresh_tokens",  # of people; read by their hash
+    "removal_holds",  # of backups, for all tenants
     "tenants",  # under row-level security by its id
     "user_identities",  # of people, at OpenID providers
     "user_tokens",  # of people; read by their hash

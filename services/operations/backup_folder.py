@@ -1,0 +1,198 @@
+"""The folder of a backup: compressed files of lines, hashed as they are written and read."""
+
+import fcntl
+import gzip
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from planes.shared.errors import Conflict, InvalidInput
+from planes.shared.stores.objects import FolderObjects
+from services.operations.manifest import MANIFEST, FileNote, Manifest
+
+_NAME = re.compile(r"\d{8}T\d{9}Z")
+
+
+class _Hashed:
+    """Writes to a file and hashes it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.sha256 = hashlib.sha256()
+        self.size_bytes = 0
+
+    def write(self, block: bytes) -> int:
+        self.sha256.update(block)
+        self.size_bytes += len(block)
+        return self._file.write(block)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+class NewBackup:
+    """A backup that is being written; nobody takes it for one before `complete`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Store its folder, which exists and is empty."""
+        self.folder = folder
+        self.files: dict[str, FileNote] = {}
+        self.objects = FolderObjects(folder / "objects")
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[BinaryIO]:
+        """Write a compressed file; it belongs to the backup once the block ends well."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with path.open("xb") as raw:
+            hashed = _Hashed(raw)
+            with gzip.GzipFile("", "wb", 1, cast(BinaryIO, hashed), mtime=0) as compressed:
+                yield cast(BinaryIO, compressed)
+            raw.flush()
+            os.fsync(raw.fileno())
+        self.files[name] = FileNote(size_bytes=hashed.size_bytes, sha256=hashed.sha256.hexdigest())
+
+    @contextmanager
+    def scratch(self) -> Iterator[BinaryIO]:
+        """Open a file that is no part of the backup, for writing and then reading."""
+        path = self.folder / f".{secrets.token_hex(6)}"
+        with path.open("x+b") as file:
+            path.unlink()  # it goes with this process
+            yield file
+
+    def complete(self, manifest: Manifest) -> None:
+        """Make it a whole backup, which no loss of power can undo."""
+        for folder, _, _ in os.walk(self.folder, topdown=False):
+            _flush_folder(Path(folder))
+        manifest.write(self.folder)
+        _flush_folder(self.folder)
+
+
+class Backup:
+    """A whole backup."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read its manifest.
+
+        Raises:
+            InvalidInput: There is none, or it was changed.
+        """
+        self.folder = folder
+        self.manifest = Manifest.read(folder)
+        self.objects = FolderObjects(folder / "objects")
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[BinaryIO]:
+        """Read a file's content.
+
+        Raises:
+            InvalidInput: The file is not there.
+        """
+        try:
+            with gzip.open(self.folder / name) as file:
+                yield cast(BinaryIO, file)
+        except FileNotFoundError:
+            raise InvalidInput(f"{self.folder / name} is missing.") from None
+
+    def check_files(self) -> None:
+        """Compare every file but objects with its hash.
+
+        Raises:
+            InvalidInput: One is missing or was changed.
+        """
+        for name, note in self.manifest.files.items():
+            path = self.folder / name
+            if not path.is_file():
+                raise InvalidInput(f"{path} is missing.")
+            if path.stat().st_size != note.size_bytes or _sha256(path) != note.sha256:
+                raise InvalidInput(f"{path} is damaged: its SHA-256 is not the manifest's.")
+
+
+@contextmanager
+def new_backup(parent: Path) -> Iterator[NewBackup]:
+    """Yield a backup to write below a folder; it has its name once the block ends well.
+
+    Others that were never completed are removed. The folder is made, closed to other accounts.
+
+    Raises:
+        Conflict: Another backup is being written there.
+    """
+    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _lock(parent):
+        _remove_unfinished(parent)
+        now = datetime.now(UTC)
+        name = f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03}Z"
+        partial = parent / f".{name}.partial"
+        partial.mkdir(mode=0o700)
+        try:
+            backup = NewBackup(partial)
+            yield backup
+            backup.folder = partial.rename(parent / name)
+            _flush_folder(parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def backups_in(parent: Path) -> list[Path]:
+    """Return the whole backups below a folder, the oldest first; none where there is no folder."""
+    if not parent.is_dir():
+        return []
+    return sorted(
+        path for path in parent.iterdir() if _NAME.fullmatch(path.name) and _is_whole(path)
+    )
+
+
+def keep_newest(parent: Path, number: int) -> list[Path]:
+    """Remove all but the newest whole backups below a folder, and return what was removed.
+
+    Raises:
+        Conflict: A backup is being written there.
+    """
+    with _lock(parent):
+        surplus = backups_in(parent)[:-number]
+        for path in surplus:
+            (path / MANIFEST).unlink()  # from here on it is none
+            shutil.rmtree(path)
+    return surplus
+
+
+def _remove_unfinished(parent: Path) -> None:
+    for path in parent.iterdir():
+        partial = path.name.startswith(".") and path.name.endswith(".partial")
+        half_removed = _NAME.fullmatch(path.name) and not _is_whole(path)
+        if path.is_dir() and (partial or half_removed):
+            shutil.rmtree(path)
+
+
+def _is_whole(path: Path) -> bool:
+    return (path / MANIFEST).is_file()
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with this process
+        except BlockingIOError as error:
+            raise Conflict(f"Another backup is being written to {folder}.") from error
+        yield
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
