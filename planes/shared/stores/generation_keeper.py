@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,7 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from planes.shared.domain import IndexRecipe
-from planes.shared.errors import Conflict
+from planes.shared.errors import Conflict, InvalidInput
 from planes.shared.recipe import check_recipe, dimension_of
 from planes.shared.stores.chunks_by_generation import ChunksByGeneration
 from planes.shared.stores.living_versions import LIVING_VERSIONS
@@ -19,6 +20,8 @@ from planes.shared.stores.postgres_generations import GenerationProgress, Postgr
 from planes.shared.stores.searchable_versions import incomplete, searchable_versions
 
 _SWITCH_S = 600
+_LONGEST_PUBLICATION = timedelta(minutes=10)  # its transaction's beginning is when it was published
+_BEGIN_SWITCH = "SELECT begin_switch($1, $2)"
 _PAGE = 100
 _PLACES = 8  # looked at in a document for one that is long enough
 _LEAST_CHARS = 60
@@ -56,12 +59,20 @@ class GenerationKeeper(PostgresGenerations):
         super().__init__(database, models_dir=models_dir)
         self._store = store
 
-    async def exact_progress(self, number: int) -> GenerationProgress:
-        """Return how far a generation is, having counted the chunks of each version."""
+    async def exact_progress(
+        self, number: int, *, since: datetime | None = None
+    ) -> GenerationProgress:
+        """Return how far a generation is, having counted the chunks of each version.
+
+        Args:
+            number: The generation.
+            since: Only of versions that were published then and later.
+        """
         versions = missing = 0
         async for page in searchable_versions(self._database, number):
-            versions += len(page)
-            missing += len(await incomplete(page, self._store, generation=number))
+            wanted = [one for one in page if since is None or one.published_at >= since]
+            versions += len(wanted)
+            missing += len(await incomplete(wanted, self._store, generation=number))
         return GenerationProgress(versions, missing)
 
     async def sample(
@@ -150,19 +161,30 @@ class GenerationKeeper(PostgresGenerations):
             Conflict: It is live, gone, or was never compared, or verified where it is a copy, and
                 `unevaluated` does not allow that.
         """
-        generation = await self.get(number)
+        try:
+            generation = await self.get(number)
+        except InvalidInput as error:
+            raise Conflict(error.detail) from error
         if generation.copy_of is not None and generation.live_at is None and not unevaluated:
             if generation.verified is None:
                 raise Conflict(f"Generation {number} was never compared with what it copies.")
             unevaluated = True
+        began = await self._begin_switch(number, unevaluated=unevaluated)
+        if missing := (await self.exact_progress(number)).missing:  # while others publish
+            return missing
         async with self._act() as connection:
-            await connection.execute(
-                "SELECT begin_switch($1, $2)", number, unevaluated, timeout=_SWITCH_S
-            )
-            missing = (await self.exact_progress(number)).missing
+            await connection.execute(_BEGIN_SWITCH, number, unevaluated, timeout=_SWITCH_S)
+            missing = (await self.exact_progress(number, since=began)).missing
             if not missing:
                 await connection.execute("SELECT complete_switch($1)", number, timeout=_SWITCH_S)
         return missing
+
+    async def _begin_switch(self, number: int, *, unevaluated: bool) -> datetime:
+        """Refuse what cannot be switched to; return what no publication under way began before."""
+        async with self._act() as connection:
+            await connection.execute(_BEGIN_SWITCH, number, unevaluated, timeout=_SWITCH_S)
+            now: datetime = await connection.fetchval("SELECT now()")
+        return now - _LONGEST_PUBLICATION
 
     async def drop(self, number: int) -> None:
         """Remove a generation that is not live, and its chunks.

@@ -353,6 +353,32 @@ async def test_an_index_that_does_not_answer_holds_no_document_against_its_delet
             await builders.build(number)
 
 
+async def test_a_document_published_while_a_switch_counts_keeps_it_from_happening(
+    platform: Platform,
+    generations: GenerationKeeper,
+    builders: Builders,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await platform.upload(RHINE)
+    await ingest_all(platform)
+    number = await generations.create(SMALL)
+    await builders.build(number)
+    count = PostgresChunks.count_versions
+    published: list[Upload] = []
+
+    async def count_late(*given: Any, **named: Any) -> dict[UUID, int]:
+        if not published:
+            published.append(await platform.upload(BEES))
+            await ingest_all(platform, "meanwhile")
+        return await count(*given, **named)
+
+    monkeypatch.setattr(PostgresChunks, "count_versions", count_late)
+    assert await generations.switch(number, unevaluated=True) == 1
+    assert (await generations.live()).number == 1
+    await builders.build(number)
+    assert await generations.switch(number, unevaluated=True) == 0
+
+
 async def test_a_builder_gives_way_to_documents_that_wait(
     platform: Platform, generations: GenerationKeeper, builders: Builders
 ) -> None:
