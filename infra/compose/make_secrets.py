@@ -18,8 +18,15 @@ FOLDER = Path(__file__).with_name("secrets")
 _RANDOM = (
     "owner_password", "gateway_password", "serving_password", "data_password", "dagster_password",
     "mongo_owner_password", "mongo_serving_password", "mongo_data_password", "cql_password",
-    "redis_password", "redis_serving_password", "redis_data_password", "serving_token_secret",
+    "cql_gateway_password",
+    "redis_password", "redis_gateway_password", "redis_serving_password", "redis_data_password",
+    "serving_token_secret",
     "gateway_refresh_secret", "s3_access_key_id", "s3_secret_access_key", "grafana_password",
+)  # fmt: skip
+_GIVEN = ("serving_openai_api_key",)  # an operator's, empty until then
+_GATEWAYS_KEYS = (
+    "session", "version", "rate", "address", "attempts", "familiar", "mail", "mail-reminder",
+    "stream", "cache",
 )  # fmt: skip
 
 
@@ -35,6 +42,7 @@ def make(folder: Path) -> list[str]:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder.chmod(0o700)
     made = [name for name in _RANDOM if _write(folder / name, secrets.token_hex(32))]
+    made += [name for name in _GIVEN if _write(folder / name, "")]
     known = {name: (folder / name).read_text("utf-8").strip() for name in _RANDOM}
     return made + [name for name, text in DERIVED.items() if _write(folder / name, text(known))]
 
@@ -90,13 +98,17 @@ def _scylla_users(known: Known) -> str:
 
 
 def _redis_users(known: Known) -> str:
-    """Return Redis' users: the gateway may do everything, the planes reach caches alone."""
+    """Return Redis' users with what each needs: docs/stores.md, docs/caching.md."""
+    gateways = " ".join(f"~{name}:*" for name in _GATEWAYS_KEYS)
+    channels = "resetchannels &revocations &stopped-answers"
     caches = (
         "resetkeys ~cache:* resetchannels +@all -@admin -@dangerous -@scripting -scan -randomkey"
     )
     return "\n".join(
         (
             f"user default on #{_digest(known['redis_password'])} ~* &* +@all",
+            f"user gateway on #{_digest(known['redis_gateway_password'])} resetkeys {gateways} "
+            f"{channels} +@all -@admin -@dangerous +info",
             f"user serving on #{_digest(known['redis_serving_password'])} {caches} +info",
             f"user data on #{_digest(known['redis_data_password'])} {caches}",
         )
@@ -118,7 +130,7 @@ DERIVED: Mapping[str, Callable[[Known], str]] = {
     "data_mongo_url": _mongo("data"),
     "scylla_users": _scylla_users,
     "redis_users": _redis_users,
-    "gateway_redis_url": _redis("default", "redis_password"),
+    "gateway_redis_url": _redis("gateway", "redis_gateway_password"),
     "serving_redis_url": _redis("serving", "redis_serving_password"),
     "data_redis_url": _redis("data", "redis_data_password"),
 }

@@ -245,6 +245,14 @@ class ObjectStore(Protocol):
         """
         ...
 
+    async def check(self) -> None:
+        """Ask the store whether it answers.
+
+        Raises:
+            OSError: It does not, or does not let us in.
+        """
+        ...
+
 
 class ChatLog(Protocol):
     """The messages of conversations, for good; those on their way to it wait in the outbox.

@@ -316,7 +316,6 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
         every(600, "questions of programs", expire),
         every(5, "reservations of embeddings", app.state.embeddings.sweep),
         every(0.5, "chat log", drain.drain),
-        every(0.5, "replica", parts.lists.look),
         every(0.5, "revocations", identity.gate.send_unsent),
         every(1, "revocations heard", guard.listen),
         every(1, "open answers", guard.look),
@@ -325,6 +324,7 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
         every(3, "serving plane", monitor.look),
         every(3600, "refresh tokens", app.state.identity.sessions.forget_expired),
         every(3600, "one-time tokens", identity.recovery.forget_expired),
+        *([every(0.5, "replica", parts.lists.look)] if parts.lists.has_replica else []),
         *([every(1, "mail", identity.mail.drain)] if identity.mail is not None else []),
     ]
 
@@ -397,6 +397,7 @@ def _probes(parts: _Parts) -> dict[str, Probe]:
         "database": database,
         "redis": redis,
         "data": dagster,
+        "objects": parts.objects.check,
         "chat_log": parts.chat_log.check,
     }
 

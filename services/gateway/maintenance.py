@@ -18,6 +18,7 @@ from planes.shared.stores.postgres import Database
 
 _OUTBOX_LEASE = timedelta(seconds=30)
 _BATCH = 500
+_TENANTS_AT_ONCE = 4
 _log = structlog.get_logger(__name__)
 
 
@@ -45,8 +46,8 @@ class ChatLogDrain:
         if not self._claimed:
             await self._claim()
         messages = sorted(self._claimed, key=attrgetter("tenant_id"))
-        for _, of_tenant in groupby(messages, key=attrgetter("tenant_id")):
-            await self._chat_log.append(list(of_tenant))
+        tenants = groupby(messages, key=attrgetter("tenant_id"))
+        await self._append([list(of_tenant) for _, of_tenant in tenants])
         self._claimed = []
         if messages:
             async with self._database.platform() as connection:
@@ -54,6 +55,23 @@ class ChatLogDrain:
                     "SELECT acknowledge_outbox($1)", [message.id for message in messages]
                 )
         return len(messages)
+
+    async def _append(self, by_tenant: list[list[ChatMessage]]) -> None:
+        """Write the messages of several tenants at once; all are through when this returns.
+
+        Raises:
+            Unavailable: The log did not take all of them.
+        """
+        left = iter(by_tenant)
+
+        async def work() -> None:
+            for messages in left:
+                await self._chat_log.append(messages)
+
+        workers = (work() for _ in by_tenant[:_TENANTS_AT_ONCE])
+        for ended in await asyncio.gather(*workers, return_exceptions=True):
+            if isinstance(ended, BaseException):
+                raise ended
 
     async def _claim(self) -> None:
         self._claimed_until = monotonic() + _OUTBOX_LEASE.total_seconds() / 2

@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_a_service_can_do_little_to_its_machine(service: tuple[str, dict[str, An
     assert set(given["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
     assert not {"privileged", "devices", "pid", "ipc"} & given.keys()
     if name in _KEEP_THEIR_ACCOUNT:
-        assert "SYS_ADMIN" not in given["cap_add"]
+        assert "SYS_ADMIN" not in given.get("cap_add", ())
     else:
         assert given["read_only"] is True
         assert "cap_add" not in given
@@ -110,19 +111,56 @@ def test_nothing_is_published_but_the_gateway_on_loopback() -> None:
     assert published == {"gateway": ["${POLYPLANE_BIND:-127.0.0.1}:${POLYPLANE_PORT:-8000}:8000"]}
 
 
-def test_each_plane_has_a_network_and_stores_have_no_way_out() -> None:
-    networks = COMPOSE["networks"]
-    assert networks.keys() == {"edge", "serving", "data", "stores", "observability"}
-    inner = {name for name, given in networks.items() if given == {"internal": True}}
-    assert inner == {"stores", "observability"}
-    members = {
-        network: {name for name, given in SERVICES.items() if network in given.get("networks", ())}
-        for network in networks
+_PLANES = {
+    "gateway": "gateway",
+    "serving": "serving",
+    **dict.fromkeys(("dagster-code", "dagster-web", "dagster-daemon"), "data"),
+}
+
+
+def members(network: str) -> set[str]:
+    return {name for name, given in SERVICES.items() if network in given.get("networks", ())}
+
+
+def test_planes_share_no_network_but_for_what_the_gateway_asks_them() -> None:
+    shared = {
+        (network, frozenset(planes))
+        for network in COMPOSE["networks"]
+        if len(planes := {_PLANES[name] for name in members(network) & _PLANES.keys()}) > 1
     }
-    assert members["edge"] == {"gateway"}
-    assert members["serving"] == {"gateway", "serving"}
-    assert members["data"] == {"gateway", "dagster-code", "dagster-web", "dagster-daemon"}
-    assert not members["stores"] & {"prometheus", "grafana", "otel-collector"}
+    assert shared == {
+        ("serving", frozenset({"gateway", "serving"})),
+        ("observability", frozenset({"gateway", "serving"})),
+        ("dagster", frozenset({"gateway", "data"})),
+    }
+    assert members("serving") == {"gateway", "serving"}
+    assert members("dagster") == {"gateway", "dagster-web"}
+
+
+def test_stores_have_no_way_out_and_are_reached_by_those_who_use_them() -> None:
+    networks = COMPOSE["networks"]
+    outer = {name for name, given in networks.items() if not (given or {}).get("internal")}
+    assert {name: members(name) for name in outer} == {
+        "edge": {"gateway"},  # the one by which it goes out, so that its proxy has one address
+        "models": {"serving"},
+        "data": {"dagster-code", "dagster-web", "dagster-daemon"},
+    }
+    stores = {"postgres", "mongodb", "scylla", "redis", "s3"}
+    reached = {name: members(f"stores-{name}") & stores for name in set(_PLANES.values())}
+    assert reached == {
+        "gateway": {"postgres", "scylla", "redis", "s3"},
+        "serving": {"postgres", "mongodb", "redis"},
+        "data": {"postgres", "mongodb", "redis", "s3"},
+    }
+    observers = {"prometheus", "grafana", "otel-collector"}
+    assert not any(members(name) & observers for name in networks if name != "observability")
+
+
+def test_the_proxy_that_the_documentation_names_is_this_machine() -> None:
+    (edge,) = COMPOSE["networks"]["edge"]["ipam"]["config"]
+    named = f"GATEWAY_TRUSTED_PROXIES={edge['gateway']}"
+    assert named in (ROOT / "docs" / "compose.md").read_text("utf-8")
+    assert ip_address(edge["gateway"]) in ip_network(edge["subnet"])
 
 
 def test_a_service_gets_the_secrets_that_it_reads(

@@ -27,9 +27,10 @@ def test_secrets_are_made_once_and_the_folder_is_closed(tmp_path: Path) -> None:
     assert make_secrets.make(folder) == ["data_mongo_url"]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
     assert len(set(first.values())) == len(first)
+    assert first["serving_openai_api_key"].strip() == b"", "an operator's"
 
 
-def test_scylla_gets_the_hash_of_the_password_that_the_gateway_sends(tmp_path: Path) -> None:
+def test_scylla_gets_the_hash_of_the_password_that_migrate_sends(tmp_path: Path) -> None:
     make_secrets.make(tmp_path)
     hashed = (tmp_path / "scylla_users").read_text().splitlines()[1].partition(": ")[2].strip("'")
     assert sha512_crypt.verify((tmp_path / "cql_password").read_text().strip(), hashed)
@@ -58,8 +59,16 @@ def test_redis_evicts_nothing_and_planes_reach_caches_alone(tmp_path: Path) -> N
     try:
         server.wait_until_open()
         gateway, serving = client("gateway_redis_url"), client("serving_redis_url")
-        assert gateway.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        assert gateway.info("memory")["maxmemory_policy"] == "noeviction"
         gateway.set("session:one", "alive")
+        assert gateway.publish("revocations", "none") == 0
+        for forbidden in (
+            lambda: gateway.config_set("maxmemory-policy", "allkeys-lru"),
+            lambda: gateway.get("another:one"),
+            gateway.flushall,
+        ):
+            with pytest.raises(NoPermissionError):
+                forbidden()
         serving.set("cache:one", "kept")
         assert client("data_redis_url").delete("cache:one") == 1
         with pytest.raises(NoPermissionError):

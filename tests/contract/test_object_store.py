@@ -21,6 +21,10 @@ async def test_an_object_comes_back_as_written(objects: ObjectStore) -> None:
     assert await objects.get(KEY) == b"new"
 
 
+async def test_a_store_that_is_there_says_so(objects: ObjectStore) -> None:
+    await objects.check()
+
+
 async def test_an_absent_object_is_an_error(objects: ObjectStore) -> None:
     with pytest.raises(FileNotFoundError):
         await objects.get(KEY)

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from planes.shared.errors import Unavailable
-from planes.shared.stores.postgres import Database
+from planes.shared.stores.postgres import Connection, Database
 from planes.shared.stores.postgres_replica import ListReads
 from services.embedded.accounts import give_to, identity, unprivileged_account
 from services.embedded.postgres import OWNER, Postgres
@@ -86,17 +86,22 @@ async def until(lists: ListReads, is_so: Callable[[], bool]) -> None:
 
 
 async def answered_by_replica(lists: ListReads) -> bool:
-    async with lists.tenant(uuid4()) as connection:
-        return bool(await connection.fetchval(_IS_REPLICA))
+    return bool(await lists.read(uuid4(), lambda connection: connection.fetchval(_IS_REPLICA)))
 
 
 async def test_a_replica_that_keeps_up_is_read_and_cannot_be_written(reads: ListReads) -> None:
     assert not await answered_by_replica(reads), "nothing is known of it yet"
     await until(reads, lambda: reads.is_fresh)
     assert await answered_by_replica(reads)
-    with pytest.raises(Unavailable):
-        async with reads.tenant(uuid4()) as connection:
-            await connection.execute("DELETE FROM conversations")
+    asked: list[bool] = []
+
+    async def write(connection: Connection) -> str:
+        asked.append(await connection.fetchval(_IS_REPLICA))
+        return await connection.execute("DELETE FROM conversations")
+
+    assert await reads.read(uuid4(), write) == "DELETE 0"
+    assert asked == [True, False], "what the replica refuses, the primary is asked"
+    assert not reads.is_fresh
 
 
 async def test_a_replica_that_falls_behind_or_goes_is_not_read(

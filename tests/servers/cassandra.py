@@ -46,7 +46,7 @@ seed_provider:
     parameters:
       - seeds: "127.0.0.1:{storage_port}"
 authenticator: PasswordAuthenticator
-authorizer: AllowAllAuthorizer
+authorizer: CassandraAuthorizer
 role_manager: CassandraRoleManager
 client_encryption_options:
   enabled: true

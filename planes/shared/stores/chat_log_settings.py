@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -11,10 +11,10 @@ from pydantic_settings import NoDecode
 
 from planes.shared.ports import ChatLog
 from planes.shared.settings import AbsolutePath, SharedSettings
+from planes.shared.stores.cql_retention import EVERY_PLAN, Retention
 from planes.shared.stores.placed_chat_log import PlacedChatLog
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog
-from planes.shared.stores.postgres_retention import EVERY_PLAN, Retention
 
 if TYPE_CHECKING:
     from planes.shared.stores.cql_cluster import CqlOptions
@@ -24,8 +24,8 @@ POSTGRES, CQL = "postgres", "cql"
 _LOOPBACK = ("127.", "localhost", "[::1]", "::1")
 _PORT = 9042
 _COPIES = 3
-_MOST_DAYS = 7300  # what CQL takes
-Days = Annotated[int, Field(ge=1, le=_MOST_DAYS)]
+_LAST_EXPIRY = date(2038, 1, 18)  # Cassandra before 5.0 refuses to write what expires later
+Days = Annotated[int, Field(ge=1)]
 Copies = Annotated[int, Field(ge=1, le=9)]
 
 
@@ -47,6 +47,10 @@ class ChatLogSettings(SharedSettings):
     )
     cql_username: str | None = Field(None, validation_alias="CQL_USERNAME")
     cql_password: SecretStr | None = Field(None, validation_alias="CQL_PASSWORD")
+    cql_gateway_username: str | None = Field(
+        None, validation_alias="CQL_GATEWAY_USERNAME", pattern=r"^[a-z][a-z0-9_]{0,47}$"
+    )
+    cql_gateway_password: SecretStr | None = Field(None, validation_alias="CQL_GATEWAY_PASSWORD")
     cql_tls: bool = Field(default=False, validation_alias="CQL_TLS")
     cql_tls_ca: AbsolutePath | None = Field(None, validation_alias="CQL_TLS_CA")
     cql_allow_plain: bool = Field(default=False, validation_alias="CQL_ALLOW_PLAIN")
@@ -85,8 +89,16 @@ class ChatLogSettings(SharedSettings):
     def _check_chat_log(self) -> Self:
         if (self.cql_username is None) != (self.cql_password is None):
             raise ValueError("set both CQL_USERNAME and CQL_PASSWORD, or neither")
+        if (self.cql_gateway_username is None) != (self.cql_gateway_password is None):
+            raise ValueError("set both CQL_GATEWAY_USERNAME and CQL_GATEWAY_PASSWORD, or neither")
         if self.cql_ttl_days and not self.has_cql:
             raise ValueError("CQL_TTL_DAYS wants CQL_HOSTS: the database keeps messages for good")
+        most_days = (_LAST_EXPIRY - datetime.now(UTC).date()).days
+        if max(self.cql_ttl_days.values(), default=0) > most_days:
+            raise ValueError(
+                f"CQL_TTL_DAYS is at most {most_days} today: CQL servers may keep no expiry after "
+                "2038-01-18. Leave the plan out to keep its messages for good"
+            )
         ports = {port for _, port in map(_host_and_port, self.cql_hosts)}
         if len(ports) > 1:
             raise ValueError("CQL_HOSTS names several ports; all nodes listen on the same")
@@ -151,7 +163,10 @@ def migrate_chat_log(settings: ChatLogSettings) -> int | None:
     replication = settings.cql_replication or {settings.cql_local_dc: _COPIES}
     days = settings.cql_ttl_days
     keeps_for = timedelta(days=max(days.values())) if EVERY_PLAN in days else None
-    return migrate(cql_options(settings), CqlSchemaOptions(replication, keeps_for))
+    gateway = None
+    if settings.cql_gateway_username and settings.cql_gateway_password:
+        gateway = settings.cql_gateway_username, settings.cql_gateway_password.get_secret_value()
+    return migrate(cql_options(settings), CqlSchemaOptions(replication, keeps_for, gateway))
 
 
 def cql_options(settings: ChatLogSettings) -> "CqlOptions":

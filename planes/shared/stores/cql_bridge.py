@@ -5,13 +5,16 @@ from collections import deque
 from contextlib import suppress
 from typing import Any, TypeAlias
 
+import structlog
 from cassandra.cluster import ResponseFuture, ResultSet, Session
 from cassandra.query import Statement
 
 from planes.shared.errors import Unavailable
-from planes.shared.stores.cql_cluster import DRIVER_ERRORS
+from planes.shared.stores.cql_cluster import DRIVER_ERRORS, first_line
 
 NO_ANSWER = "The chat log does not answer. Try again in a moment."
+_SILENCE_S = 10.0
+_log = structlog.get_logger(__name__)
 _Ended: TypeAlias = "tuple[asyncio.Future[ResultSet], ResultSet | Exception]"
 
 
@@ -28,6 +31,7 @@ class CqlBridge:
         self._ended: deque[_Ended] = deque()
         self._open: set[asyncio.Future[ResultSet]] = set()
         self._will_settle = False
+        self._silent_until = float("-inf")
 
     async def execute(
         self,
@@ -53,7 +57,14 @@ class CqlBridge:
                 left = max(0.001, end - self._loop.time())
                 return await self._send(session, statement, profile, left, paging_state)
         except (TimeoutError, *DRIVER_ERRORS) as error:
+            self._note(error)
             raise Unavailable(NO_ANSWER) from error
+
+    def _note(self, error: Exception) -> None:
+        """Log what the cluster says, not more often than somebody reads it."""
+        if self._loop.time() >= self._silent_until:
+            self._silent_until = self._loop.time() + _SILENCE_S
+            _log.warning("chat log failed", kind=type(error).__name__, reason=first_line(error))
 
     def _send(
         self,

@@ -115,8 +115,7 @@ def connected(cluster: Cluster, local_dc: str) -> Session:
     try:
         session = cluster.connect()
     except DRIVER_ERRORS as error:
-        causes = getattr(error, "errors", {})
-        if any(isinstance(cause, AuthenticationFailed) for cause in causes.values()):
+        if any(isinstance(cause, AuthenticationFailed) for cause in _causes(error)):
             raise CqlRefused(
                 "The CQL cluster does not let us in: set CQL_USERNAME and CQL_PASSWORD."
             ) from error
@@ -127,6 +126,12 @@ def connected(cluster: Cluster, local_dc: str) -> Session:
             f"CQL_LOCAL_DC is {local_dc}; the cluster's data centres are {', '.join(centres)}."
         )
     return session
+
+
+def _causes(error: Exception) -> list[object]:
+    """Return what each host said, which the driver tells by host, or of all at once as a list."""
+    causes = getattr(error, "errors", {})
+    return list(causes.values() if isinstance(causes, dict) else causes)
 
 
 def first_line(error: Exception) -> str:

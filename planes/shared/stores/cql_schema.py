@@ -26,6 +26,7 @@ from planes.shared.stores.cql_cluster import (
 )
 
 CQL_SCHEMA_VERSION = 1
+_TABLE = "chat_messages"
 _VERSIONS_TABLE = """
 CREATE TABLE IF NOT EXISTS {keyspace}.schema_migrations (
     version int PRIMARY KEY, applied_at timestamp
@@ -53,6 +54,7 @@ _COMPACTION = (
 )
 _STATEMENT_S = 60.0
 _AGREEMENT_S = 30
+_BY_SIZE, _BY_TIME = "SizeTieredCompactionStrategy", "TimeWindowCompactionStrategy"
 _WINDOWS = 30  # how many files a table with expiry aims at
 _log = structlog.get_logger(__name__)
 
@@ -64,10 +66,12 @@ class CqlSchemaOptions:
     Attributes:
         replication: Copies by data centre.
         keeps_for: Every message expires after at most so long; None: some never do.
+        gateway: Name and password of an account that may read and write messages, and no more.
     """
 
     replication: Mapping[str, int]
     keeps_for: timedelta | None = None
+    gateway: tuple[str, str] | None = None
 
 
 def migrate(options: CqlOptions, chosen: CqlSchemaOptions) -> int:
@@ -84,15 +88,20 @@ def migrate(options: CqlOptions, chosen: CqlSchemaOptions) -> int:
     cluster.max_schema_agreement_wait = _AGREEMENT_S
     try:
         session = connected(cluster, options.local_dc)
+        is_new = _TABLE not in _tables(session, options.keyspace)
         _create_keyspace(session, options.keyspace, chosen.replication)
         _create(session, _VERSIONS_TABLE, options.keyspace, "schema_migrations")
         for version, tables in _MIGRATIONS.items():
             for name, cql in tables.items():
                 _create(session, cql, options.keyspace, name)
             _note(session, options.keyspace, version)
-        _set_compaction(session, options.keyspace, chosen.keeps_for)
+        _set_compaction(session, options.keyspace, chosen.keeps_for, is_new=is_new)
+        if chosen.gateway is not None:
+            _admit(session, options.keyspace, chosen.gateway)
     except Unauthorized as error:
-        raise CqlRefused(f"CQL_USERNAME may not create tables: {first_line(error)}") from error
+        raise CqlRefused(
+            f"CQL_USERNAME may not create tables and roles: {first_line(error)}"
+        ) from error
     except DRIVER_ERRORS as error:
         raise Unavailable(first_line(error)) from error
     finally:
@@ -139,30 +148,54 @@ def _create_keyspace(session: Session, keyspace: str, replication: Mapping[str, 
     _log.info("keyspace made", keyspace=keyspace, replication=dict(replication))
 
 
+def _tables(session: Session, keyspace: str) -> set[str]:
+    """Return the tables that a keyspace has already."""
+    metadata = session.cluster.metadata.keyspaces.get(keyspace)
+    return set(metadata.tables) if metadata is not None else set()
+
+
 def _create(session: Session, cql: str, keyspace: str, table: str) -> None:
     table_id = uuid5(NAMESPACE_URL, f"polyplane:{keyspace}.{table}")
     _change(session, cql.format(keyspace=keyspace, id=table_id))
 
 
-def _set_compaction(session: Session, keyspace: str, keeps_for: timedelta | None) -> None:
+def _set_compaction(
+    session: Session, keyspace: str, keeps_for: timedelta | None, *, is_new: bool
+) -> None:
     """Keep what is written together in files that expire whole, where everything expires.
 
     Otherwise files are merged by size, so that what was deleted leaves the disks: a file of a
-    closed window meets the deletions of later ones no more.
+    closed window meets the deletions of later ones no more. Another strategy that an operator has
+    given the table since it was made stays, as do all options.
     """
-    wanted = {"class": "SizeTieredCompactionStrategy"}
+    wanted = {"class": _BY_SIZE}
     if keeps_for is not None:
         days = max(1, round(keeps_for / timedelta(days=_WINDOWS)))
         wanted = {
-            "class": "TimeWindowCompactionStrategy",
+            "class": _BY_TIME,
             "compaction_window_unit": "DAYS",
             "compaction_window_size": str(days),
         }
     ((found,),) = session.execute(_COMPACTION, (keyspace,), execution_profile=READ)
-    if {name: found.get(name, "").rpartition(".")[2] for name in wanted} != wanted:
+    strategy = found["class"].rpartition(".")[2]
+    is_ours = is_new or strategy in {_BY_SIZE, _BY_TIME}
+    if is_ours and strategy != wanted["class"]:
         options = ", ".join(f"'{name}': '{value}'" for name, value in wanted.items())
         table = f"{keyspace}.chat_messages"
         _change(session, f"ALTER TABLE {table} WITH compaction = {{{options}}}")
+
+
+def _admit(session: Session, keyspace: str, account: tuple[str, str]) -> None:
+    """Make an account, or give the one that is there this password, and grant what it needs."""
+    name, password = account
+    quoted = password.replace("'", "''")  # such statements take no values
+    for cql in (
+        f"CREATE ROLE IF NOT EXISTS {name} WITH LOGIN = true",
+        f"ALTER ROLE {name} WITH PASSWORD = '{quoted}' AND LOGIN = true",
+        f"GRANT SELECT ON KEYSPACE {keyspace} TO {name}",
+        f"GRANT MODIFY ON KEYSPACE {keyspace} TO {name}",
+    ):
+        session.execute(cql, timeout=_STATEMENT_S, execution_profile=WRITE)
 
 
 def _note(session: Session, keyspace: str, version: int) -> None:

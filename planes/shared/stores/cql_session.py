@@ -101,13 +101,12 @@ class CqlSession:
         Raises:
             Unavailable: The cluster does not answer in time.
         """
-        if self._session is None or self._bridge is None:
-            raise Unavailable(NO_ANSWER)
+        session, bridge = self._reached()
         statement = self._prepared[query].bind(values)
         if rows is not None:
             statement.fetch_size = rows
-        return await self._bridge.execute(
-            self._session,
+        return await bridge.execute(
+            session,
             statement,
             profile=READ if query.is_read else WRITE,
             deadline_s=self._options.deadline_s * deadlines,
@@ -120,16 +119,23 @@ class CqlSession:
         Raises:
             Unavailable: The cluster does not answer in time.
         """
-        if self._session is None or self._bridge is None:
-            raise Unavailable(NO_ANSWER)
+        session, bridge = self._reached()
         prepared = self._prepared[query]
         batch = BatchStatement(BatchType.UNLOGGED)  # of one partition: the log would add nothing
         batch.is_idempotent = True
         for values in rows:
             batch.add(prepared.bind(values))
-        await self._bridge.execute(
-            self._session, batch, profile=WRITE, deadline_s=self._options.deadline_s
-        )
+        await bridge.execute(session, batch, profile=WRITE, deadline_s=self._options.deadline_s)
+
+    def _reached(self) -> tuple[Session, CqlBridge]:
+        """Return what statements go through.
+
+        Raises:
+            Unavailable: The cluster was not reached yet.
+        """
+        if self._session is None or self._bridge is None:
+            raise Unavailable(NO_ANSWER)
+        return self._session, self._bridge
 
     async def _connect(self, first: asyncio.Event) -> None:
         """Try until it works; only the first attempt may find that the cluster cannot serve."""

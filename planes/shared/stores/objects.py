@@ -121,6 +121,20 @@ class FolderObjects:
         """
         return await asyncio.to_thread(self._remove_tree, self._path(prefix))
 
+    async def check(self) -> None:
+        """Look whether the folder can be written, where there is one.
+
+        Raises:
+            OSError: It cannot, or its file system does not answer.
+        """
+        await asyncio.to_thread(self._check)
+
+    def _check(self) -> None:
+        with suppress(FileNotFoundError):  # made with the first object
+            self._folder.stat()
+            if not os.access(self._folder, os.W_OK | os.X_OK):
+                raise PermissionError(f"{self._folder} cannot be written")
+
     def _path(self, key: str) -> Path:
         path = self._folder.joinpath(key)
         if ".." in path.parts:

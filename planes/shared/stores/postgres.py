@@ -152,24 +152,16 @@ class Database:
                 whether the commit arrived.
         """
         async with self._connection() as connection, connection.transaction():
+            settings = {"app.tenant_id": str(tenant_id or ""), "app.user_id": str(user_id or "")}
+            if self._is_pooled:  # as the session's settings do without a pooler
+                settings |= self._limits()
             await connection.execute(
-                "SELECT set_config('app.tenant_id', $1, true), set_config('app.user_id', $2, true)",
-                str(tenant_id or ""),
-                str(user_id or ""),
+                "SELECT set_config(name, setting, true) FROM unnest($1::text[], $2::text[])"
+                " AS _ (name, setting)",
+                list(settings),
+                list(settings.values()),
             )
-            if self._is_pooled:
-                await self._limit(connection)
             yield connection
-
-    async def _limit(self, connection: Connection) -> None:
-        """As the session's settings do without a pooler, for this transaction."""
-        limits = self._limits()
-        await connection.execute(
-            "SELECT set_config(name, setting, true) FROM unnest($1::text[], $2::text[])"
-            " AS _ (name, setting)",
-            list(limits),
-            list(limits.values()),
-        )
 
     @asynccontextmanager
     async def platform(self) -> AsyncIterator[Connection]:

@@ -2,8 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 from uuid import UUID
 
 import structlog
@@ -11,7 +11,7 @@ import structlog
 from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres import Connection, Database
 
-_LOOK_S = 0.5
+_Rows = TypeVar("_Rows")
 _log = structlog.get_logger(__name__)
 
 
@@ -22,7 +22,9 @@ class ListReads:
     the replica must have replayed within `max_lag_s`.
     """
 
-    def __init__(self, primary: Database, replica: Database | None, *, max_lag_s: float) -> None:
+    def __init__(
+        self, primary: Database, replica: Database | None = None, *, max_lag_s: float = 0
+    ) -> None:
         """Store both; without a replica all is read from the primary."""
         self._primary = primary
         self._replica = replica
@@ -30,6 +32,11 @@ class ListReads:
         self._written: deque[tuple[float, int]] = deque()
         self._fresh_until = float("-inf")
         self._is_open = False
+
+    @property
+    def has_replica(self) -> bool:
+        """Whether there is one to look at."""
+        return self._replica is not None
 
     @property
     def is_fresh(self) -> bool:
@@ -66,27 +73,23 @@ class ListReads:
         if self.is_fresh != was_fresh:
             _log.info("lists are read from the replica", is_fresh=self.is_fresh)
 
-    @asynccontextmanager
-    async def tenant(
-        self, tenant_id: UUID, user_id: UUID | None = None
-    ) -> AsyncIterator[Connection]:
-        """Open a transaction as `Database.tenant` does, for reading.
+    async def read(self, tenant_id: UUID, query: Callable[[Connection], Awaitable[_Rows]]) -> _Rows:
+        """Run a query that reads, in a transaction that sees one tenant.
+
+        Where the replica fails, also in the middle because its recovery does not wait any longer,
+        the primary is asked the same.
 
         Raises:
-            Unavailable: The database does not answer.
+            Unavailable: The primary does not answer.
         """
-        async with AsyncExitStack() as stack:
-            connection = None
-            if self._replica is not None and self.is_fresh:
-                try:
-                    reads = self._replica.tenant(tenant_id, user_id)
-                    connection = await stack.enter_async_context(reads)
-                except Unavailable:
-                    self._fresh_until = float("-inf")
-            if connection is None:
-                reads = self._primary.tenant(tenant_id, user_id)
-                connection = await stack.enter_async_context(reads)
-            yield connection
+        if self._replica is not None and self.is_fresh:
+            try:
+                async with self._replica.tenant(tenant_id) as connection:
+                    return await query(connection)
+            except Unavailable:
+                self._fresh_until = float("-inf")
+        async with self._primary.tenant(tenant_id) as connection:
+            return await query(connection)
 
     async def close(self) -> None:
         """Close the replica's connections."""

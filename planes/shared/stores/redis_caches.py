@@ -140,11 +140,11 @@ class RedisCaches:
             with _translated():
                 node = await node_of(self._redis, _Names.of(tenant_id).index)
                 async with node.pipeline(transaction=True) as pipe:
-                    for key in some:
-                        pipe.unlink(key)
+                    pipe.unlink(*some)
                     for names in (_Names.of(tenant_id), *self._old_names(tenant_id)):
                         pipe.zrem(names.index, *some)
-                    removed += sum((await pipe.execute())[: len(some)])
+                    count, *_ = await pipe.execute()
+            removed += int(count)
         return removed
 
     async def close(self) -> None:

@@ -212,7 +212,10 @@ class _Cluster(RedisCluster):
         except TimeoutError as error:  # perhaps it was carried out: not to be asked again
             await self.nodes_manager.initialize(last_failed_node_name=target_node.name)
             raise _NodeHangs(f"{target_node.name} does not answer") from error
-        except AttributeError as error:  # an error of another call has just closed the connection
+        except AttributeError as error:
+            if error.obj is not None:
+                raise
+            # an error of another call has just closed the connection, and its stream is None
             self._initialize = True
             raise RedisConnectionError(f"the connection to {target_node.name} is gone") from error
 

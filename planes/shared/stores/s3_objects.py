@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import io
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 1 << 20
 _PART_BYTES = 8 << 20  # of an upload in several parts; S3 takes 5 MiB at the least
 _LISTED_AT_ONCE = 1000
+_NOBODYS = "nobody/is-it-there"  # a key that no tenant has
 _PARTS_AT_ONCE = 2  # in memory, where the store is slower than who writes
 _log = structlog.get_logger(__name__)
 
@@ -143,6 +144,11 @@ class S3Objects:
                 await self._store.delete_async(keys)
             count += len(keys)
         return count
+
+    async def check(self) -> None:
+        """Ask for an object that is not there, which costs least; the bucket answers so."""
+        with suppress(FileNotFoundError), _translated():
+            await self._store.head_async(_NOBODYS)
 
 
 class S3Writer:

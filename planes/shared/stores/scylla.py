@@ -7,9 +7,9 @@ comes late. No statement is a lightweight transaction.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import chain
+from functools import partial
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -29,6 +29,7 @@ _KNOWN_BUCKETS = 50_000
 _WRITES_AT_ONCE = 64
 _ROWS = 500  # of a conversation that is read as a whole
 _BATCH_ROWS, _BATCH_LENGTH = 20, 50_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(hours=1)  # further than the clocks of gateways lie apart
 _REMOVAL_DEADLINES = 5  # to count a partition's rows reads all of it
 
@@ -69,9 +70,9 @@ _FORGET_BUCKETS = Query(
     "DELETE FROM {keyspace}.chat_buckets USING TIMESTAMP ? "
     "WHERE tenant_id = ? AND conversation_id = ?"
 )
-_CHECK = Query("SELECT version FROM {keyspace}.schema_migrations WHERE version = 1", is_read=True)
+_NOBODY = UUID(int=0)
 QUERIES = (
-    _INSERT, _NOTE_BUCKET, _BUCKETS, _PAGE, _FIND, _COUNT, _REMOVE, _FORGET_BUCKETS, _CHECK
+    _INSERT, _NOTE_BUCKET, _BUCKETS, _PAGE, _FIND, _COUNT, _REMOVE, _FORGET_BUCKETS
 )  # fmt: skip
 
 
@@ -87,8 +88,12 @@ class ScyllaChatLog:
         self._noted = RecentlySeen[_Bucket](_KNOWN_BUCKETS)
 
     async def check(self) -> None:
-        """Ask for a row, of as many nodes as a message wants."""
-        await self._session.execute(_CHECK, ())
+        """Write a row of nobody's, the same each time, and read it, of as many nodes as messages.
+
+        A user that may only read, or a disk that is full, is seen before messages pile up.
+        """
+        await self._session.execute(_NOTE_BUCKET, (_NOBODY, _NOBODY, 0, _microseconds(_EPOCH)))
+        await self._buckets((_NOBODY, _NOBODY), after=-1)
 
     async def append(self, messages: Sequence[ChatMessage]) -> None:
         """Write messages of one tenant; they are durable on return.
@@ -107,13 +112,13 @@ class ScyllaChatLog:
                 rows.setdefault(bucket, []).append(_row(message, ttl_s))
                 times[bucket] = message.created_at
         unknown = [bucket for bucket in rows if bucket not in self._noted]
-        notes = (self._note(bucket, times[bucket]) for bucket in unknown)
-        writes = (
-            self._session.write(_INSERT, batch)
+        notes = [partial(self._note, bucket, times[bucket]) for bucket in unknown]
+        writes = [
+            partial(self._session.write, _INSERT, batch)
             for of_bucket in rows.values()
             for batch in _batches(of_bucket)
-        )
-        await _work_off(chain(notes, writes))
+        ]
+        await _work_off([*notes, *writes])
 
     async def page(
         self, tenant_id: UUID, conversation_id: UUID, *, after_seq: int, limit: int
@@ -241,23 +246,23 @@ def _seconds_left(message: ChatMessage, keeps_for: timedelta | None, now: dateti
 
 
 def _microseconds(time: datetime) -> int:
-    return (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
-async def _work_off(writes: Iterator[Coroutine[None, None, None]]) -> None:
+async def _work_off(writes: Sequence[Callable[[], Awaitable[None]]]) -> None:
     """Run what is given, so many at once; after a failure nothing more is begun."""
     failures: list[Unavailable] = []
+    left = iter(writes)
 
     async def work() -> None:
-        while not failures:
-            write = next(writes, None)
-            if write is None:
-                return
+        for write in left:
             try:
-                await write
+                await write()
             except Unavailable as error:
                 failures.append(error)
+            if failures:
+                return
 
-    await asyncio.gather(*(work() for _ in range(_WRITES_AT_ONCE)))
+    await asyncio.gather(*(work() for _ in writes[:_WRITES_AT_ONCE]))
     if failures:
         raise failures[0]

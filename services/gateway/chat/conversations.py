@@ -28,7 +28,7 @@ class ConversationService:
     ) -> None:
         """Store where conversations and messages are, and what lists may be read from."""
         self._database = database
-        self._lists = lists or database
+        self._lists = lists or ListReads(database)
         self._history = history
 
     async def create(
@@ -62,10 +62,12 @@ class ConversationService:
         self, context: TenantContext, before: UUID | None, limit: int, *, is_listed: bool = True
     ) -> list[asyncpg.Record]:
         """As `page`, for somebody who looks at the list: it may be a moment old."""
-        async with self._lists.tenant(context.tenant_id) as connection:
-            return await repository.list_conversations(
+        return await self._lists.read(
+            context.tenant_id,
+            lambda connection: repository.list_conversations(
                 connection, context, before, limit, is_listed
-            )
+            ),
+        )
 
     async def page(
         self, context: TenantContext, before: UUID | None, limit: int, *, is_listed: bool = True
@@ -107,7 +109,11 @@ class ConversationService:
         Raises:
             NotFound: The conversation is absent or somebody else's.
         """
-        await self.find(context, conversation_id)
+        count = (await self.find(context, conversation_id))["message_count"]
+        # a page that is full is one read: the log need not look whether there is more
+        limit = min(limit, count - after_seq)
+        if limit <= 0:
+            return []
         messages = await self._history.page(
             context, conversation_id, after_seq=after_seq, limit=limit
         )

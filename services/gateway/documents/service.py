@@ -43,7 +43,7 @@ class DocumentService:
     ) -> None:
         """Store the parts; without `lists` the list is read from the database too."""
         self._database = database
-        self._lists = lists or database
+        self._lists = lists or ListReads(database)
         self._objects = objects
         self._ingestion = ingestion
 
@@ -58,8 +58,10 @@ class DocumentService:
 
     async def page(self, wanted: DocumentFilter, context: TenantContext) -> list[asyncpg.Record]:
         """Return a part of the list, newest first; it may be a moment old."""
-        async with self._lists.tenant(context.tenant_id) as connection:
-            return await repository.list_documents(connection, context, wanted)
+        return await self._lists.read(
+            context.tenant_id,
+            lambda connection: repository.list_documents(connection, context, wanted),
+        )
 
     async def text(self, document_id: UUID, number: int | None, context: TenantContext) -> bytes:
         """Return the extracted text that citations point into, as UTF-8.

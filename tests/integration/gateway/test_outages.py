@@ -34,6 +34,7 @@ async def test_without_other_parts_the_gateway_says_which_are_away(person: Perso
     states = {name: part["status"] for name, part in ready.json()["parts"].items()}
     assert states == {
         "database": "ok",
+        "objects": "ok",
         "chat_log": "ok",
         "redis": "ok",
         "data": "unavailable",
@@ -48,3 +49,17 @@ async def test_without_dagster_an_upload_waits(person: Person) -> None:
     assert upload.status_code == 202
     job = (await person.http.get(f"/jobs/{upload.json()['job_id']}")).json()
     assert job["status"] == "queued"
+
+
+class TestWithoutTheObjectStore:
+    """Its address is one where nobody listens."""
+
+    @pytest.fixture
+    def overrides(self) -> dict[str, object]:
+        keys = {"s3_access_key_id": "id", "s3_secret_access_key": "secret"}
+        return {"s3_bucket": "files", "s3_endpoint": NOBODY, **keys}
+
+    async def test_readiness_names_it(self, person: Person) -> None:
+        ready = (await person.http.get("/health/ready")).json()
+        assert ready["parts"]["objects"]["status"] == "unavailable"
+        assert ready["status"] == "degraded"

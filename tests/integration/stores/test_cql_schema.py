@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
+from cassandra import Unauthorized
 
 from planes.shared.stores.chat_log_settings import (
     ChatLogSettings,
@@ -103,6 +104,27 @@ async def test_a_cluster_that_cannot_serve_is_refused_with_the_setting(
         migrate_chat_log(settings)
 
 
+async def test_the_account_that_migrate_makes_has_the_rights_of_a_gateway_and_no_more(
+    own_cql_values: dict[str, object], database: Database
+) -> None:
+    account = {"cql_gateway_username": "talker", "cql_gateway_password": "it's 'quoted'"}
+    settings = cql_settings(own_cql_values, **account)
+    migrate_chat_log(
+        cql_settings(own_cql_values, **account | {"cql_gateway_password": "an older one"})
+    )
+    migrate_chat_log(settings)
+    gateways = cql_settings(own_cql_values, cql_username="talker", cql_password="it's 'quoted'")
+    written = message(1, uuid4(), tenant=PRO)
+    async with open_chat_log(gateways, database) as log:
+        await log.check()
+        await log.append([written])
+        assert await log.page(PRO, written.conversation_id, after_seq=0, limit=1) == [written]
+        assert await log.remove_conversation(PRO, written.conversation_id) == 1
+    for cql in ("DROP TABLE {}.chat_messages", "SELECT * FROM system_auth.roles"):
+        with pytest.raises(Unauthorized):
+            asked(gateways, cql)
+
+
 def test_more_copies_than_nodes_are_refused(own_cql_values: dict[str, object]) -> None:
     three_copies = {"cql_keyspace": "never_made", "cql_replication": {}}
     with pytest.raises(CqlRefused, match="CQL_REPLICATION"):
@@ -159,6 +181,22 @@ def test_a_table_whose_messages_all_expire_is_kept_by_windows_of_time(
         migrate_chat_log(settings)
         (found,) = asked(settings, query)
         assert wanted in found[0]["class"]
+
+
+def test_a_strategy_that_an_operator_has_chosen_stays(fresh: dict[str, object]) -> None:
+    settings = cql_settings(fresh)
+    migrate_chat_log(settings)
+    asked(
+        settings,
+        "ALTER TABLE {}.chat_messages WITH compaction = {{'class': 'LeveledCompactionStrategy'}}",
+    )
+    migrate_chat_log(settings)
+    (found,) = asked(
+        settings,
+        "SELECT compaction FROM system_schema.tables "
+        "WHERE keyspace_name = '{}' AND table_name = 'chat_messages'",
+    )
+    assert "Leveled" in found[0]["class"]
 
 
 async def test_a_write_that_comes_late_does_not_bring_a_removed_message_back(
