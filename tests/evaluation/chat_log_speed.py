@@ -137,18 +137,28 @@ async def _print(
     ours: Callable[[], Awaitable[None]],
     theirs: Callable[[], Awaitable[None]],
 ) -> None:
-    """Print the medians of alternating rounds; the first of each warms up."""
+    """Print medians and spread of alternating rounds; the first of each warms up.
+
+    The ratio is that of neighbouring rounds, which met the same other work.
+    """
     rates: dict[str, list[float]] = {"ours": [], "bare": []}
     for _ in range(_ROUNDS + 1):
         for who, work in (("ours", ours), ("bare", theirs)):
             started = time.perf_counter()
             await work()
             rates[who].append(number / (time.perf_counter() - started))
-    ours_rate, bare_rate = (median(rates[who][1:]) for who in ("ours", "bare"))
+    ours_rates, bare_rates = rates["ours"][1:], rates["bare"][1:]
+    ratios = [ours / bare for ours, bare in zip(ours_rates, bare_rates, strict=True)]
     sys.stdout.write(
-        f"{name}: {ours_rate:,.0f}/s through the log, {bare_rate:,.0f}/s by the bare driver, "
-        f"ratio {ours_rate / bare_rate:.2f}\n"
+        f"{name}: {_spread(ours_rates, 0)}/s through the log, {_spread(bare_rates, 0)}/s by the "
+        f"bare driver, ratio {_spread(ratios, 2)}\n"
     )
+
+
+def _spread(values: list[float], digits: int) -> str:
+    """Return the median, with the least and the most."""
+    told = (f"{each:,.{digits}f}" for each in (median(values), min(values), max(values)))
+    return "{} ({} to {})".format(*told)
 
 
 async def _page(log: ChatLog, conversation_id: UUID) -> None:

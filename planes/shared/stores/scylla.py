@@ -28,6 +28,7 @@ BUCKET_SEQS = 1000
 _KNOWN_BUCKETS = 50_000
 _WRITES_AT_ONCE = 64
 _ROWS = 500  # of a conversation that is read as a whole
+_NOTHING: tuple[object, ...] = (None, [])  # members that a message has without being told
 _BATCH_ROWS, _BATCH_LENGTH = 20, 50_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(hours=1)  # further than the clocks of gateways lie apart
@@ -213,7 +214,8 @@ def _bucket_of(message: ChatMessage) -> _Bucket:
 
 
 def _row(message: ChatMessage, ttl_s: int) -> _Row:
-    payload = orjson.dumps(payload_of(message)).decode()
+    told = {name: value for name, value in payload_of(message).items() if value not in _NOTHING}
+    payload = orjson.dumps(told).decode()
     time = _microseconds(message.created_at)
     return *_bucket_of(message), message.seq, message.id, payload, time, ttl_s
 
