@@ -21,7 +21,7 @@ from planes.serving.settings import ServingSettings
 from planes.shared.settings import SharedSettings
 from planes.shared.stores.chat_log_settings import ChatLogSettings
 from planes.shared.stores.chunk_settings import ChunkStoreSettings
-from services.embedded.given_servers import GivenServers
+from services.embedded.given_servers import GivenServers, GivenServerSettings
 from services.gateway.settings import GatewaySettings
 from tests.architecture.compose import (
     COMPOSE,
@@ -42,7 +42,7 @@ _SETTINGS: dict[str, tuple[type[SharedSettings], ...]] = {
     "gateway": (GatewaySettings,),
     "serving": (ServingSettings,),
     "dagster-code": (DataSettings,),
-    "migrate": (GivenServers, ChatLogSettings, ChunkStoreSettings),
+    "migrate": (GivenServerSettings, ChatLogSettings, ChunkStoreSettings),
 }
 _DAGSTERS = {"DAGSTER_DATABASE_URL_FILE"}
 
@@ -249,7 +249,7 @@ def test_dagster_knows_the_options_that_it_is_started_with(name: str, command: C
 
 
 def test_the_services_passwords_are_those_that_they_log_in_with(secrets: Path) -> None:
-    migrated = GivenServers.of(environment("migrate", secrets)).passwords()
+    migrated = GivenServers.of(environment("migrate", secrets), {}).passwords()
     for name, role in (("gateway", "gateway"), ("serving", "serving"), ("dagster-code", "data")):
         url = _SETTINGS[name][0].of(environment(name, secrets)).database_url  # type: ignore[attr-defined]
         password = migrated[f"polyplane_{role}"]
