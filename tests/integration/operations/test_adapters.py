@@ -1,0 +1,60 @@
+"""A backup of embedded stores goes into each of the others, and comes back the same."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from planes.shared.stores.object_settings import ObjectStoreSettings, object_store
+from services.operations.backup import back_up
+from services.operations.restore import Restore
+from tests.contract.qdrant import QdrantParts
+from tests.integration.operations.world import Place, Tenant
+from tests.servers.qdrant import API_KEY
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(params=["mongo", "qdrant", "s3", "cassandra"])
+def elsewhere(request: pytest.FixtureRequest, new_place: Callable[..., Place]) -> Iterator[Place]:
+    """Empty stores, of which one is not embedded mode's."""
+    if request.param == "mongo":
+        url: str = request.getfixturevalue("mongo_url")
+        named = {"MONGO_URL": url, "MONGO_EXACT_SEARCH": True, "MONGO_DATABASE": uuid4().hex}
+        yield new_place(chunks=named)
+    elif request.param == "qdrant":
+        url = request.getfixturevalue("qdrant_url")
+        prefix = f"test_{uuid4().hex}_"
+        yield new_place(
+            chunks={"QDRANT_URL": url, "QDRANT_API_KEY": API_KEY, "QDRANT_PREFIX": prefix}
+        )
+        parts = QdrantParts(url, {})
+        parts._prefix = prefix
+        parts.remove()
+    elif request.param == "s3":
+        values = {"s3_prefix": uuid4().hex, **request.getfixturevalue("s3_values")}
+        settings = ObjectStoreSettings.model_validate(values)
+        yield new_place(objects=object_store(settings))
+    else:
+        yield new_place(log=request.getfixturevalue("cql_values"))
+
+
+async def test_a_backup_is_restored_into_other_adapters(
+    place: Place, tenants: list[Tenant], elsewhere: Place, tmp_path: Path
+) -> None:
+    async with place.open() as stores:
+        backup = await back_up(stores, tmp_path / "backups", report=_nothing)
+    async with elsewhere.open(are_new=True) as stores:
+        await Restore(backup, stores, kept_for=None, report=_nothing).run(lambda: None)
+    async with elsewhere.open() as stores:  # where the database says that things are
+        again = await back_up(stores, tmp_path / "again", report=_nothing)
+    assert again.manifest.tenants == backup.manifest.tenants
+    for tenant in tenants:
+        for name in (f"chunks/{tenant.tenant_id}", f"messages/{tenant.tenant_id}"):
+            with backup.file(f"{name}.jsonl.gz") as one, again.file(f"{name}.jsonl.gz") as two:
+                assert sorted(one) == sorted(two)
+
+
+def _nothing(stage: str) -> None:
+    del stage
