@@ -11,6 +11,7 @@ import typer
 from planes.shared.errors import PlatformError
 from services.cli.backup_desk import act, stores_at_hand
 from services.cli.terminal import console, errors
+from services.embedded.installation import NotRunning
 from services.operations.backup import back_up
 from services.operations.backup_folder import Backup, backups_in, keep_newest
 
@@ -72,7 +73,7 @@ async def _again_and_again(folder: Path, every: timedelta, keep: int | None) -> 
             made = backups_in(folder)
             await _once(folder, made[-1] if made else None, keep)
             pause = every
-        except (PlatformError, OSError) as error:
+        except (PlatformError, NotRunning, OSError) as error:
             now = datetime.now().astimezone()
             errors.print(f"{now:%Y-%m-%d %H:%M} no backup: {error}", markup=False)
             pause = min(every, _AGAIN)
