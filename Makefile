@@ -40,11 +40,11 @@ demo: ## Upload documents, ask three questions, check the citations
 	@$(BIN)/polyplane demo
 
 test: lint types audit ## Check and test everything; test-stores is part of it
-	$(BIN)/pytest -n 2 --dist loadgroup tests/unit tests/contract tests/integration tests/architecture
+	$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/contract tests/integration tests/architecture
 	$(BIN)/pytest tests/e2e
 
 test-stores: setup ## Test every adapter of a store on its server, and print which ran on what
-	$(BIN)/pytest -n 2 --dist loadgroup $(STORES)
+	$(BIN)/pytest -n 2 --dist loadfile $(STORES)
 
 test-qwen: ## Test the local language model, in an environment of its own (PyTorch: 3 GB to download)
 	@$(MAKE) --no-print-directory VENV=.venv-qwen EXTRAS=qwen setup

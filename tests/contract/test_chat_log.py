@@ -5,13 +5,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-import pytest
-
 from planes.shared.domain import ChatMessage, new_id
 from planes.shared.ports import ChatLog
 from tests.contract.conftest import ACME, GLOBEX
 
-pytestmark = pytest.mark.xdist_group("cassandra")
 BUCKET = 10_000  # a border of every adapter's partitions
 
 

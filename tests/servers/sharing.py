@@ -1,24 +1,29 @@
-"""Which tests one process of pytest-xdist runs: those of a file, and those of a costly server.
-
-    @pytest.mark.xdist_group("cassandra")
-
-keeps the tests of several files in one process, so that its server is started once: Cassandra takes
-25 s of a core and 0.9 GB. It works with `--dist loadgroup`, where others stay with their file.
-"""
+"""Which tests one process of pytest-xdist runs: those of a file, and all of a costly server."""
 
 from typing import Any
 
 import pytest
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadFileScheduling
+
+# Cassandra takes 25 s of a core to start, and 0.9 GB: these share one.
+_OF_CASSANDRA = frozenset(
+    {
+        "tests/contract/test_chat_log.py",
+        "tests/integration/gateway/test_chat_log_in_a_cluster.py",
+        "tests/integration/stores/test_chat_log_away.py",
+        "tests/integration/stores/test_chat_log_move.py",
+        "tests/integration/stores/test_cql_schema.py",
+    }
+)
 
 
-class _FileOrGroup(LoadGroupScheduling):
+class _FileOrServer(LoadFileScheduling):
     def _split_scope(self, nodeid: str) -> str:
-        group: str = super()._split_scope(nodeid)
-        return nodeid.split("::", 1)[0] if group == nodeid else group
+        file: str = super()._split_scope(nodeid)
+        return "cassandra" if file in _OF_CASSANDRA else file
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadGroupScheduling | None:
-    """Return the order of work of `--dist loadgroup`."""
-    return _FileOrGroup(config, log) if config.getoption("dist") == "loadgroup" else None
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """Return the order of work of `--dist loadfile`."""
+    return _FileOrServer(config, log) if config.getoption("dist") == "loadfile" else None

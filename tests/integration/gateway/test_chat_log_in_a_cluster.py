@@ -11,8 +11,6 @@ from tests.integration.gateway.conftest import Gateway, Person, until
 from tests.integration.gateway.plane import FakePlane
 from tests.servers.cassandra import CassandraServer
 
-pytestmark = pytest.mark.xdist_group("cassandra")
-
 
 @pytest.fixture
 def overrides(own_cql_values: dict[str, object]) -> dict[str, object]:

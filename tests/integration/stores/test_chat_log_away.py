@@ -16,10 +16,7 @@ from tests.contract.test_chat_log import message
 from tests.servers.cassandra import CassandraServer
 from tests.servers.cql_fixtures import cql_settings
 
-pytestmark = [
-    pytest.mark.contract("messages", "cql", "cassandra"),
-    pytest.mark.xdist_group("cassandra"),
-]
+pytestmark = pytest.mark.contract("messages", "cql", "cassandra")
 TENANT = uuid4()
 IMPATIENT_S = 1.0
 

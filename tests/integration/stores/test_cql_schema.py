@@ -24,7 +24,7 @@ from tests.contract.test_chat_log import message
 from tests.servers.cassandra import CassandraServer
 from tests.servers.cql_fixtures import cql_settings, drop
 
-pytestmark = [pytest.mark.contract("messages", "cql", "cql"), pytest.mark.xdist_group("cassandra")]
+pytestmark = pytest.mark.contract("messages", "cql", "cql")
 PRO, FREE = uuid4(), uuid4()
 
 
