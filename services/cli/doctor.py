@@ -49,7 +49,11 @@ def doctor() -> None:
     home = locate()
     running = running_installation(home)
     environment = running.environment if running else os.environ
-    for finding in chain(diagnose(home), _servers(home, running, environment)):
+    mode = running.mode if running else environment.get("POLYPLANE_MODE")
+    is_server = mode == "server"
+    for finding in chain(
+        diagnose(home, has_own_servers=not is_server), _servers(home, running, environment)
+    ):
         console.print(_MARKS[finding.verdict], end=" ")
         console.print(f"{finding.subject:<16} {finding.found}", markup=False)
         if finding.remedy:

@@ -58,13 +58,14 @@ class _Embedder(SharedSettings):
     precision: EmbeddingPrecision = Field("auto", validation_alias="EMBEDDING_PRECISION")
 
 
-def diagnose(home: Home) -> Iterator[Finding]:
-    """Look at everything; nothing is changed."""
+def diagnose(home: Home, *, has_own_servers: bool = True) -> Iterator[Finding]:
+    """Look at everything on this machine; nothing is changed."""
     try:
         home.check()
     except HomeRefused as error:
         yield Finding("Folder", "bad", "is not this platform's", str(error))
         return
+    own = (_postgres, _redis, lambda: _account(home)) if has_own_servers else ()
     checks: tuple[Callable[[], Finding], ...] = (
         _python,
         _machine,
@@ -72,11 +73,9 @@ def diagnose(home: Home) -> Iterator[Finding]:
         lambda: _disk(home),
         _memory,
         _shared_memory,
-        _postgres,
-        _redis,
+        *own,
         _weights,
         _parser,
-        lambda: _account(home),
         lambda: _ports(home),
         lambda: _running(home),
     )
