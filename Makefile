@@ -56,8 +56,8 @@ unit: setup ## Run the fast tests
 e2e: setup ## Start a platform and test it by HTTP
 	$(BIN)/pytest tests/e2e
 
-fault-drill: setup ## Kill parts at every step of the ingestion, ROUNDS=20 times; SEED=105 says where
-	ROUNDS=$${ROUNDS:-20} $(BIN)/pytest -s tests/e2e/test_fault_drill.py
+fault-drill: setup ## Kill parts at every step of the ingestion, and every store, ROUNDS=20 times; SEED=105 says where
+	ROUNDS=$${ROUNDS:-20} E2E_PLATFORMS=embedded,exact $(BIN)/pytest -s tests/e2e/test_fault_drill.py tests/e2e/test_store_drill.py
 
 copy-drill: setup ## Move CHUNKS=100000 to another store (TO=mongo or qdrant) and back, killed on the way
 	$(BIN)/python -m tests.evaluation.copying.drill --to $${TO:-mongo} --chunks $${CHUNKS:-100000}

@@ -1,21 +1,35 @@
-"""The real platform, started once for all end-to-end tests by its own command."""
+"""The real platform, started by its own command: embedded, and on stores that are given to it.
+
+A test says by `@pytest.mark.platforms(...)` on which of `PLATFORMS` it runs; without, on the
+embedded one. Each is started once for all of its tests, and they run one after the other.
+`E2E_PLATFORMS=exact,search` chooses some of them.
+"""
 
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from services.embedded.home import Home
+from services.embedded.installation import running_installation
 from services.embedded.logs import log_files, tail
+from services.embedded.postgres import PLATFORM_DATABASE
 from services.embedded.settings import EmbeddedSettings
 from services.embedded.state import PlatformState, read_state
 from tests.conftest import free_port
+from tests.e2e import stores
+from tests.e2e.stores import GivenStores
 
+EMBEDDED, EXACT, SEARCH = PLATFORMS = ("embedded", "exact", "search")
+"""The embedded one; and two on given stores, whose chunks are searched exactly or by an index."""
+
+_CHOSEN = EMBEDDED
+"""Without `E2E_PLATFORMS`."""
 _START_S = 300
 
 
@@ -25,6 +39,19 @@ class RunningPlatform:
 
     home: Path
     environment: dict[str, str] = field(repr=False)
+    stores: GivenStores | None = None
+
+    @property
+    def objects(self) -> Path:
+        """The folder where files lie in the end; an S3 server keeps them in one too."""
+        return self.home / "objects" if self.stores is None else self.stores.files
+
+    @property
+    def owner_url(self) -> str:
+        """Its database, for the owner of the schema."""
+        installation = running_installation(Home(self.home))
+        assert installation is not None, "the platform does not run"
+        return installation.servers.owner_url(PLATFORM_DATABASE)
 
     @property
     def state(self) -> PlatformState:
@@ -80,11 +107,36 @@ def _print_logs(config: pytest.Config, home: Path) -> None:
             print(f"\n==== {name} ====", *tail(path, 40), sep="\n")  # noqa: T201 - shown on failure
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test on the platforms that it is meant for."""
+    if "platform" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("platforms")
+        names = marker.args if marker else (EMBEDDED,)
+        chosen = os.environ.get("E2E_PLATFORMS", _CHOSEN).split(",")
+        wanted = [name for name in names if name in chosen]
+        metafunc.parametrize("platform", wanted, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def given_stores() -> Iterator[GivenStores]:
+    """The stores of server mode, running."""
+    if reason := stores.missing():
+        pytest.skip(reason)
+    with stores.folder_for_servers() as folder, GivenStores(Path(folder)) as given:
+        yield given
+
+
 @pytest.fixture(scope="session")
 def platform(request: pytest.FixtureRequest) -> Iterator[RunningPlatform]:
-    """The embedded platform, running."""
+    """A running platform, on its own servers or on given ones."""
+    given: GivenStores | None = None
+    if request.param != EMBEDDED:
+        given = request.getfixturevalue("given_stores")
     with tempfile.TemporaryDirectory(prefix="polyplane-e2e-", ignore_cleanup_errors=True) as folder:
         running = new_platform(Path(folder) / "home")
+        if given is not None:
+            told = given.environment(is_exact=request.param == EXACT)
+            running = replace(running, environment={**running.environment, **told}, stores=given)
         try:
             running.command("up")
             yield running

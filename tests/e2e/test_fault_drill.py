@@ -42,4 +42,4 @@ def test_everything_is_exact_after_a_kill(
 ) -> None:
     outcome = drill.run(fault)
     outcomes.append(outcome)
-    assert outcome.faults == []
+    assert outcome.end.faults == []

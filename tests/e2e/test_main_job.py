@@ -1,4 +1,7 @@
-"""The main job on the real platform, by HTTP alone: register, upload, ask, check, pay, delete."""
+"""The main job on the real platform, by HTTP alone: register, upload, ask, check, pay, delete.
+
+All of it runs embedded and on given stores; what reads the index, again on an index of its own.
+"""
 
 import json
 from collections.abc import Iterator
@@ -10,10 +13,11 @@ import httpx
 import pytest
 from httpx_sse import connect_sse
 
-from tests.e2e.conftest import RunningPlatform
+from tests.e2e.conftest import EMBEDDED, EXACT, PLATFORMS, RunningPlatform
 from tests.e2e.person import Person, until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.platforms(EMBEDDED, EXACT)]
+on_every_index = pytest.mark.platforms(*PLATFORMS)
 
 HERON = """# Field guide
 
@@ -75,6 +79,7 @@ def documents(person: Person) -> dict[str, str]:
     return {name: document_id for name, (document_id, _) in uploaded.items()}
 
 
+@on_every_index
 def test_an_answer_cites_the_right_place(person: Person, documents: dict[str, str]) -> None:
     answer = person.ask("How many months is the warranty of the pump?")
     assert "thirty-one months" in answer["message"]["content"]
@@ -86,6 +91,7 @@ def test_an_answer_cites_the_right_place(person: Person, documents: dict[str, st
     person.check(answer["citations"])
 
 
+@on_every_index
 def test_a_question_beyond_the_documents_is_declined(
     person: Person, documents: dict[str, str]
 ) -> None:
@@ -96,6 +102,7 @@ def test_a_question_beyond_the_documents_is_declined(
     assert not answer["grounded"]
 
 
+@on_every_index
 def test_a_stream_tells_its_steps_and_ends_with_done(
     person: Person, documents: dict[str, str]
 ) -> None:
@@ -121,6 +128,7 @@ def test_a_stream_tells_its_steps_and_ends_with_done(
     assert stored[1]["usage"] == done["usage"]
 
 
+@on_every_index
 def test_a_follow_up_knows_what_was_asked_before(person: Person, documents: dict[str, str]) -> None:
     del documents
     first = person.ask("Where does the common kingfisher dig its burrow?")
@@ -131,6 +139,7 @@ def test_a_follow_up_knows_what_was_asked_before(person: Person, documents: dict
     person.check(second["citations"])
 
 
+@on_every_index
 def test_search_returns_passages_with_their_place(
     person: Person, documents: dict[str, str]
 ) -> None:
@@ -162,6 +171,7 @@ def test_usage_is_the_sum_of_the_answers(platform: RunningPlatform) -> None:
     person.http.close()
 
 
+@on_every_index
 def test_another_tenant_finds_nothing(
     platform: RunningPlatform, person: Person, documents: dict[str, str]
 ) -> None:
@@ -178,6 +188,7 @@ def test_another_tenant_finds_nothing(
     stranger.http.close()
 
 
+@on_every_index
 def test_a_deleted_document_is_found_no_more_and_its_receipt_counts(
     platform: RunningPlatform,
 ) -> None:

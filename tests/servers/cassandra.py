@@ -15,7 +15,7 @@ from tests.servers.s3 import cache
 VERSION = "5.0.5"
 USERNAME, PASSWORD = "cassandra", "cassandra"
 _STORE_PASSWORD = "test-store"
-_STARTED_S = 180
+_STARTED_S = 600
 
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -157,7 +157,7 @@ class CassandraServer(OwnServer):
         """Wait until it takes connections.
 
         Raises:
-            TimeoutError: It does not within three minutes.
+            TimeoutError: It does not within ten minutes.
             RuntimeError: It ended.
         """
         end = time.monotonic() + _STARTED_S

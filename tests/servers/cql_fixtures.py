@@ -17,7 +17,7 @@ from tests.servers.cassandra import CassandraServer
 from tests.servers.matrix import ran
 from tests.servers.ports import free_port
 
-_READY_S = 90
+_READY_S = 300
 
 
 @pytest.fixture(scope="session")

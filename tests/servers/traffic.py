@@ -1,9 +1,11 @@
 """People who use the gateway all the time, and what they saw."""
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -30,15 +32,36 @@ class Sample:
         return self.started + self.whole_s
 
 
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """An answer that arrived whole: it has to stand in its conversation for good."""
+
+    conversation_id: str
+    message_id: str
+    content: str
+
+
 @dataclass
 class Visitor:
-    """Somebody who is signed in, with the conversations that were answered."""
+    """Somebody who is signed in, and what was acknowledged to them.
+
+    Attributes:
+        http: Their connections.
+        email: Their address.
+        tenant_id: Their tenant.
+        refresh_token: The one to use next.
+        answered: Conversations of questions that were not streamed.
+        answers: All answers, streamed or not.
+        documents: Names of uploaded files, of which each holds its own number, by their ids.
+    """
 
     http: httpx.AsyncClient
     email: str
     tenant_id: str
     refresh_token: str
     answered: list[str] = field(default_factory=list)
+    answers: list[Acknowledged] = field(default_factory=list)
+    documents: dict[str, str] = field(default_factory=dict)
 
 
 async def register(base_url: str) -> Visitor:
@@ -62,6 +85,11 @@ class Traffic:
         self._pause_s = pause_s
         self._visitors = visitors
         self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def kinds(self) -> set[str]:
+        """What is done."""
+        return set(self._visitors)
 
     def start(self) -> None:
         """Begin."""
@@ -151,18 +179,38 @@ async def _after_refresh(visitor: Visitor, response: httpx.Response, _: bytes) -
 
 async def _after_chat(visitor: Visitor, response: httpx.Response, _: bytes) -> str:
     if response.status_code == 200:
-        visitor.answered.append(response.json()["conversation_id"])
+        answer = response.json()
+        visitor.answered.append(answer["conversation_id"])
+        message = answer["message"]
+        visitor.answers.append(
+            Acknowledged(answer["conversation_id"], message["id"], message["content"])
+        )
     return ""
 
 
-async def _after_stream(_: Visitor, response: httpx.Response, body: bytes) -> str:
+async def _after_stream(visitor: Visitor, response: httpx.Response, body: bytes) -> str:
     """A stream that has begun ends with `done` or `error`, whatever happened."""
     if response.status_code != 200:
         return ""
-    last = body.strip().rsplit(b"\n\n", 1)[-1]
-    if b"event: done" in last:
-        return ""
-    return "" if b"event: error" in last else f"the stream ends with {last[:100]!r}"
+    events = [_event(block) for block in body.strip().split(b"\n\n")]
+    name, data = events[-1]
+    if name == "done":
+        text = "".join(each["text"] for kind, each in events if kind == "delta")
+        visitor.answers.append(Acknowledged(data["conversation_id"], data["message"]["id"], text))
+    return "" if name in ("done", "error") else f"the stream ends with {name} {data}"
+
+
+def _event(block: bytes) -> tuple[str, dict[str, Any]]:
+    """Return the name and the data of a server-sent event; "" and {} for a comment."""
+    fields = dict(line.partition(": ")[::2] for line in block.decode().splitlines())
+    return fields.get("event", ""), json.loads(fields.get("data", "{}"))
+
+
+async def _after_upload(visitor: Visitor, response: httpx.Response, _: bytes) -> str:
+    if response.status_code == 202:
+        document = response.json()["document"]
+        visitor.documents[document["id"]] = document["name"]
+    return ""
 
 
 Request = Callable[[Visitor], "httpx._client.AbstractAsyncContextManager[httpx.Response]"]
@@ -181,7 +229,8 @@ def _refresh(visitor: Visitor):  # type: ignore[no-untyped-def]
 
 
 def _upload(visitor: Visitor):  # type: ignore[no-untyped-def]
-    file = ("note.txt", f"The tide of {uuid4()} was high.".encode())
+    number = uuid4()
+    file = (f"{number}.txt", f"The tide of {number} was high.".encode())
     return visitor.http.stream("POST", "/documents", files={"file": file})
 
 
@@ -190,8 +239,11 @@ def _get(path: str) -> Request:
 
 
 def _chat(*, stream: bool) -> Request:
-    body = {"message": "How high was the tide?", "stream": stream}
-    return lambda visitor: visitor.http.stream("POST", "/chat", json=body)
+    def ask(visitor: Visitor):  # type: ignore[no-untyped-def]
+        question = f"How high was the tide of {uuid4()}?"  # which no cache has answered
+        return visitor.http.stream("POST", "/chat", json={"message": question, "stream": stream})
+
+    return ask
 
 
 KINDS: dict[str, Request] = {
@@ -209,4 +261,5 @@ _AFTER: dict[str, After] = {
     "refresh": _after_refresh,
     "chat": _after_chat,
     "stream": _after_stream,
+    "upload": _after_upload,
 }

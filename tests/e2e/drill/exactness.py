@@ -7,14 +7,15 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from numpy.linalg import norm
 from sqlalchemy import RowMapping
 
 from planes.data.pipeline.chunk import Chunker, TextChunk
 from planes.data.pipeline.extracted import ExtractedText
 from planes.shared.analysis import terms
-from planes.shared.domain import chunk_id, original_key, spans_key, text_key
+from planes.shared.domain import Chunk, chunk_id, original_key, spans_key, text_key
 from planes.shared.embedding import load_tokenizer
-from tests.e2e.drill.records import Records
+from tests.e2e.drill.records import Indexed, Records
 
 _VERSIONS = """
 SELECT v.id, v.document_id, v.status, v.visibility, v.language, v.chunk_count, v.lease_owner,
@@ -22,11 +23,7 @@ SELECT v.id, v.document_id, v.status, v.visibility, v.language, v.chunk_count, v
 FROM document_versions v JOIN documents d ON d.id = v.document_id
 WHERE v.tenant_id = :tenant ORDER BY v.id
 """
-_CHUNKS = """
-SELECT id, document_id, version_id, ordinal, char_start, char_end, page, heading, body, language,
-       abs(vector_norm(embedding) - 1) < 1e-3 AS is_of_length_one
-FROM chunks_g1 WHERE tenant_id = :tenant ORDER BY version_id, ordinal, id
-"""
+_LENGTH_TOLERANCE = 1e-3
 _TERMS = "SELECT term, chunks FROM term_frequencies WHERE tenant_id = :tenant"
 _LANGUAGES = (
     "SELECT language, chunks FROM corpus_languages WHERE tenant_id = :tenant AND chunks > 0"
@@ -36,7 +33,7 @@ _LANGUAGES = (
 def faults_of(records: Records, tenant_id: str) -> list[str]:
     """Name everything that is not as it must be; the tenant's work has ended."""
     versions = records.rows(_VERSIONS, tenant=UUID(tenant_id))
-    chunks = records.rows(_CHUNKS, tenant=UUID(tenant_id))
+    chunks = records.chunks(tenant_id)
     return [
         *_faults_of_chunks(records, tenant_id, versions, chunks),
         *_faults_of_counts(records, tenant_id, chunks),
@@ -45,13 +42,11 @@ def faults_of(records: Records, tenant_id: str) -> list[str]:
 
 
 def _faults_of_chunks(
-    records: Records, tenant_id: str, versions: Sequence[RowMapping], chunks: Sequence[RowMapping]
+    records: Records, tenant_id: str, versions: Sequence[RowMapping], chunks: Sequence[Indexed]
 ) -> Iterator[str]:
-    ids = Counter(row["id"] for row in chunks)
-    yield from (f"chunk {one} is there {n} times" for one, n in ids.items() if n > 1)
-    by_version: dict[UUID, list[RowMapping]] = {}
-    for row in chunks:
-        by_version.setdefault(row["version_id"], []).append(row)
+    by_version: dict[UUID, list[Indexed]] = {}
+    for each in chunks:
+        by_version.setdefault(each.chunk.version_id, []).append(each)
     for version in versions:
         rows = by_version.pop(version["id"], [])
         if version["lease_owner"] is not None:
@@ -66,25 +61,25 @@ def _faults_of_chunks(
 
 
 def _faults_of_version(
-    records: Records, tenant_id: str, version: RowMapping, rows: Sequence[RowMapping]
+    records: Records, tenant_id: str, version: RowMapping, rows: Sequence[Indexed]
 ) -> Iterator[str]:
     place = UUID(tenant_id), version["document_id"], version["id"]
     text = records.path(text_key(*place)).read_text("utf-8")
     spans = orjson.loads(records.path(spans_key(*place)).read_bytes())
     expected = [
-        (chunk_id(version["id"], n), n, *_fields(chunk))
+        (chunk_id(version["id"], n), n, *_place(chunk))
         for n, chunk in enumerate(_chunker().chunk(ExtractedText.of(text, spans)))
     ]
-    names = ("id", "ordinal", "char_start", "char_end", "page", "heading", "body")
-    if [tuple(row[name] for name in names) for row in rows] != expected:
+    found = [(one.chunk.id, one.chunk.ordinal, *_place(one.chunk)) for one in rows]
+    if found != expected:
         yield f"version {version['id']}: its {len(rows)} chunks are not those of its text"
     if version["chunk_count"] != len(expected):
         yield f"version {version['id']}: the registry counts {version['chunk_count']} chunks"
-    if not all(row["is_of_length_one"] for row in rows):
+    if not all(abs(norm(one.vector) - 1) < _LENGTH_TOLERANCE for one in rows):
         yield f"version {version['id']} has vectors of another length than 1"
 
 
-def _fields(chunk: TextChunk) -> tuple[Any, ...]:
+def _place(chunk: TextChunk | Chunk) -> tuple[Any, ...]:
     return chunk.start, chunk.end, chunk.page, chunk.heading, chunk.text
 
 
@@ -93,13 +88,11 @@ def _chunker() -> Chunker:
     return Chunker(load_tokenizer())
 
 
-def _faults_of_counts(
-    records: Records, tenant_id: str, chunks: Sequence[RowMapping]
-) -> Iterator[str]:
+def _faults_of_counts(records: Records, tenant_id: str, chunks: Sequence[Indexed]) -> Iterator[str]:
     recounted: Counter[str] = Counter()
-    for row in chunks:
-        recounted.update(set(terms(f"{row['heading']}\n{row['body']}", row["language"])))
-    languages = Counter(row["language"] for row in chunks)
+    for chunk in (each.chunk for each in chunks):
+        recounted.update(set(terms(f"{chunk.heading}\n{chunk.text}", chunk.language)))
+    languages = Counter(each.chunk.language for each in chunks)
     tenant = UUID(tenant_id)
     kept = {row["term"]: row["chunks"] for row in records.rows(_TERMS, tenant=tenant)}
     yield from _differences("term", kept, recounted)

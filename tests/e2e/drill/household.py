@@ -1,6 +1,7 @@
 """Tenants of the drill: what they have uploaded, and what must have become of it."""
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -11,17 +12,15 @@ from tests.e2e.drill.corpus import Entry
 from tests.e2e.drill.records import Records
 from tests.e2e.person import Person
 
-_BODIES = """
-SELECT c.body FROM chunks_g1 c JOIN documents d ON d.published_version_id = c.version_id
-WHERE d.id = :document AND d.deleted_at IS NULL
+_PUBLISHED = """
+SELECT d.id, d.published_version_id FROM documents d
+WHERE d.tenant_id = :tenant AND d.deleted_at IS NULL
 """
-_COUNT = "SELECT count(*) FROM chunks_g1 WHERE document_id = :document"
-_EVERYTHING = """
-SELECT md5(string_agg(md5(concat_ws('|', r.*::text)), '' ORDER BY r.*::text)) FROM (
-    SELECT c.*::text FROM chunks_g1 c WHERE c.tenant_id = :tenant
-    UNION ALL SELECT v.*::text FROM document_versions v WHERE v.tenant_id = :tenant
+_ROWS = """
+SELECT r FROM (
+    SELECT v.*::text AS r FROM document_versions v WHERE v.tenant_id = :tenant
     UNION ALL SELECT f.*::text FROM term_frequencies f WHERE f.tenant_id = :tenant
-) r
+) rows ORDER BY r
 """
 
 
@@ -74,7 +73,7 @@ class Household:
 
     def delete(self, document_id: str) -> None:
         """Delete a document; note what there is to remove."""
-        chunks = self._records.values(_COUNT, document=UUID(document_id))[0]
+        chunks = self._records.count_chunks(self.person.tenant_id, document_id)
         files = self._records.files(self.person.tenant_id)
         own = sum(document_id in name for name in files)
         self._accepted("DELETE", f"/documents/{document_id}")
@@ -89,24 +88,44 @@ class Household:
 
     def everything(self) -> str:
         """Return a digest of the tenant's chunks, versions, counts and files."""
-        rows = self._records.values(_EVERYTHING, tenant=UUID(self.person.tenant_id))[0]
-        return f"{rows} {sorted(self._records.files(self.person.tenant_id))}"
+        tenant_id = self.person.tenant_id
+        everything = [
+            *(each.digest for each in self._records.chunks(tenant_id)),
+            *self._records.values(_ROWS, tenant=UUID(tenant_id)),
+            *sorted(self._records.files(tenant_id)),
+        ]
+        return hashlib.sha256("\n".join(everything).encode()).hexdigest()
 
     def faults(self) -> list[str]:
         """Name every document, job and deletion that did not end as the manifest says."""
+        texts = self._texts()
         return [
-            *(fault for one in self._entries.items() for fault in self._faults_of_document(*one)),
+            *(
+                fault
+                for document_id, entry in self._entries.items()
+                for fault in self._faults_of_document(document_id, entry, texts[document_id])
+            ),
             *(fault for one in self._jobs.items() for fault in self._faults_of_job(*one)),
             *(fault for one in self._deleted for fault in self._faults_of_deletion(one)),
         ]
 
-    def _faults_of_document(self, document_id: str, entry: Entry) -> Iterator[str]:
+    def _texts(self) -> Mapping[str, str]:
+        """Return what the chunks of each published version say, by document."""
+        texts: dict[UUID, list[str]] = {}
+        for each in self._records.chunks(self.person.tenant_id):
+            texts.setdefault(each.chunk.version_id, []).append(each.chunk.text)
+        published = self._records.rows(_PUBLISHED, tenant=UUID(self.person.tenant_id))
+        return {
+            str(row["id"]): "\n".join(texts.get(row["published_version_id"], []))
+            for row in published
+        }
+
+    def _faults_of_document(self, document_id: str, entry: Entry, text: str) -> Iterator[str]:
         document = self.person.get(f"/documents/{document_id}")
         found = document["status"], (document["error"] or {}).get("code")
         expected = ("failed", entry.error) if entry.error else ("ready", None)
         if found != expected:
             yield f"{entry.name} is {found} instead of {expected}"
-        text = "\n".join(self._records.values(_BODIES, document=UUID(document_id)))
         words = text.replace(",", " ").replace('"', " ").split()
         wrong = [mark for mark in entry.marks if words.count(mark) != 1]
         if wrong:

@@ -1,7 +1,7 @@
 """A round of the drill: from a platform with nothing under way to one with nothing under way."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -25,22 +25,32 @@ _REMOVED = "SELECT count(*) FROM deletions WHERE document_id = ANY (:documents) 
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class End:
     """How a round ended.
 
     Attributes:
-        fault: What was killed.
-        was_struck: Whether it was still there to be killed.
-        final_s: From the kill until every document and deletion was final.
-        tidy_s: From the kill until no file of a run was left either.
+        final_s: From its last fault until every document and deletion was final.
+        tidy_s: From then until no file of a run was left either.
         faults: What was wrong then.
     """
 
-    fault: Fault
-    was_struck: bool
     final_s: float
     tidy_s: float
     faults: list[str]
+
+    @property
+    def result(self) -> str:
+        """In words."""
+        return "exact" if not self.faults else f"{len(self.faults)} faults"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was killed, whether it was still there to be killed, and how the round ended."""
+
+    fault: Fault
+    was_struck: bool
+    end: End
 
 
 class Drill:
@@ -48,8 +58,8 @@ class Drill:
 
     def __init__(self, platform: RunningPlatform) -> None:
         """Register the tenants."""
+        self.records = Records(platform)
         self._platform = platform
-        self._records = Records(platform)
         self._busy, self._quiet, self._onlooker = (self._household() for _ in range(3))
 
     def close(self) -> None:
@@ -68,24 +78,41 @@ class Drill:
 
     def run(self, fault: Fault) -> Outcome:
         """Do one round: work, kill, wait, look at everything."""
+        before = self.begin(fault.seed)
+        was_struck = Killer(self._platform, fault).strike(self._condition(fault.step))
+        end = self.end(before)
+        return Outcome(fault, was_struck, end)
+
+    def begin(self, seed: str) -> str:
+        """Give work to a platform with nothing under way; return what the onlooker has."""
         before = self._onlooker.everything()
         for each in self._households:
             each.begin_anew()
-        self._give_work(fault.seed)
-        was_struck = Killer(self._platform, fault).strike(self._condition(fault.step))
-        final_s, tidy_s = self._settle()
+        self._give_work(seed)
+        return before
+
+    def end(self, before: str, *, others: Sequence[str] = ()) -> End:
+        """Wait until nothing is under way, and look at everything.
+
+        Args:
+            before: What the onlooker had at the begin.
+            others: Further tenants that work.
+        """
+        final_s, tidy_s = self._settle(others)
         self._wait(self._is_served, "the gateway")
         faults = self._faults()
+        for tenant_id in others:
+            faults += faults_of(self.records, tenant_id)
         if self._onlooker.everything() != before:
             faults.append("what the onlooker has is not what it was")
-        return Outcome(fault, was_struck, final_s, tidy_s, faults)
+        return End(final_s, tidy_s, faults)
 
     @property
     def _households(self) -> tuple[Household, ...]:
         return self._busy, self._quiet, self._onlooker
 
     def _household(self) -> Household:
-        return Household(Person(self._platform.base_url), self._records)
+        return Household(Person(self._platform.base_url), self.records)
 
     def _give_work(self, seed: str) -> None:
         """Let the busy tenant replace, delete and upload, the quiet one upload."""
@@ -104,24 +131,24 @@ class Drill:
         working = (self._busy, self._quiet)
         ids = [UUID(one) for each in working for one in each.documents]
         deleted = [UUID(one) for each in working for one in each.deleted]
-        versions = {str(row["id"]) for row in self._records.rows(_VERSIONS, documents=ids)}
+        versions = {str(row["id"]) for row in self.records.rows(_VERSIONS, documents=ids)}
         if step == "received":
             return lambda: True
         if step == "published":
             return lambda: any(
-                row["status"] == "ready" for row in self._records.rows(_VERSIONS, documents=ids)
+                row["status"] == "ready" for row in self.records.rows(_VERSIONS, documents=ids)
             )
         if step == "removed":
-            return lambda: self._records.values(_REMOVED, documents=deleted)[0] > 0
-        return lambda: has_come_to(self._records.objects, step, versions)
+            return lambda: self.records.values(_REMOVED, documents=deleted)[0] > 0
+        return lambda: has_come_to(self.records.objects, step, versions)
 
-    def _settle(self) -> tuple[float, float]:
-        """Wait until nothing is under way; return after how many seconds, see `Outcome`."""
+    def _settle(self, others: Sequence[str] = ()) -> tuple[float, float]:
+        """Wait until nothing is under way; return after how many seconds, see `End`."""
         started = time.monotonic()
-        tenants = [each.person.tenant_id for each in self._households]
-        self._wait(lambda: not self._records.unsettled(tenants), "the end of the work")
+        tenants = [*(each.person.tenant_id for each in self._households), *others]
+        self._wait(lambda: not self.records.unsettled(tenants), "the end of the work")
         final_s = time.monotonic() - started
-        self._wait(lambda: not self._records.intermediates(), "the end of the runs' files")
+        self._wait(lambda: not self.records.intermediates(), "the end of the runs' files")
         return final_s, time.monotonic() - started
 
     def _is_served(self) -> bool:
@@ -134,7 +161,7 @@ class Drill:
         return [
             fault
             for each in self._households
-            for fault in (*faults_of(self._records, each.person.tenant_id), *each.faults())
+            for fault in (*faults_of(self.records, each.person.tenant_id), *each.faults())
         ]
 
     def _wait(self, condition: Callable[[], bool], what: str) -> None:
@@ -142,7 +169,7 @@ class Drill:
         while not condition():
             if time.monotonic() > deadline:
                 tenants = [each.person.tenant_id for each in self._households]
-                left = [*self._records.unsettled(tenants), *self._records.intermediates()]
+                left = [*self.records.unsettled(tenants), *self.records.intermediates()]
                 raise AssertionError(f"{what} took more than {WITHIN_S} s: {left}")
             time.sleep(0.2)
 
@@ -156,9 +183,9 @@ def table(outcomes: list[Outcome]) -> str:
             one.fault.step,
             one.fault.victim,
             "yes" if one.was_struck else "too late",
-            f"{one.final_s:.1f} s",
-            f"{one.tidy_s:.1f} s",
-            "exact" if not one.faults else f"{len(one.faults)} faults",
+            f"{one.end.final_s:.1f} s",
+            f"{one.end.tidy_s:.1f} s",
+            one.end.result,
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
