@@ -43,12 +43,12 @@ async def _under_strikes(
     assert platform.stores is not None
     servers = platform.stores.servers
     visitor = await register(platform.base_url)
-    async with visitor.http:
-        traffic = Traffic(dict.fromkeys(_KINDS, visitor), pause_s=_PAUSE_S)
-        traffic.start()
-        try:
-            await all_served(traffic, 0)
-            cells = [await struck(servers[one.store], one, traffic) for one in strikes]
-        finally:
-            await traffic.stop()
+    traffic = Traffic(dict.fromkeys(_KINDS, visitor), pause_s=_PAUSE_S)
+    traffic.start()
+    try:
+        await all_served(traffic, 0)
+        cells = [await struck(servers[one.store], one, traffic) for one in strikes]
+    finally:
+        await traffic.stop()
+        await visitor.http.aclose()
     return visitor, cells
