@@ -293,10 +293,15 @@ class ChatLog(Protocol):
         """
         ...
 
+    async def announce(self, messages: Sequence[ChatMessage]) -> None:
+        """Have a deletion from now on hold against `adopt` of these messages, if it comes late."""
+        ...
+
     async def adopt(self, messages: Sequence[ChatMessage]) -> None:
         """Write messages of one conversation that another log has; durable on return.
 
-        Nothing of a conversation that was deleted stays. Other than that it is as `append`.
+        They were announced, and their conversation was there after that. Nothing of one that is
+        deleted stays. Other than that it is as `append`.
         """
         ...
 

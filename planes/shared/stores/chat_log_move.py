@@ -187,6 +187,9 @@ class ChatLogMove:
         count = 0
         async with aclosing(self._logs[source].messages(*conversation)) as found:
             async for some in found:
+                await self._logs[target].announce(some)
+                if not await self._is_there(conversation):
+                    break
                 await self._logs[target].adopt(some)
                 count += len(some)
         return count

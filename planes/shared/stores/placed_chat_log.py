@@ -75,6 +75,11 @@ class PlacedChatLog:
                 written.add(kind)
             wanted = (await self.place()).all
 
+    async def announce(self, messages: Sequence[ChatMessage]) -> None:
+        """Have a deletion hold against `adopt` of these messages."""
+        for kind in (await self.place()).all:
+            await self._log(kind).announce(messages)
+
     async def adopt(self, messages: Sequence[ChatMessage]) -> None:
         """Write messages of one conversation that another log has, unless it was deleted."""
         for kind in (await self.place()).all:

@@ -39,6 +39,9 @@ class PostgresChatLog:
         async with self._database.tenant(messages[0].tenant_id) as connection:
             await _insert(connection, messages)
 
+    async def announce(self, messages: Sequence[ChatMessage]) -> None:
+        """Do nothing: `adopt` looks at the conversation itself."""
+
     async def adopt(self, messages: Sequence[ChatMessage]) -> None:
         """Write messages of one conversation, while nobody can delete it; not if it was deleted."""
         conversation = (messages[0].tenant_id, messages[0].conversation_id)

@@ -164,6 +164,12 @@ class ScyllaChatLog:
                 if state is None:
                     break
 
+    async def announce(self, messages: Sequence[ChatMessage]) -> None:
+        """Note the buckets of messages, so that a deletion reaches what comes after it."""
+        times = {_bucket_of(message): message.created_at for message in messages}
+        unknown = [bucket for bucket in times if bucket not in self._noted]
+        await _work_off([partial(self._note, bucket, times[bucket]) for bucket in unknown])
+
     async def adopt(self, messages: Sequence[ChatMessage]) -> None:
         """Write messages; a deletion, which is dated ahead, holds against them."""
         await self.append(messages)
