@@ -1,6 +1,7 @@
 """A round of strikes at the stores: from a platform with nothing under way to another one."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ async def _under_strikes(
     traffic = Traffic(dict.fromkeys(_KINDS, visitor), pause_s=_PAUSE_S)
     traffic.start()
     try:
-        await all_served(traffic, 0)
+        await all_served(traffic, time.monotonic())
         cells = [await struck(servers[one.store], one, traffic) for one in strikes]
     finally:
         await traffic.stop()
