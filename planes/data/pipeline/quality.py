@@ -188,7 +188,7 @@ class IndexQuality:
         tenant_id, version_id = place["tenant_id"], place["id"]
         async with self._database.tenant(tenant_id) as connection:
             count = await connection.fetchval(_CHUNK_COUNT, tenant_id, version_id) or 0
-        ordinals = random.sample(range(count), min(_CHUNKS, count))
+        ordinals = random.sample(range(count), min(_CHUNKS, count))  # nosec B311
         chunks = await self._store.chunks_at(
             tenant_id, [(version_id, ordinal) for ordinal in ordinals], generation=generation
         )

@@ -200,7 +200,7 @@ def _admit(session: Session, keyspace: str, account: tuple[str, str]) -> None:
 
 def _note(session: Session, keyspace: str, version: int) -> None:
     session.execute(
-        f"INSERT INTO {keyspace}.schema_migrations (version, applied_at) "  # noqa: S608
+        f"INSERT INTO {keyspace}.schema_migrations (version, applied_at) "  # noqa: S608 # nosec B608
         "VALUES (%s, toTimestamp(now()))",
         (version,),
         timeout=_STATEMENT_S,
