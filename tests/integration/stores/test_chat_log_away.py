@@ -10,7 +10,7 @@ import pytest
 from planes.shared.domain import ChatMessage
 from planes.shared.errors import Unavailable
 from planes.shared.ports import ChatLog
-from planes.shared.stores.chat_log_settings import open_chat_log
+from planes.shared.stores.chat_log_settings import open_cql_log
 from planes.shared.stores.postgres import Database
 from tests.contract.test_chat_log import message
 from tests.servers.cassandra import CassandraServer
@@ -27,7 +27,7 @@ def opened(
 ) -> Callable[..., "asynccontextmanager[ChatLog]"]:
     """Open the chat log with other settings."""
     nowhere = Database("postgresql://127.0.0.1:9/none", service="test")  # asked for no plan
-    return lambda **values: open_chat_log(cql_settings(own_cql_values, **values), nowhere)
+    return lambda **values: open_cql_log(cql_settings(own_cql_values, **values), nowhere)
 
 
 @pytest.fixture
