@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from planes.shared.domain import new_id
 from planes.shared.errors import NotFound
 from planes.shared.stores.postgres import Database
+from planes.shared.stores.redis_address import RedisSettings
 from services.cli import admin_plans
 from services.cli.admin import app as admin_commands
 from services.gateway.billing.assembly import Billing
@@ -543,11 +544,8 @@ def operator(
         def database_url(self, role: str) -> str:
             return database_urls[role.removeprefix("polyplane_")]
 
-        def redis(self) -> "Machine":
-            return self
-
-        def url(self) -> str:
-            return redis_url
+        def settings(self, kind: type[RedisSettings]) -> RedisSettings:
+            return kind.of({"REDIS_URL": redis_url})
 
     monkeypatch.setattr(admin_plans, "running", Machine)
 

@@ -11,6 +11,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from planes.shared.stores.postgres import Database
+from planes.shared.stores.redis_address import RedisSettings
 from services.cli import admin_people, admin_tenants
 from services.cli.main import app
 from tests.conftest import free_port
@@ -41,8 +42,8 @@ class Installed:
         assert role == "polyplane_gateway"
         return self.url
 
-    def redis(self) -> SimpleNamespace:
-        return SimpleNamespace(url=lambda: self.redis_url)
+    def settings(self, kind: type[RedisSettings]) -> RedisSettings:
+        return kind.of({"REDIS_URL": self.redis_url})
 
 
 @pytest.fixture
