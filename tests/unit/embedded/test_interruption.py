@@ -1,63 +1,73 @@
-"""A signal is remembered wherever it arrives, and looked at where stopping is safe."""
+"""A signal is remembered wherever it arrives, and looked at where stopping is safe.
 
-import gc
-import os
+A process of its own gets each signal: this one has the threads and handlers of many libraries.
+"""
+
 import signal
-import weakref
-from collections.abc import Iterator
+import subprocess
+import sys
+from textwrap import indent
 
 import pytest
 
+_SCRIPT = """
+import gc, os, signal, sys, weakref
 from services.cli.interruption import Interrupted, Interruption
 
+class Collected:
+    pass
 
-@pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+def interrupt(_):
+    os.kill(os.getpid(), signal.SIGINT)
+
+def items(number):
+    yield 1
+    os.kill(os.getpid(), number)
+
+signal.signal(signal.SIGINT, {handler})
+try:
+    with Interruption() as interruption:
+{inside}
+except Interrupted as ended:
+    sys.exit(ended.exit_code)
+print(signal.getsignal(signal.SIGINT) is {handler})
+"""
 
 
-class _Collected:
-    """What is collected while a signal arrives."""
+def run(inside: str, handler: str = "signal.default_int_handler") -> tuple[int, str]:
+    """Run statements while signals are remembered; return the exit code and what was printed."""
+    script = _SCRIPT.format(handler=handler, inside=indent(inside, " " * 8))
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert not ended.stderr, ended.stderr
+    return ended.returncode, ended.stdout
 
 
 def test_a_signal_that_arrives_in_a_callback_is_not_lost() -> None:
-    def interrupt(_: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-
-    with Interruption() as interruption:
-        thing = _Collected()
-        reference = weakref.ref(thing, interrupt)
-        del thing
-        gc.collect()
-        assert reference() is None
-        with pytest.raises(Interrupted) as ended:
-            interruption.check()
-    assert ended.value.exit_code == 130
+    inside = """
+thing = Collected()
+reference = weakref.ref(thing, interrupt)
+del thing
+gc.collect()
+print(reference())
+interruption.check()
+print("after the check")
+"""
+    assert run(inside) == (130, "None\n")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_after_the_last_item_counts(number: signal.Signals, code: int) -> None:
-    def items() -> Iterator[int]:
-        yield 1
-        os.kill(os.getpid(), number)
-
-    with Interruption() as interruption, pytest.raises(Interrupted) as ended:
-        assert list(interruption.watched(items())) == [1]
-    assert ended.value.exit_code == code
+    inside = f"""
+for item in interruption.watched(items({int(number)})):
+    print(item)
+print("after the last item")
+"""
+    assert run(inside) == (code, "1\n")
 
 
 def test_an_ignored_signal_stays_ignored() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with Interruption() as interruption:
-        os.kill(os.getpid(), signal.SIGINT)
-        interruption.check()
+    assert run("interrupt(None); interruption.check()", "signal.SIG_IGN") == (0, "True\n")
 
 
 def test_afterwards_signals_do_what_they_did() -> None:
-    with Interruption():
-        pass
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert run("pass") == (0, "True\n")
