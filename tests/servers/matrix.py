@@ -60,13 +60,15 @@ def table(counts: dict[Row, Counter[str]]) -> list[str]:
 
 
 def _counted(
-    stats: dict[str, list[pytest.TestReport]],
+    stats: dict[str, list[pytest.TestReport | pytest.CollectReport]],
 ) -> tuple[dict[Row, Counter[str]], dict[Row, Counter[str]]]:
     """Return how many tests ended how, and why they were skipped, for each row."""
     counts: dict[Row, Counter[str]] = defaultdict(Counter)
     reasons: dict[Row, Counter[str]] = defaultdict(Counter)
     for outcome in _OUTCOMES:
         for report in stats.get(outcome, []):
+            if isinstance(report, pytest.CollectReport):  # a whole module that is skipped
+                continue
             for row in _rows(report.user_properties):
                 counts[row][outcome] += 1
                 if outcome == "skipped":

@@ -39,7 +39,8 @@ def test_each_adapter_is_counted_with_the_server_that_ran(
     pytester: pytest.Pytester, workers: list[str]
 ) -> None:
     pytester.makeconftest(_CONFTEST)
-    pytester.makepyfile(test_one=_TESTS, test_other=_TESTS)
+    skipped = "import pytest; pytest.importorskip('nothing_of_that_name')"
+    pytester.makepyfile(test_one=_TESTS, test_other=_TESTS, test_skipped=skipped)
     printed = pytester.runpytest_subprocess(*workers).stdout
     printed.fnmatch_lines(
         [
