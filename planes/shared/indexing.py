@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,22 @@ import orjson
 from planes.shared.analysis import terms
 from planes.shared.domain import Chunk, Heading
 from planes.shared.index_ports import Embedded
+
+_IDS = ("tenant_id", "document_id", "version_id")
+CHUNK_FIELDS = tuple(field.name for field in fields(Chunk) if field.name != "id")
+"""What `fields_of` gives and `chunk_of` takes."""
+
+
+def fields_of(chunk: Chunk) -> dict[str, Any]:
+    """Return everything that a chunk is, but for its own id, as JSON has it: ids as texts."""
+    row = {name: getattr(chunk, name) for name in CHUNK_FIELDS}
+    return row | {name: str(row[name]) for name in _IDS}
+
+
+def chunk_of(chunk_id: UUID, row: Mapping[str, Any]) -> Chunk:
+    """Return the chunk of which `fields_of` gave these; what else a row has is left out."""
+    kept = {name: row[name] for name in CHUNK_FIELDS}
+    return Chunk(id=chunk_id, **kept | {name: UUID(row[name]) for name in _IDS})
 
 
 def indexed_terms(chunk: Chunk) -> list[str]:

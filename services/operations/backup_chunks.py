@@ -14,7 +14,7 @@ import orjson
 from planes.shared.domain import Chunk, chunk_id
 from planes.shared.errors import Conflict
 from planes.shared.index_ports import ChunkStore, Vectors
-from planes.shared.indexing import digest
+from planes.shared.indexing import chunk_of, digest, fields_of
 from services.operations.work_lists import Version
 
 _AT_ONCE = 500
@@ -109,30 +109,12 @@ def _batches(tenant_id: UUID, lines: Iterable[bytes]) -> Iterator[tuple[list[Chu
 
 
 def _line(chunk: Chunk, vector: Vectors) -> bytes:
-    row = {
-        "version_id": str(chunk.version_id),
-        "document_id": str(chunk.document_id),
-        "ordinal": chunk.ordinal,
-        "start": chunk.start,
-        "end": chunk.end,
-        "page": chunk.page,
-        "heading": chunk.heading,
-        "text": chunk.text,
-        "language": chunk.language,
-        "vector": base64.b64encode(vector.astype(_FLOAT32).tobytes()).decode(),
-    }
+    row = fields_of(chunk)
+    row["vector"] = base64.b64encode(vector.astype(_FLOAT32).tobytes()).decode()
     return orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _parsed(tenant_id: UUID, line: bytes) -> tuple[Chunk, Vectors]:
-    row = orjson.loads(line)
-    vector = np.frombuffer(base64.b64decode(row.pop("vector")), _FLOAT32).astype(np.float32)
-    version, document = UUID(row.pop("version_id")), UUID(row.pop("document_id"))
-    chunk = Chunk(
-        id=chunk_id(version, row["ordinal"]),
-        tenant_id=tenant_id,
-        document_id=document,
-        version_id=version,
-        **row,
-    )
-    return chunk, vector
+    row = {**orjson.loads(line), "tenant_id": str(tenant_id)}
+    vector = np.frombuffer(base64.b64decode(row["vector"]), _FLOAT32).astype(np.float32)
+    return chunk_of(chunk_id(UUID(row["version_id"]), row["ordinal"]), row), vector

@@ -14,8 +14,8 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -36,6 +36,7 @@ from planes.shared.stores.chat_log_settings import (
 from planes.shared.stores.chat_rows import payload_of
 from planes.shared.stores.cql_cluster import READ, WRITE, connected
 from planes.shared.stores.postgres import Database
+from services.embedded.temporary import temporary_postgres
 from tests.servers import cassandra
 from tests.servers.cql_fixtures import cql_settings, drop, migrate_when_ready
 from tests.servers.ports import free_port
@@ -94,12 +95,23 @@ async def _measure(settings: ChatLogSettings) -> None:
     options = cql_options(settings)
     cluster = options.cluster()
     bare = Bare(connected(cluster, options.local_dc), options.keyspace)
-    nowhere = Database("postgresql://127.0.0.1:9/none", service="evaluation")  # no plan is asked
     try:
-        async with open_chat_log(settings, nowhere) as log:
+        async with _database() as database, open_chat_log(settings, database) as log:
             await _compare(log, bare)
     finally:
         cluster.shutdown()
+
+
+@asynccontextmanager
+async def _database() -> AsyncIterator[Database]:
+    """Yield a database of its own, in which the log looks up where messages are."""
+    async with temporary_postgres() as urls:
+        database = Database(urls["polyplane_gateway"], service="evaluation")
+        await database.open()
+        try:
+            yield database
+        finally:
+            await database.close()
 
 
 async def _compare(log: ChatLog, bare: Bare) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 
 from planes.shared.domain import VersionCount
 from planes.shared.index_ports import Embedded, Vectors
-from planes.shared.indexing import fingerprint, pages_of
+from planes.shared.indexing import CHUNK_FIELDS, fingerprint, pages_of
 from planes.shared.stores.mongo import Document, Mongo
 from planes.shared.stores.mongo_documents import (
-    CHUNK_FIELDS,
     VECTOR,
+    any_of,
     chunk_of,
     texts,
     vector_of,
@@ -81,7 +81,7 @@ class MongoChunkChecks:
         collection, versions = self._generations.collection(generation), texts(version_ids)
         counts: dict[str, int] = {}
         for first in range(0, len(versions), _AT_ONCE):
-            wanted = _of(tenant_id) | {"version_id": {"$in": versions[first : first + _AT_ONCE]}}
+            wanted = _of(tenant_id) | {"version_id": any_of(versions[first : first + _AT_ONCE])}
             count = {"$group": {"_id": "$version_id", "chunks": {"$sum": 1}}}
             with self._mongo.waiting():
                 async for row in await collection.aggregate([{"$match": wanted}, count]):
@@ -126,7 +126,7 @@ class MongoChunkChecks:
         versions = texts(sorted(set(version_ids)))
         for first in range(0, len(versions), _AT_ONCE):
             some = versions[first : first + _AT_ONCE]
-            wanted = _of(tenant_id) | {"version_id": {"$in": some}}
+            wanted = _of(tenant_id) | {"version_id": any_of(some)}
             async with collection.find(wanted, fields, batch_size=_READ) as cursor:
                 while True:
                     with self._mongo.waiting():

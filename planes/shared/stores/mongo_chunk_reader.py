@@ -5,9 +5,9 @@ from uuid import UUID
 
 from planes.shared.domain import Arms, Chunk, Heading, SearchScope, chunk_id
 from planes.shared.index_ports import Vectors
-from planes.shared.indexing import headings_of
+from planes.shared.indexing import CHUNK_FIELDS, headings_of
 from planes.shared.stores.mongo import Document, Mongo
-from planes.shared.stores.mongo_documents import CHUNK_FIELDS, chunk_of, texts
+from planes.shared.stores.mongo_documents import chunk_of, texts
 from planes.shared.stores.mongo_exact import ExactSearch
 from planes.shared.stores.mongo_generations import MongoGenerations
 from planes.shared.stores.mongo_search import IndexedSearch

@@ -9,7 +9,7 @@ from pymongo.errors import BulkWriteError
 from planes.shared.domain import Chunk
 from planes.shared.index_ports import Vectors
 from planes.shared.stores.mongo import Collection, Document, Mongo
-from planes.shared.stores.mongo_documents import document_of, texts
+from planes.shared.stores.mongo_documents import any_of, document_of, texts
 from planes.shared.stores.mongo_generations import MongoGenerations
 
 _AT_ONCE = 1000
@@ -33,10 +33,9 @@ class MongoChunkWriter:
         versions = texts(sorted({chunk.version_id for chunk in chunks}))
         for first in range(0, len(versions), _AT_ONCE):
             some = versions[first : first + _AT_ONCE]
-            version: object = some[0] if len(some) == 1 else {"$in": some}
             with self._mongo.waiting():
                 await collection.delete_many(
-                    {"tenant_id": str(chunks[0].tenant_id), "version_id": version}
+                    {"tenant_id": str(chunks[0].tenant_id), "version_id": any_of(some)}
                 )
         await self.add_chunks(chunks, vectors, generation=generation)
 
@@ -94,7 +93,7 @@ class MongoChunkWriter:
         """Remove single chunks, those that there are."""
         collection, ids = self._generations.collection(generation), texts(chunk_ids)
         for first in range(0, len(ids), _AT_ONCE):
-            some = {"$in": ids[first : first + _AT_ONCE]}
+            some = any_of(ids[first : first + _AT_ONCE])
             with self._mongo.waiting():
                 await collection.delete_many({"tenant_id": str(tenant_id), "_id": some})
 

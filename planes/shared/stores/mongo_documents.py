@@ -11,25 +11,13 @@ from uuid import UUID
 import numpy as np
 from bson.binary import VECTOR_SUBTYPE, Binary, BinaryVectorDtype
 
+from planes.shared import indexing
 from planes.shared.domain import Chunk
 from planes.shared.index_ports import Vectors
-from planes.shared.indexing import indexed_terms
+from planes.shared.indexing import fields_of, indexed_terms
 from planes.shared.stores.mongo import Document
 
 VECTOR, TERMS = "embedding", "terms"
-CHUNK_FIELDS = (
-    "tenant_id",
-    "document_id",
-    "version_id",
-    "ordinal",
-    "start",
-    "end",
-    "page",
-    "heading",
-    "text",
-    "language",
-)
-"""Of what `chunk_of` reads, all but `_id`."""
 
 _HEAD_BYTES = 2  # of a BSON vector: type of its numbers, and padding
 
@@ -45,16 +33,7 @@ def document_of(chunk: Chunk, vector: Vectors, *, in_arrays: bool) -> Document:
     """
     return {
         "_id": str(chunk.id),
-        "tenant_id": str(chunk.tenant_id),
-        "document_id": str(chunk.document_id),
-        "version_id": str(chunk.version_id),
-        "ordinal": chunk.ordinal,
-        "start": chunk.start,
-        "end": chunk.end,
-        "page": chunk.page,
-        "heading": chunk.heading,
-        "text": chunk.text,
-        "language": chunk.language,
+        **fields_of(chunk),
         TERMS: " ".join(indexed_terms(chunk)),
         VECTOR: kept_vector(vector, in_arrays=in_arrays),
     }
@@ -62,19 +41,7 @@ def document_of(chunk: Chunk, vector: Vectors, *, in_arrays: bool) -> Document:
 
 def chunk_of(document: Document) -> Chunk:
     """Return a chunk as it was written."""
-    return Chunk(
-        id=UUID(document["_id"]),
-        tenant_id=UUID(document["tenant_id"]),
-        document_id=UUID(document["document_id"]),
-        version_id=UUID(document["version_id"]),
-        ordinal=document["ordinal"],
-        start=document["start"],
-        end=document["end"],
-        page=document["page"],
-        heading=document["heading"],
-        text=document["text"],
-        language=document["language"],
-    )
+    return indexing.chunk_of(UUID(document["_id"]), document)
 
 
 def kept_vector(vector: Vectors, *, in_arrays: bool) -> "Binary | list[float]":
@@ -100,3 +67,11 @@ def vector_of(document: Document) -> Vectors:
 def texts(ids: Sequence[UUID]) -> list[str]:
     """Return ids as documents hold them."""
     return [str(one) for one in ids]
+
+
+def any_of(values: Sequence[str]) -> object:
+    """Return the condition that a field has one of these values.
+
+    A single one is asked for by equality, for which some servers look into their indexes alone.
+    """
+    return values[0] if len(values) == 1 else {"$in": list(values)}

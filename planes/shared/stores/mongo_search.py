@@ -11,10 +11,10 @@ from typing import Any
 
 from planes.shared.domain import Arms, Candidate, SearchScope
 from planes.shared.index_ports import Vectors
+from planes.shared.indexing import CHUNK_FIELDS
 from planes.shared.lexical import rarest
 from planes.shared.stores.mongo import Collection, Document, Mongo
 from planes.shared.stores.mongo_documents import (
-    CHUNK_FIELDS,
     TERMS,
     VECTOR,
     chunk_of,

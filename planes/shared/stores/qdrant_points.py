@@ -7,9 +7,10 @@ from uuid import UUID
 import numpy as np
 from qdrant_client import models
 
+from planes.shared import indexing
 from planes.shared.domain import Chunk, SearchScope
 from planes.shared.index_ports import Vectors
-from planes.shared.indexing import indexed_terms
+from planes.shared.indexing import fields_of, indexed_terms
 from planes.shared.lexical import sparse_vector, term_weights
 
 DENSE, WORDS = "dense", "words"
@@ -24,37 +25,13 @@ def point_of(chunk: Chunk, vector: Vectors) -> models.PointStruct:
     return models.PointStruct(
         id=str(chunk.id),
         vector={DENSE: vector.tolist(), WORDS: sparse(weights)},
-        payload={
-            TENANT: str(chunk.tenant_id),
-            DOCUMENT: str(chunk.document_id),
-            VERSION: str(chunk.version_id),
-            "ordinal": chunk.ordinal,
-            "start": chunk.start,
-            "end": chunk.end,
-            "page": chunk.page,
-            "heading": chunk.heading,
-            "text": chunk.text,
-            "language": chunk.language,
-        },
+        payload=fields_of(chunk),
     )
 
 
 def chunk_of(point: models.ScoredPoint | models.Record) -> Chunk:
     """Return a chunk as it was written."""
-    payload = payload_of(point)
-    return Chunk(
-        id=UUID(str(point.id)),
-        tenant_id=UUID(payload[TENANT]),
-        document_id=UUID(payload[DOCUMENT]),
-        version_id=UUID(payload[VERSION]),
-        ordinal=payload["ordinal"],
-        start=payload["start"],
-        end=payload["end"],
-        page=payload["page"],
-        heading=payload["heading"],
-        text=payload["text"],
-        language=payload["language"],
-    )
+    return indexing.chunk_of(UUID(str(point.id)), payload_of(point))
 
 
 def payload_of(point: models.ScoredPoint | models.Record) -> Mapping[str, Any]:

@@ -14,11 +14,13 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import UUID
+
+from sqlalchemy import text
 
 from planes.shared.domain import SearchScope, new_id
 from planes.shared.stores.chunk_generations import prepare_chunk_store
@@ -101,6 +103,7 @@ class Drill:
     def __init__(
         self, urls: dict[str, str], settings: ChunkStoreSettings, variables: dict[str, str]
     ):
+        self.urls = urls
         self.settings = settings
         self.environment = os.environ | variables | {"DATABASE_URL": urls["polyplane_data"]}
         self.databases = {
@@ -135,6 +138,8 @@ class Drill:
         """Copy the live generation, verify the copy, and switch to it."""
         live = await self.keeper.live()
         number = await self.keeper.create_copy(live.number, store=target)
+        if target == "mongo":
+            await asyncio.to_thread(_index, self.urls["ferretdb"])
         with timed(f"copied generation {live.number} ({live.store}) to {number} ({target})"):
             for kill in range(_KILLS):
                 await self.build(number, killed_at=(kill + 1) / (_KILLS + 1))
@@ -192,14 +197,15 @@ async def run(target: str, chunks: int, tenants: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with temporary_postgres() as urls:
-            variables, server = _other(target, folder, urls[OWNER])
+            urls = dict(urls) | {"ferretdb": urls[OWNER].rpartition("/")[0] + "/ferretdb"}
+            variables, server = _other(target, folder, urls)
             variables |= {"CHUNK_STORE": "postgres", "OBJECTS_DIR": name}
             server.start()
             server.wait_until_open()
             try:
                 settings = ChunkStoreSettings.of(variables)
                 await prepare_chunk_store(settings, urls[OWNER])
-                async with Drill(dict(urls), settings, variables).open(folder) as drill:
+                async with Drill(urls, settings, variables).open(folder) as drill:
                     await _drill(drill, target, chunks, tenants)
             finally:
                 server.end()
@@ -230,7 +236,7 @@ async def _drill(drill: Drill, target: str, chunks: int, tenants: int) -> None:
 
 
 def _other(
-    target: str, folder: Path, owner_url: str
+    target: str, folder: Path, urls: Mapping[str, str]
 ) -> tuple[dict[str, str], "FerretServer | QdrantServer"]:
     if target == "qdrant":
         if reason := qdrant.missing():
@@ -244,12 +250,21 @@ def _other(
     if reason := ferretdb.missing():
         sys.exit(reason)
     ferretdb.build()
-    with owner_connection(owner_url) as connection:
+    with owner_connection(urls[OWNER]) as connection:
         create_database(connection, "ferretdb")
-    behind = owner_url.rpartition("/")[0] + "/ferretdb"
-    ferret = FerretServer(folder / "ferretdb", free_port(), behind)
+    ferret = FerretServer(folder / "ferretdb", free_port(), urls["ferretdb"])
     variables = {"MONGO_EXACT_SEARCH": "true", "MONGO_DEADLINE_S": "300"}
     return {"MONGO_URL": ferret.url, **variables}, ferret
+
+
+def _index(ferretdb_url: str) -> None:
+    """Give FerretDB's tables of chunks indexes that its filters use, which its own are not."""
+    with owner_connection(ferretdb_url) as connection:
+        tables = "SELECT schemaname, tablename FROM pg_tables WHERE tablename LIKE 'chunks_g%'"
+        for schema, table in connection.execute(text(tables)).all():
+            for name in ("tenant_id", "version_id"):
+                column = f"CREATE INDEX ON {schema}.{table} USING gin ((_jsonb->'{name}'))"
+                connection.execute(text(column))
 
 
 if __name__ == "__main__":
