@@ -46,6 +46,7 @@ class PlacedChatLog:
         self._logs = logs
         self._default = default
         self._known: tuple[float, ChatLogPlace] | None = None
+        self._asking: asyncio.Task[ChatLogPlace] | None = None
 
     async def place(self) -> ChatLogPlace:
         """Return where messages are now.
@@ -119,10 +120,17 @@ class PlacedChatLog:
         return count
 
     async def _recent(self) -> ChatLogPlace:
+        """Return where messages are now, or were a second ago; who asks together is told together.
+
+        Raises:
+            Unavailable: The database does not answer.
+        """
         now = asyncio.get_running_loop().time()
         if self._known is not None and now - self._known[0] < _KNOWN_S:
             return self._known[1]
-        return await self.place()
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self.place())
+        return await asyncio.shield(self._asking)
 
     async def _read(self) -> ChatLog:
         return self._log((await self._recent()).live)
