@@ -41,7 +41,7 @@ demo: ## Upload documents, ask three questions, check the citations
 
 test: lint types audit ## Check and test everything; test-stores is part of it
 	$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/contract tests/integration tests/architecture
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest -n 2 --dist loadgroup tests/e2e
 
 test-stores: setup ## Test every adapter of a store on its server, and print which ran on what
 	$(BIN)/pytest -n 2 --dist loadfile $(STORES)
@@ -54,7 +54,7 @@ unit: setup ## Run the fast tests
 	$(BIN)/pytest tests/unit
 
 e2e: setup ## Start a platform and test it by HTTP
-	$(BIN)/pytest tests/e2e
+	$(BIN)/pytest -n 2 --dist loadgroup tests/e2e
 
 fault-drill: setup ## Kill parts at every step of the ingestion, and every store, ROUNDS=20 times; SEED=105 says where
 	ROUNDS=$${ROUNDS:-20} E2E_PLATFORMS=embedded,exact $(BIN)/pytest -s tests/e2e/test_fault_drill.py tests/e2e/test_store_drill.py

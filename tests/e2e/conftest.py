@@ -28,7 +28,7 @@ from tests.e2e.stores import GivenStores
 EMBEDDED, EXACT, SEARCH = PLATFORMS = ("embedded", "exact", "search")
 """The embedded one; and two on given stores, whose chunks are searched exactly or by an index."""
 
-_CHOSEN = EMBEDDED
+_CHOSEN = ",".join(PLATFORMS)
 """Without `E2E_PLATFORMS`."""
 _START_S = 300
 
@@ -115,6 +115,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         chosen = os.environ.get("E2E_PLATFORMS", _CHOSEN).split(",")
         wanted = [name for name in names if name in chosen]
         metafunc.parametrize("platform", wanted, indirect=True, scope="session")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have two workers each start what the tests of one need: our own servers, or given ones."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        name = callspec.params.get("platform", EMBEDDED) if callspec else EMBEDDED
+        group = "own servers" if name == EMBEDDED else "given servers"
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

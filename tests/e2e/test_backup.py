@@ -1,4 +1,7 @@
-"""Backup of the running platform, restore into an empty home: the same citations."""
+"""Backup of the running platform, restore into an empty home: the same citations.
+
+That of given stores is restored into embedded ones.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,10 +9,10 @@ from typing import Any
 import pytest
 
 from services.cli.demo_files import QUESTIONS, files
-from tests.e2e.conftest import RunningPlatform, new_platform
+from tests.e2e.conftest import EMBEDDED, EXACT, RunningPlatform, new_platform
 from tests.e2e.person import Person
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.platforms(EMBEDDED, EXACT)]
 
 _THE_SAME = ("content", "citations", "finish_reason", "grounded")
 

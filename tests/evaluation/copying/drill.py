@@ -53,7 +53,7 @@ async def build():
         opened = open_reembedding(DataSettings(), int(sys.argv[1]), Parser(ParseLimits()))
         try:
             async with opened as one:
-                built = await one.build(seconds=60, gives_way=False)
+                built = await one.build(seconds=900, gives_way=False)
         except Unavailable as error:  # the sensor starts the next turn
             print(error, flush=True)
             continue
