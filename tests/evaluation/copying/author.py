@@ -123,7 +123,7 @@ class Author:
 
     async def _act(self, tenants: Sequence[UUID]) -> None:
         self.acts += 1
-        tenant_id, chunks = self._random.choice(tenants), self._random.randint(1, 20)
+        tenant_id, chunks = self._random.choice(tenants), self._random.randint(1, 99)
         document_id = new_id()
         if self.acts % 3:
             tenant_id, document_id = self._random.choice(list(self.documents))

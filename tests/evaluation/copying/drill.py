@@ -11,6 +11,7 @@ three generations are brought up to date and compared: every chunk and vector ha
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -30,6 +31,7 @@ from planes.shared.stores.copy_check import CopyCheck
 from planes.shared.stores.generation_keeper import GenerationKeeper
 from planes.shared.stores.postgres import Database
 from services.embedded.postgres import OWNER
+from services.embedded.processes import end_with_parent
 from services.embedded.schema import create_database, owner_connection
 from services.embedded.temporary import temporary_postgres
 from tests.evaluation.copying.author import Author
@@ -56,6 +58,7 @@ async def build():
                 built = await one.build(seconds=900, gives_way=False)
         except Unavailable as error:  # the sensor starts the next turn
             print(error, flush=True)
+            await asyncio.sleep(1)
             continue
         print(built.versions, built.chunks, flush=True)
         if built.failed:
@@ -158,7 +161,7 @@ class Drill:
         """Run the builder of a generation to its end, or until it has so much of the documents."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", _BUILDER, str(number), env=self.environment,
-            stdout=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL, preexec_fn=end_with_parent(signal.SIGKILL),
         )  # fmt: skip
         while process.returncode is None:
             progress = await self.keeper.progress(number)
