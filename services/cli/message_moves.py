@@ -4,8 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from planes.shared.errors import InvalidInput
-from planes.shared.ports import ChatLog
-from planes.shared.stores.chat_log_move import ChatLogMove
+from planes.shared.stores.chat_log_move import ChatLogMove, MovableLog
 from planes.shared.stores.chat_log_settings import CQL, POSTGRES, ChatLogSettings, open_cql_log
 from planes.shared.stores.placed_chat_log import ChatLogPlace
 from planes.shared.stores.postgres import Database
@@ -34,7 +33,7 @@ async def open_move(installation: Installation) -> AsyncIterator[ChatLogMove]:
         await database.open()
         stack.push_async_callback(database.close)
         cluster = await stack.enter_async_context(open_cql_log(settings, database))
-        logs: dict[str, ChatLog] = {POSTGRES: PostgresChatLog(database), CQL: cluster}
+        logs: dict[str, MovableLog] = {POSTGRES: PostgresChatLog(database), CQL: cluster}
         yield ChatLogMove(database, logs)
 
 

@@ -2,16 +2,17 @@
 
 First everything new is written to both logs, then what was there is copied, conversation by
 conversation, and both are compared. Only then is the other one read; the one before goes on getting
-everything, as the way back, until `finish`.
+everything, as the way back, until `finish`, which empties it by what it holds, not by what the
+database knows: of a deleted conversation it may be alone to know.
 """
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -39,13 +40,31 @@ ORDER BY id LIMIT $3
 _TENANTS = "SELECT DISTINCT tenant_id FROM conversations WHERE deleted_at IS NULL ORDER BY 1"
 _BEGIN = """
 UPDATE chat_log_place SET also = $2, copied_to = NULL, verified = NULL
-WHERE live = $1 AND also IS NULL
+WHERE live = $1 AND also IS NULL AND leaving IS NULL
 """
 _REACHED = "UPDATE chat_log_place SET copied_to = $1 WHERE also = $2"
 _VERIFIED = "UPDATE chat_log_place SET verified = $1 WHERE also = $2"
 _SWITCH = "UPDATE chat_log_place SET live = also, also = live WHERE live = $1 AND also = $2"
-_END = "UPDATE chat_log_place SET also = NULL, copied_to = NULL, verified = NULL WHERE also = $1"
+_LEAVE = """
+UPDATE chat_log_place
+SET leaving = coalesce(leaving, also), also = NULL, copied_to = NULL, verified = NULL
+WHERE coalesce(leaving, also) IS NOT NULL RETURNING leaving
+"""
+_LEFT = "UPDATE chat_log_place SET leaving = NULL WHERE leaving = $1"
+_OUR_TENANTS = "SELECT id FROM tenants WHERE id = ANY ($1)"
 Conversation: TypeAlias = tuple[UUID, UUID]
+
+
+class MovableLog(ChatLog, Protocol):
+    """A chat log that knows what is in it."""
+
+    def conversations(self) -> AsyncGenerator[list[Conversation], None]:
+        """Yield every conversation of which there are messages, by tenant and id, in any order.
+
+        They are of all tenants, and of other platforms where these share a cluster's keyspace. What
+        is written or removed meanwhile may be missing or among them.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +86,13 @@ class ChatLogMove:
     Every method raises `Unavailable` where database or log do not answer.
     """
 
-    def __init__(self, database: Database, logs: Mapping[str, ChatLog]) -> None:
+    def __init__(self, database: Database, logs: Mapping[str, MovableLog]) -> None:
         """Store the database, as the owner of its schema, and the open logs by their kinds."""
         self._database = database
         self._logs = logs
 
     async def place(self) -> ChatLogPlace:
-        """Return which log is read, and which one is written too.
+        """Return which log is read, which one is written too, and which one is being emptied.
 
         Raises:
             Conflict: The database does not know it yet.
@@ -81,17 +100,23 @@ class ChatLogMove:
         row = await self._row()
         if row["live"] is None:
             raise Conflict("It is not known where messages are: run `polyplane migrate`.")
-        return ChatLogPlace(row["live"], row["also"])
+        return ChatLogPlace(row["live"], row["also"], row["leaving"])
 
     async def begin(self, target: str) -> None:
         """Have everything new written to another log too; begun already, it goes on.
 
         Raises:
-            Conflict: Messages are there already, or on their way to another one.
+            Conflict: Messages are there already, or on their way to another one, or the one before
+                was not emptied to its end.
         """
         place = await self.place()
         if place.live == target:
             raise Conflict(f"Messages are in {target} already.")
+        if place.leaving is not None:
+            raise Conflict(
+                f"Messages still leave {place.leaving}: "
+                "run `polyplane stores finish-messages` again."
+            )
         if place.also not in {None, target}:
             raise Conflict(f"Messages are on their way to {place.also}: finish that first.")
         if place.also is None:
@@ -157,27 +182,36 @@ class ChatLogMove:
         return await self.place()
 
     async def finish(self) -> int:
-        """Give up the log that is not read, and remove all messages from it; return how many.
+        """Give up the log that is not read, and empty it; interrupted, it goes on.
+
+        Tenants that the database does not know keep what they have there: they are of another
+        platform.
+
+        Returns:
+            How many messages were removed from it.
 
         Raises:
             Conflict: There is none.
         """
-        place = await self.place()
-        if place.also is None:
-            raise Conflict("Messages are in one log only.")
         async with self._database.platform() as connection:
-            await connection.execute(_END, place.also)
+            leaving = await connection.fetchval(_LEAVE)
+        if leaving is None:
+            raise Conflict("Messages are in one log only.")
         await asyncio.sleep(_SETTLED_S)
-        removed, after = 0, _FIRST
-        while True:
-            async with self._database.platform() as connection:
-                found = await connection.fetch(_CONVERSATIONS, after, _PAGE)
-            for one in found:
-                log = self._logs[place.also]
-                removed += await log.remove_conversation(one["tenant_id"], one["id"])
-            if not found:
-                return removed
-            after = found[-1]["id"]
+        removed = 0
+        async with aclosing(self._logs[leaving].conversations()) as found:
+            async for some in found:
+                for one in await self._ours(some):
+                    removed += await self._logs[leaving].remove_conversation(*one)
+        async with self._database.platform() as connection:
+            await connection.execute(_LEFT, leaving)
+        return removed
+
+    async def _ours(self, conversations: Sequence[Conversation]) -> list[Conversation]:
+        tenants = list({tenant_id for tenant_id, _ in conversations})
+        async with self._database.platform() as connection:
+            known = {row["id"] for row in await connection.fetch(_OUR_TENANTS, tenants)}
+        return [one for one in conversations if one[0] in known]
 
     async def _row(self) -> Any:
         async with self._database.platform() as connection:

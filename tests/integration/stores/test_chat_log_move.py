@@ -11,7 +11,7 @@ import pytest
 from planes.shared.domain import ChatMessage, new_id
 from planes.shared.errors import Conflict, Unavailable
 from planes.shared.ports import ChatLog
-from planes.shared.stores.chat_log_move import ChatLogMove
+from planes.shared.stores.chat_log_move import ChatLogMove, MovableLog
 from planes.shared.stores.chat_log_settings import open_cql_log
 from planes.shared.stores.placed_chat_log import PlacedChatLog, note_place
 from planes.shared.stores.postgres import Database
@@ -66,6 +66,10 @@ class MemoryLog:
         await self.check()
         yield self._of(tenant_id, conversation_id)
 
+    async def conversations(self) -> AsyncGenerator[list[tuple[UUID, UUID]], None]:
+        await self.check()
+        yield list({(one.tenant_id, one.conversation_id) for one in self.rows.values()})
+
     async def remove_conversation(self, tenant_id: UUID, conversation_id: UUID) -> int:
         await self.check()
         found = self._of(tenant_id, conversation_id)
@@ -109,11 +113,15 @@ class Conversations:
     async def read(self, conversation_id: UUID) -> list[ChatMessage]:
         return await self.log.page(self.tenant_id, conversation_id, after_seq=0, limit=99)
 
-    async def delete(self, conversation_id: UUID) -> int:
+    async def close(self, conversation_id: UUID) -> None:
+        """Delete a conversation as its owner does; its messages are removed later."""
         async with self.owner.tenant(self.tenant_id) as connection:
             await connection.execute(
                 "UPDATE conversations SET deleted_at = now() WHERE id = $1", conversation_id
             )
+
+    async def delete(self, conversation_id: UUID) -> int:
+        await self.close(conversation_id)
         removed = await self.log.remove_conversation(self.tenant_id, conversation_id)
         async with self.owner.tenant(self.tenant_id) as connection:
             await connection.execute("DELETE FROM conversations WHERE id = $1", conversation_id)
@@ -123,6 +131,11 @@ class Conversations:
         async for _ in self.move.copy():
             pass
         return all([not one.differing async for one in self.move.verify()])
+
+    async def in_(self, log: ChatLog, conversation_id: UUID) -> int:
+        """Return how many messages a log has of a conversation."""
+        found = log.messages(self.tenant_id, conversation_id)
+        return sum([len(some) async for some in found])
 
 
 @pytest.fixture(params=["memory", "cassandra"])
@@ -135,7 +148,7 @@ async def conversations(
         for database in (owner, gateway):
             await database.open()
             stack.push_async_callback(database.close)
-        other: ChatLog = MemoryLog()
+        other: MovableLog = MemoryLog()
         if request.param == "cassandra":
             settings = cql_settings(request.getfixturevalue("cql_values"))
             other = await stack.enter_async_context(open_cql_log(settings, gateway))
@@ -149,7 +162,7 @@ async def conversations(
             )
         logs: dict[str, ChatLog] = {"postgres": table, "cql": other}
         await note_place(database_urls["admin"], "postgres")
-        move = ChatLogMove(owner, logs)
+        move = ChatLogMove(owner, {"postgres": PostgresChatLog(owner), "cql": other})
         placed = PlacedChatLog(gateway, logs, default="postgres")
         yield Conversations(owner, tenant_id, move, placed, table, other)
 
@@ -307,6 +320,56 @@ async def test_in_the_end_one_log_is_empty_and_no_longer_written(
     assert len(await conversations.read(conversation_id)) == 3
     left = conversations.table.messages(conversations.tenant_id, conversation_id)
     assert [some async for some in left] == []
+
+
+async def test_the_log_that_is_given_up_keeps_nothing_not_even_of_deleted_conversations(
+    conversations: Conversations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planes.shared.stores.chat_log_move._SETTLED_S", 0.0)
+    kept, deleted = await conversations.begin(), await conversations.begin()
+    for conversation_id in (kept, deleted):
+        await conversations.say(conversation_id, 1, 2)
+    foreign = message(1, new_id(), tenant=new_id())
+    await conversations.other.append([foreign])  # of another platform, in the same keyspace
+    await conversations.move.begin("cql")
+    assert await conversations.copy()
+    await conversations.close(deleted)  # and not purged yet
+    assert await conversations.move.finish() == 4
+    for conversation_id in (kept, deleted):
+        assert await conversations.in_(conversations.other, conversation_id) == 0
+    assert await conversations.in_(conversations.table, kept) == 2
+    spared = conversations.other.messages(foreign.tenant_id, foreign.conversation_id)
+    assert [some async for some in spared] == [[foreign]]
+    with pytest.raises(Conflict, match="one log only"):
+        await conversations.move.finish()
+
+
+@pytest.mark.parametrize("conversations", ["memory"], indirect=True)
+async def test_an_end_that_was_interrupted_goes_on_and_deletions_reach_what_is_left(
+    conversations: Conversations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planes.shared.stores.chat_log_move._SETTLED_S", 0.0)
+    kept, deleted = await conversations.begin(), await conversations.begin()
+    for conversation_id in (kept, deleted):
+        await conversations.say(conversation_id, 1, 2)
+    await conversations.move.begin("cql")
+    assert await conversations.copy()
+    assert isinstance(conversations.other, MemoryLog)
+    conversations.other.is_away = True
+    with pytest.raises(Unavailable):
+        await conversations.move.finish()
+    conversations.other.is_away = False
+    await conversations.say(kept, 3)
+    assert await conversations.in_(conversations.other, kept) == 2, "no longer written"
+    with pytest.raises(Conflict, match="finish-messages"):
+        await conversations.move.begin("cql")
+    with pytest.raises(Conflict, match="not on their way"):
+        await conversations.move.switch()
+    assert await conversations.delete(deleted) == 2
+    assert await conversations.in_(conversations.other, deleted) == 0
+    assert await conversations.move.finish() == 2
+    assert await conversations.in_(conversations.other, kept) == 0
+    await conversations.move.begin("cql")
 
 
 async def test_writers_and_a_move_at_once_lose_no_message(conversations: Conversations) -> None:
