@@ -30,14 +30,22 @@ _SETTLED_S = 5.0  # longer than a gateway believes what it knows, and than a wri
 _FIRST = UUID(int=0)
 _ROW = "SELECT * FROM chat_log_place"
 _CONVERSATIONS = """
-SELECT tenant_id, id FROM conversations WHERE deleted_at IS NULL AND id > $1 ORDER BY id LIMIT $2
+SELECT c.tenant_id, c.id FROM conversations c JOIN tenants t ON t.id = c.tenant_id
+WHERE c.deleted_at IS NULL AND t.deleted_at IS NULL AND c.id > $1 ORDER BY c.id LIMIT $2
 """
-_IS_THERE = "SELECT true FROM conversations WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL"
+_IS_THERE = """
+SELECT true FROM conversations c JOIN tenants t ON t.id = c.tenant_id
+WHERE c.tenant_id = $1 AND c.id = $2 AND c.deleted_at IS NULL AND t.deleted_at IS NULL
+"""
 _OF_TENANT = """
-SELECT id FROM conversations WHERE tenant_id = $1 AND deleted_at IS NULL AND id > $2
-ORDER BY id LIMIT $3
+SELECT c.id FROM conversations c JOIN tenants t ON t.id = c.tenant_id
+WHERE c.tenant_id = $1 AND c.deleted_at IS NULL AND t.deleted_at IS NULL AND c.id > $2
+ORDER BY c.id LIMIT $3
 """
-_TENANTS = "SELECT DISTINCT tenant_id FROM conversations WHERE deleted_at IS NULL ORDER BY 1"
+_TENANTS = """
+SELECT t.id FROM tenants t WHERE t.deleted_at IS NULL AND EXISTS (
+    SELECT FROM conversations c WHERE c.tenant_id = t.id AND c.deleted_at IS NULL) ORDER BY 1
+"""
 _BEGIN = """
 UPDATE chat_log_place SET also = $2, copied_to = NULL, verified = NULL
 WHERE live = $1 AND also IS NULL AND leaving IS NULL
@@ -152,7 +160,7 @@ class ChatLogMove:
         """
         place, is_equal, total = await self.place(), True, 0
         async with self._database.platform() as connection:
-            tenants = [row["tenant_id"] for row in await connection.fetch(_TENANTS)]
+            tenants = [row["id"] for row in await connection.fetch(_TENANTS)]
         for tenant_id in tenants:
             found = await self._compared(tenant_id, place)
             is_equal, total = is_equal and not found.differing, total + found.messages[0]

@@ -24,9 +24,10 @@ pytestmark = pytest.mark.integration
 
 @dataclass
 class MemoryLog:
-    """A chat log in memory, which remembers deletions as a cluster does."""
+    """A chat log in memory, which remembers deletions of what it knew, as a cluster does."""
 
     rows: dict[UUID, ChatMessage] = field(default_factory=dict)
+    known: set[UUID] = field(default_factory=set)
     gone: set[UUID] = field(default_factory=set)
     is_away: bool = False
 
@@ -35,12 +36,12 @@ class MemoryLog:
             raise Unavailable("The log is away.")
 
     async def append(self, messages: Sequence[ChatMessage]) -> None:
-        await self.check()
+        await self.announce(messages)
         self.rows |= {one.id: one for one in messages if one.conversation_id not in self.gone}
 
     async def announce(self, messages: Sequence[ChatMessage]) -> None:
-        del messages  # `gone` holds against what comes late anyway
         await self.check()
+        self.known |= {one.conversation_id for one in messages}
 
     async def adopt(self, messages: Sequence[ChatMessage]) -> None:
         await self.append(messages)
@@ -73,7 +74,7 @@ class MemoryLog:
     async def remove_conversation(self, tenant_id: UUID, conversation_id: UUID) -> int:
         await self.check()
         found = self._of(tenant_id, conversation_id)
-        self.gone.add(conversation_id)
+        self.gone |= {conversation_id} & self.known
         for one in found:
             del self.rows[one.id]
         return len(found)
@@ -92,7 +93,7 @@ class Conversations:
     move: ChatLogMove
     log: PlacedChatLog
     table: ChatLog
-    other: ChatLog
+    other: MovableLog
 
     async def begin(self) -> UUID:
         conversation_id = new_id()
@@ -218,6 +219,32 @@ async def test_what_is_deleted_during_a_move_is_gone_from_both(
     for log in (conversations.table, conversations.other):
         assert await log.page(conversations.tenant_id, gone, after_seq=0, limit=9) == []
         assert len(await log.page(conversations.tenant_id, kept, after_seq=0, limit=9)) == 1
+
+
+async def test_a_tenant_that_is_deleted_during_a_move_leaves_nothing_in_either_log(
+    conversations: Conversations,
+) -> None:
+    conversation_id = await conversations.begin()
+    key = (conversations.tenant_id, conversation_id)
+    await conversations.say(conversation_id, 1, 2)
+    await conversations.move.begin("cql")
+
+    class DeletedWhileRead(PostgresChatLog):
+        async def messages(
+            self, tenant_id: UUID, conversation_id: UUID
+        ) -> AsyncGenerator[list[ChatMessage], None]:
+            async for some in super().messages(tenant_id, conversation_id):
+                async with conversations.owner.tenant(tenant_id) as connection:
+                    await connection.execute("UPDATE tenants SET deleted_at = now()")
+                assert await conversations.log.remove_conversation(*key) == 2
+                yield some  # the conversation's row goes after its messages
+
+    source = DeletedWhileRead(conversations.owner)
+    move = ChatLogMove(conversations.owner, {"postgres": source, "cql": conversations.other})
+    async for _ in move.copy():
+        pass
+    for log in (conversations.table, conversations.other):
+        assert await conversations.in_(log, conversation_id) == 0
 
 
 async def test_nothing_is_switched_to_before_both_were_found_equal(
