@@ -13,6 +13,12 @@ from services.cli.terminal import console
 from services.embedded.installation import Installation
 from services.embedded.postgres import PLATFORM_DATABASE
 
+_FOREIGN = (
+    "Copying again mends none of what the other log alone has: it was used before, or the one that "
+    "is read has lost messages. If these may go, `polyplane stores finish-messages` empties it; "
+    "then copy anew, to a cluster under another CQL_KEYSPACE. Conversations of which it has more:"
+)
+
 
 @asynccontextmanager
 async def open_move(installation: Installation) -> AsyncIterator[ChatLogMove]:
@@ -49,15 +55,18 @@ async def copy_all(move: ChatLogMove, *, target: str) -> bool:
     await move.begin(target)
     async for conversations, messages in move.copy():
         console.print(f"{conversations} conversations, {messages} messages")
-    is_equal = True
+    is_equal, foreign = True, list[str]()
     async for one in move.verify():
         is_equal = is_equal and not one.differing
+        foreign += map(str, one.foreign)
         result = f"{len(one.differing)} conversations differ" if one.differing else "equal"
         console.print(
             f"{one.tenant_id}  {one.messages[0]} and {one.messages[1]} messages  "
             f"sha256 {one.sha256[0][:16]} and {one.sha256[1][:16]}  {result}",
             markup=False,
         )
+    if foreign:
+        console.print(_FOREIGN, ", ".join(foreign), markup=False)
     return is_equal
 
 

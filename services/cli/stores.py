@@ -101,7 +101,7 @@ def rollback() -> None:
 def copy_messages(target: Target) -> None:
     """Copy all messages to the other chat log and verify them; interrupted, run it again."""
     if not at(open_move, partial(copy_all, target=target)):
-        errors.print("Some conversations differ. Run it again.")
+        errors.print("Some conversations differ. Run it again, if nothing else is said above.")
         raise typer.Exit(1)
     console.print("Next: polyplane stores switch-messages")
 

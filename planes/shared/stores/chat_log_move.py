@@ -79,13 +79,15 @@ class MovableLog(ChatLog, Protocol):
 class TenantMessages:
     """One tenant in both logs: counts and hashes, first of the one that is read.
 
-    `differing` holds conversations whose messages are not the same.
+    `differing` holds conversations whose messages are not the same; `foreign` those among them of
+    which the other log has messages that the read one lacks: no copying mends these.
     """
 
     tenant_id: UUID
     messages: tuple[int, int]
     sha256: tuple[str, str]
     differing: tuple[UUID, ...]
+    foreign: tuple[UUID, ...]
 
 
 class ChatLogMove:
@@ -156,10 +158,12 @@ class ChatLogMove:
     async def verify(self) -> AsyncIterator[TenantMessages]:
         """Compare both logs and copy again what differs; yield what each tenant has.
 
-        Where nothing differs in the end, the other log may be switched to.
+        Where nothing differs in the end, the other log may be switched to. Until then it may not,
+        whatever was found before.
         """
         place, is_equal, total = await self.place(), True, 0
         async with self._database.platform() as connection:
+            await connection.execute(_VERIFIED, None, place.also)
             tenants = [row["id"] for row in await connection.fetch(_TENANTS)]
         for tenant_id in tenants:
             found = await self._compared(tenant_id, place)
@@ -184,7 +188,7 @@ class ChatLogMove:
         if row["also"] is None:
             raise Conflict("Messages are not on their way to another log.")
         if row["verified"] is None:
-            raise Conflict("Both logs were never found to be equal: copy again.")
+            raise Conflict("Both logs were not found to be equal: copy again.")
         async with self._database.platform() as connection:
             await connection.execute(_SWITCH, row["live"], row["also"])
         return await self.place()
@@ -238,6 +242,7 @@ class ChatLogMove:
 
     async def _compared(self, tenant_id: UUID, place: ChatLogPlace) -> TenantMessages:
         hashes, counts, differing = (hashlib.sha256(), hashlib.sha256()), [0, 0], list[UUID]()
+        foreign = list[UUID]()
         after = _FIRST
         while True:
             async with self._database.tenant(tenant_id) as connection:
@@ -248,6 +253,8 @@ class ChatLogMove:
                     continue
                 if both[0] != both[1]:
                     differing.append(row["id"])
+                if both[1] - both[0]:
+                    foreign.append(row["id"])
                 for side, rows in enumerate(both):
                     counts[side] += len(rows)
                     hashes[side].update(row["id"].bytes + b"".join(sorted(rows)))
@@ -259,6 +266,7 @@ class ChatLogMove:
             (counts[0], counts[1]),
             (hashes[0].hexdigest(), hashes[1].hexdigest()),
             tuple(differing),
+            tuple(foreign),
         )
 
     async def _read_both(

@@ -16,6 +16,7 @@ from planes.shared.stores.chat_log_settings import open_cql_log
 from planes.shared.stores.placed_chat_log import PlacedChatLog, note_place
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog
+from services.cli.message_moves import copy_all
 from tests.contract.test_chat_log import message
 from tests.servers.cql_fixtures import cql_settings
 
@@ -255,7 +256,7 @@ async def test_nothing_is_switched_to_before_both_were_found_equal(
     with pytest.raises(Conflict, match="not on their way"):
         await conversations.move.switch()
     await conversations.move.begin("cql")
-    with pytest.raises(Conflict, match="never found to be equal"):
+    with pytest.raises(Conflict, match="not found to be equal"):
         await conversations.move.switch()
     with pytest.raises(Conflict, match="in postgres already"):
         await conversations.move.begin("postgres")
@@ -277,6 +278,25 @@ async def test_a_lost_message_is_copied_again_by_the_comparison(
         conversations.tenant_id, conversation_id, after_seq=0, limit=9
     )
     assert found[-1] == extra
+
+
+@pytest.mark.parametrize("conversations", ["memory"], indirect=True)
+async def test_a_comparison_that_fails_withdraws_the_one_before_and_says_what_copying_does_not_mend(
+    conversations: Conversations,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("planes.shared.stores.chat_log_move._LOOK_AGAIN_S", 0.0)
+    conversation_id = await conversations.begin()
+    await conversations.say(conversation_id, 1)
+    assert await copy_all(conversations.move, target="cql")
+    await conversations.other.append([message(2, conversation_id, tenant=conversations.tenant_id)])
+    assert not await copy_all(conversations.move, target="cql")
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"Conversations of which it has more: {conversation_id}" in told
+    assert "finish-messages" in told
+    with pytest.raises(Conflict, match="not found to be equal"):
+        await conversations.move.switch()
 
 
 @pytest.mark.parametrize("conversations", ["memory"], indirect=True)
