@@ -46,10 +46,10 @@ def copy(
     async def work(desk: Desk) -> int:
         number = await begin_copy(desk, source=source, target=target)
         while True:
-            await build_copy(desk, number)
-            if await verify_copy(desk, number):
+            asked_at = await build_copy(desk, number)
+            if await verify_copy(desk, number, published_before=asked_at):
                 return number
-            console.print("What differs is copied again.")
+            console.print("What differs or is missing is copied again.")
 
     number = at_desk(work)
     console.print(f"Next: polyplane stores switch {number}")
