@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from planes.shared.errors import InvalidInput
 from planes.shared.stores.chat_log_move import ChatLogMove, MovableLog
 from planes.shared.stores.chat_log_settings import CQL, POSTGRES, ChatLogSettings, open_cql_log
-from planes.shared.stores.placed_chat_log import ChatLogPlace
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog
 from services.cli.terminal import console
@@ -70,11 +69,20 @@ async def copy_all(move: ChatLogMove, *, target: str) -> bool:
     return is_equal
 
 
-async def switch_log(move: ChatLogMove) -> ChatLogPlace:
-    """Read the other log from now on."""
-    return await move.switch()
+async def told_place(database: Database) -> str:
+    """Return a line that says where messages are, and how their move stands.
 
-
-async def finish_move(move: ChatLogMove) -> int:
-    """Give up the log that is not read."""
-    return await move.finish()
+    Raises:
+        Conflict: The database does not know it yet.
+        Unavailable: It does not answer.
+    """
+    move = ChatLogMove(database, {})
+    place = await move.place()
+    told = ["messages", place.live]
+    if place.also is not None:
+        verified = await move.verified()
+        told.append(f"also written to {place.also}")
+        told.append(f"verified {verified['at']}" if verified else "not verified")
+    if place.leaving is not None:
+        told.append(f"still leave {place.leaving}: run polyplane stores finish-messages again")
+    return "  ".join(told)

@@ -112,6 +112,11 @@ class ChatLogMove:
             raise Conflict("It is not known where messages are: run `polyplane migrate`.")
         return ChatLogPlace(row["live"], row["also"], row["leaving"])
 
+    async def verified(self) -> dict[str, Any] | None:
+        """Return what the last comparison found to be equal, and when; None: it was not."""
+        verified: dict[str, Any] | None = (await self._row())["verified"]
+        return verified
+
     async def begin(self, target: str) -> None:
         """Have everything new written to another log too; begun already, it goes on.
 

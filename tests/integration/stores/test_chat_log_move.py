@@ -16,7 +16,7 @@ from planes.shared.stores.chat_log_settings import open_cql_log
 from planes.shared.stores.placed_chat_log import PlacedChatLog, note_place
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog
-from services.cli.message_moves import copy_all
+from services.cli.message_moves import copy_all, told_place
 from tests.contract.test_chat_log import message
 from tests.servers.cql_fixtures import cql_settings
 
@@ -389,6 +389,27 @@ async def test_the_log_that_is_given_up_keeps_nothing_not_even_of_deleted_conver
     assert [some async for some in spared] == [[foreign]]
     with pytest.raises(Conflict, match="one log only"):
         await conversations.move.finish()
+
+
+@pytest.mark.parametrize("conversations", ["memory"], indirect=True)
+async def test_an_operator_sees_where_messages_are_and_how_their_move_stands(
+    conversations: Conversations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planes.shared.stores.chat_log_move._SETTLED_S", 0.0)
+    owner, move = conversations.owner, conversations.move
+    await conversations.say(await conversations.begin(), 1)
+    assert await told_place(owner) == "messages  postgres"
+    await move.begin("cql")
+    assert await told_place(owner) == "messages  postgres  also written to cql  not verified"
+    assert await conversations.copy()
+    await move.switch()
+    assert "cql  also written to postgres  verified 20" in await told_place(owner)
+    await move.switch()
+    assert isinstance(conversations.other, MemoryLog)
+    conversations.other.is_away = True
+    with pytest.raises(Unavailable):
+        await move.finish()
+    assert "messages  postgres  still leave cql" in await told_place(owner)
 
 
 @pytest.mark.parametrize("conversations", ["memory"], indirect=True)
