@@ -4,15 +4,19 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from planes.shared.errors import InvalidInput
-from planes.shared.ports import ChatLog
-from planes.shared.stores.chat_log_move import ChatLogMove
+from planes.shared.stores.chat_log_move import ChatLogMove, MovableLog
 from planes.shared.stores.chat_log_settings import CQL, POSTGRES, ChatLogSettings, open_cql_log
-from planes.shared.stores.placed_chat_log import ChatLogPlace
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog
 from services.cli.terminal import console
 from services.embedded.installation import Installation
 from services.embedded.postgres import PLATFORM_DATABASE
+
+_FOREIGN = (
+    "Copying again mends none of what the other log alone has: it was used before, or the one that "
+    "is read has lost messages. If these may go, `polyplane stores finish-messages` empties it; "
+    "then copy anew, to a cluster under another CQL_KEYSPACE. Conversations of which it has more:"
+)
 
 
 @asynccontextmanager
@@ -34,7 +38,7 @@ async def open_move(installation: Installation) -> AsyncIterator[ChatLogMove]:
         await database.open()
         stack.push_async_callback(database.close)
         cluster = await stack.enter_async_context(open_cql_log(settings, database))
-        logs: dict[str, ChatLog] = {POSTGRES: PostgresChatLog(database), CQL: cluster}
+        logs: dict[str, MovableLog] = {POSTGRES: PostgresChatLog(database), CQL: cluster}
         yield ChatLogMove(database, logs)
 
 
@@ -50,23 +54,35 @@ async def copy_all(move: ChatLogMove, *, target: str) -> bool:
     await move.begin(target)
     async for conversations, messages in move.copy():
         console.print(f"{conversations} conversations, {messages} messages")
-    is_equal = True
+    is_equal, foreign = True, list[str]()
     async for one in move.verify():
         is_equal = is_equal and not one.differing
+        foreign += map(str, one.foreign)
         result = f"{len(one.differing)} conversations differ" if one.differing else "equal"
         console.print(
             f"{one.tenant_id}  {one.messages[0]} and {one.messages[1]} messages  "
             f"sha256 {one.sha256[0][:16]} and {one.sha256[1][:16]}  {result}",
             markup=False,
         )
+    if foreign:
+        console.print(_FOREIGN, ", ".join(foreign), markup=False)
     return is_equal
 
 
-async def switch_log(move: ChatLogMove) -> ChatLogPlace:
-    """Read the other log from now on."""
-    return await move.switch()
+async def told_place(database: Database) -> str:
+    """Return a line that says where messages are, and how their move stands.
 
-
-async def finish_move(move: ChatLogMove) -> int:
-    """Give up the log that is not read."""
-    return await move.finish()
+    Raises:
+        Conflict: The database does not know it yet.
+        Unavailable: It does not answer.
+    """
+    move = ChatLogMove(database, {})
+    place = await move.place()
+    told = ["messages", place.live]
+    if place.also is not None:
+        verified = await move.verified()
+        told.append(f"also written to {place.also}")
+        told.append(f"verified {verified['at']}" if verified else "not verified")
+    if place.leaving is not None:
+        told.append(f"still leave {place.leaving}: run polyplane stores finish-messages again")
+    return "  ".join(told)

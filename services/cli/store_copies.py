@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from planes.data.evaluation.questions import Question
 from planes.shared.errors import Conflict, InvalidInput, Unavailable
-from planes.shared.stores.copy_check import CopyCheck, TenantComparison
+from planes.shared.stores.copy_check import CopyCheck, TenantComparison, now_of
 from services.cli.generation_desk import Desk
 from services.cli.generation_steps import bring_live, follow_build
 from services.cli.terminal import console
@@ -35,27 +35,37 @@ async def begin_copy(desk: Desk, *, source: str, target: str) -> int:
     return number
 
 
-async def build_copy(desk: Desk, number: int) -> None:
+async def build_copy(desk: Desk, number: int) -> datetime:
     """Have the data plane copy what is missing, and show how it proceeds.
+
+    Returns:
+        When it was asked: what was published before is in the copy.
 
     Raises:
         Conflict: Documents cannot be copied; it names them.
     """
+    asked_at = await now_of(desk.registry)
     await desk.generations.want_build(number)
     await desk.request_turn(number)
     notes = (await follow_build(desk, number)).build or {}
     if notes.get("failures"):
         named = "\n".join(f"  {one['document_id']}: {one['reason']}" for one in notes["failed"])
         raise Conflict(f"{notes['failures']} documents cannot be copied:\n{named}")
+    return asked_at
 
 
-async def verify_copy(desk: Desk, number: int) -> bool:
+async def verify_copy(desk: Desk, number: int, *, published_before: datetime | None = None) -> bool:
     """Compare a copy with the live generation, print what each tenant has, and keep the result.
 
     What differs is doubted, so that the next build looks again.
 
+    Args:
+        desk: The platform.
+        number: The copy.
+        published_before: What was published later may be missing; None: before this call.
+
     Returns:
-        Whether nothing differs.
+        Whether nothing differs and nothing is missing.
 
     Raises:
         Conflict: It is no copy of the live generation.
@@ -65,7 +75,7 @@ async def verify_copy(desk: Desk, number: int) -> bool:
         raise Conflict(f"Generation {number} is no copy of the live one, which is {live.number}.")
     check = CopyCheck(desk.registry, desk.chunks, source=live.number, target=number)
     began, found = time.monotonic(), list[TenantComparison]()
-    async for one in check.compare():
+    async for one in check.compare(published_before=published_before):
         found.append(one)
         _print(one)
         if not one.is_equal:
@@ -108,9 +118,10 @@ async def bring_copy_live(desk: Desk, number: int, *, unverified: bool) -> None:
 
 def _print(one: TenantComparison) -> None:
     here, there = one.chunks
-    result = "equal" if one.is_equal else f"{len(one.differing)} documents differ"
+    flaws = {"differ": len(one.differing), "are missing": one.missing}
+    told = ", ".join(f"{count} documents {what}" for what, count in flaws.items() if count)
     console.print(
         f"{one.tenant_id}  {one.versions} documents  {here} and {there} chunks  "
-        f"sha256 {one.sha256[0][:16]} and {one.sha256[1][:16]}  {result}",
+        f"sha256 {one.sha256[0][:16]} and {one.sha256[1][:16]}  {told or 'equal'}",
         markup=False,
     )

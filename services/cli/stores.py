@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
+from planes.shared.stores.chat_log_move import ChatLogMove
 from services.cli.admin_generations import Number
 from services.cli.desk import at
 from services.cli.generation_desk import Desk, at_desk
-from services.cli.message_moves import copy_all, finish_move, open_move, switch_log
+from services.cli.message_moves import copy_all, open_move, told_place
 from services.cli.store_copies import begin_copy, bring_copy_live, build_copy, verify_copy
 from services.cli.terminal import console, errors
 
@@ -20,7 +21,7 @@ app = typer.Typer(
 
 @app.command("list")
 def list_stores() -> None:
-    """List the generations of the index with the store of each."""
+    """List the generations of the index with the store of each, and where messages are."""
 
     async def show(desk: Desk) -> None:
         for generation in await desk.generations.all():
@@ -32,6 +33,7 @@ def list_stores() -> None:
             console.print(
                 f"{generation.number:>3}  {generation.state:<9} {store:<9} {rest}", markup=False
             )
+        console.print(await told_place(desk.registry), markup=False)
 
     at_desk(show)
 
@@ -46,10 +48,10 @@ def copy(
     async def work(desk: Desk) -> int:
         number = await begin_copy(desk, source=source, target=target)
         while True:
-            await build_copy(desk, number)
-            if await verify_copy(desk, number):
+            asked_at = await build_copy(desk, number)
+            if await verify_copy(desk, number, published_before=asked_at):
                 return number
-            console.print("What differs is copied again.")
+            console.print("What differs or is missing is copied again.")
 
     number = at_desk(work)
     console.print(f"Next: polyplane stores switch {number}")
@@ -101,7 +103,7 @@ def rollback() -> None:
 def copy_messages(target: Target) -> None:
     """Copy all messages to the other chat log and verify them; interrupted, run it again."""
     if not at(open_move, partial(copy_all, target=target)):
-        errors.print("Some conversations differ. Run it again.")
+        errors.print("Some conversations differ. Run it again, if nothing else is said above.")
         raise typer.Exit(1)
     console.print("Next: polyplane stores switch-messages")
 
@@ -109,7 +111,7 @@ def copy_messages(target: Target) -> None:
 @app.command("switch-messages")
 def switch_messages() -> None:
     """Read the other chat log from now on; again: the one before. Both get what is written."""
-    place = at(open_move, switch_log)
+    place = at(open_move, ChatLogMove.switch)
     console.print(
         f"Messages are read from {place.live}, and still written to {place.also}, too. Back: "
         "polyplane stores switch-messages. For good: polyplane stores finish-messages"
@@ -119,4 +121,4 @@ def switch_messages() -> None:
 @app.command("finish-messages")
 def finish_messages() -> None:
     """Write to the chat log alone that is read, and remove all messages from the other one."""
-    console.print(f"Removed {at(open_move, finish_move)} messages from the other log.")
+    console.print(f"Removed {at(open_move, ChatLogMove.finish)} messages from the other log.")

@@ -2,16 +2,17 @@
 
 First everything new is written to both logs, then what was there is copied, conversation by
 conversation, and both are compared. Only then is the other one read; the one before goes on getting
-everything, as the way back, until `finish`.
+everything, as the way back, until `finish`, which empties it by what it holds, not by what the
+database knows: of a deleted conversation it may be alone to know.
 """
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 from uuid import UUID
 
 import orjson
@@ -29,36 +30,64 @@ _SETTLED_S = 5.0  # longer than a gateway believes what it knows, and than a wri
 _FIRST = UUID(int=0)
 _ROW = "SELECT * FROM chat_log_place"
 _CONVERSATIONS = """
-SELECT tenant_id, id FROM conversations WHERE deleted_at IS NULL AND id > $1 ORDER BY id LIMIT $2
+SELECT c.tenant_id, c.id FROM conversations c JOIN tenants t ON t.id = c.tenant_id
+WHERE c.deleted_at IS NULL AND t.deleted_at IS NULL AND c.id > $1 ORDER BY c.id LIMIT $2
 """
-_IS_THERE = "SELECT true FROM conversations WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL"
+_IS_THERE = """
+SELECT true FROM conversations c JOIN tenants t ON t.id = c.tenant_id
+WHERE c.tenant_id = $1 AND c.id = $2 AND c.deleted_at IS NULL AND t.deleted_at IS NULL
+"""
 _OF_TENANT = """
-SELECT id FROM conversations WHERE tenant_id = $1 AND deleted_at IS NULL AND id > $2
-ORDER BY id LIMIT $3
+SELECT c.id FROM conversations c JOIN tenants t ON t.id = c.tenant_id
+WHERE c.tenant_id = $1 AND c.deleted_at IS NULL AND t.deleted_at IS NULL AND c.id > $2
+ORDER BY c.id LIMIT $3
 """
-_TENANTS = "SELECT DISTINCT tenant_id FROM conversations WHERE deleted_at IS NULL ORDER BY 1"
+_TENANTS = """
+SELECT t.id FROM tenants t WHERE t.deleted_at IS NULL AND EXISTS (
+    SELECT FROM conversations c WHERE c.tenant_id = t.id AND c.deleted_at IS NULL) ORDER BY 1
+"""
 _BEGIN = """
 UPDATE chat_log_place SET also = $2, copied_to = NULL, verified = NULL
-WHERE live = $1 AND also IS NULL
+WHERE live = $1 AND also IS NULL AND leaving IS NULL
 """
 _REACHED = "UPDATE chat_log_place SET copied_to = $1 WHERE also = $2"
 _VERIFIED = "UPDATE chat_log_place SET verified = $1 WHERE also = $2"
 _SWITCH = "UPDATE chat_log_place SET live = also, also = live WHERE live = $1 AND also = $2"
-_END = "UPDATE chat_log_place SET also = NULL, copied_to = NULL, verified = NULL WHERE also = $1"
+_LEAVE = """
+UPDATE chat_log_place
+SET leaving = coalesce(leaving, also), also = NULL, copied_to = NULL, verified = NULL
+WHERE coalesce(leaving, also) IS NOT NULL RETURNING leaving
+"""
+_LEFT = "UPDATE chat_log_place SET leaving = NULL WHERE leaving = $1"
+_OUR_TENANTS = "SELECT id FROM tenants WHERE id = ANY ($1)"
 Conversation: TypeAlias = tuple[UUID, UUID]
+
+
+class MovableLog(ChatLog, Protocol):
+    """A chat log that knows what is in it."""
+
+    def conversations(self) -> AsyncGenerator[list[Conversation], None]:
+        """Yield every conversation of which there are messages, by tenant and id, in any order.
+
+        They are of all tenants, and of other platforms where these share a cluster's keyspace. What
+        is written or removed meanwhile may be missing or among them.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class TenantMessages:
     """One tenant in both logs: counts and hashes, first of the one that is read.
 
-    `differing` holds conversations whose messages are not the same.
+    `differing` holds conversations whose messages are not the same; `foreign` those among them of
+    which the other log has messages that the read one lacks: no copying mends these.
     """
 
     tenant_id: UUID
     messages: tuple[int, int]
     sha256: tuple[str, str]
     differing: tuple[UUID, ...]
+    foreign: tuple[UUID, ...]
 
 
 class ChatLogMove:
@@ -67,13 +96,13 @@ class ChatLogMove:
     Every method raises `Unavailable` where database or log do not answer.
     """
 
-    def __init__(self, database: Database, logs: Mapping[str, ChatLog]) -> None:
+    def __init__(self, database: Database, logs: Mapping[str, MovableLog]) -> None:
         """Store the database, as the owner of its schema, and the open logs by their kinds."""
         self._database = database
         self._logs = logs
 
     async def place(self) -> ChatLogPlace:
-        """Return which log is read, and which one is written too.
+        """Return which log is read, which one is written too, and which one is being emptied.
 
         Raises:
             Conflict: The database does not know it yet.
@@ -81,17 +110,28 @@ class ChatLogMove:
         row = await self._row()
         if row["live"] is None:
             raise Conflict("It is not known where messages are: run `polyplane migrate`.")
-        return ChatLogPlace(row["live"], row["also"])
+        return ChatLogPlace(row["live"], row["also"], row["leaving"])
+
+    async def verified(self) -> dict[str, Any] | None:
+        """Return what the last comparison found to be equal, and when; None: it was not."""
+        verified: dict[str, Any] | None = (await self._row())["verified"]
+        return verified
 
     async def begin(self, target: str) -> None:
         """Have everything new written to another log too; begun already, it goes on.
 
         Raises:
-            Conflict: Messages are there already, or on their way to another one.
+            Conflict: Messages are there already, or on their way to another one, or the one before
+                was not emptied to its end.
         """
         place = await self.place()
         if place.live == target:
             raise Conflict(f"Messages are in {target} already.")
+        if place.leaving is not None:
+            raise Conflict(
+                f"Messages still leave {place.leaving}: "
+                "run `polyplane stores finish-messages` again."
+            )
         if place.also not in {None, target}:
             raise Conflict(f"Messages are on their way to {place.also}: finish that first.")
         if place.also is None:
@@ -123,11 +163,13 @@ class ChatLogMove:
     async def verify(self) -> AsyncIterator[TenantMessages]:
         """Compare both logs and copy again what differs; yield what each tenant has.
 
-        Where nothing differs in the end, the other log may be switched to.
+        Where nothing differs in the end, the other log may be switched to. Until then it may not,
+        whatever was found before.
         """
         place, is_equal, total = await self.place(), True, 0
         async with self._database.platform() as connection:
-            tenants = [row["tenant_id"] for row in await connection.fetch(_TENANTS)]
+            await connection.execute(_VERIFIED, None, place.also)
+            tenants = [row["id"] for row in await connection.fetch(_TENANTS)]
         for tenant_id in tenants:
             found = await self._compared(tenant_id, place)
             is_equal, total = is_equal and not found.differing, total + found.messages[0]
@@ -151,33 +193,42 @@ class ChatLogMove:
         if row["also"] is None:
             raise Conflict("Messages are not on their way to another log.")
         if row["verified"] is None:
-            raise Conflict("Both logs were never found to be equal: copy again.")
+            raise Conflict("Both logs were not found to be equal: copy again.")
         async with self._database.platform() as connection:
             await connection.execute(_SWITCH, row["live"], row["also"])
         return await self.place()
 
     async def finish(self) -> int:
-        """Give up the log that is not read, and remove all messages from it; return how many.
+        """Give up the log that is not read, and empty it; interrupted, it goes on.
+
+        Tenants that the database does not know keep what they have there: they are of another
+        platform.
+
+        Returns:
+            How many messages were removed from it.
 
         Raises:
             Conflict: There is none.
         """
-        place = await self.place()
-        if place.also is None:
-            raise Conflict("Messages are in one log only.")
         async with self._database.platform() as connection:
-            await connection.execute(_END, place.also)
+            leaving = await connection.fetchval(_LEAVE)
+        if leaving is None:
+            raise Conflict("Messages are in one log only.")
         await asyncio.sleep(_SETTLED_S)
-        removed, after = 0, _FIRST
-        while True:
-            async with self._database.platform() as connection:
-                found = await connection.fetch(_CONVERSATIONS, after, _PAGE)
-            for one in found:
-                log = self._logs[place.also]
-                removed += await log.remove_conversation(one["tenant_id"], one["id"])
-            if not found:
-                return removed
-            after = found[-1]["id"]
+        removed = 0
+        async with aclosing(self._logs[leaving].conversations()) as found:
+            async for some in found:
+                for one in await self._ours(some):
+                    removed += await self._logs[leaving].remove_conversation(*one)
+        async with self._database.platform() as connection:
+            await connection.execute(_LEFT, leaving)
+        return removed
+
+    async def _ours(self, conversations: Sequence[Conversation]) -> list[Conversation]:
+        tenants = list({tenant_id for tenant_id, _ in conversations})
+        async with self._database.platform() as connection:
+            known = {row["id"] for row in await connection.fetch(_OUR_TENANTS, tenants)}
+        return [one for one in conversations if one[0] in known]
 
     async def _row(self) -> Any:
         async with self._database.platform() as connection:
@@ -196,6 +247,7 @@ class ChatLogMove:
 
     async def _compared(self, tenant_id: UUID, place: ChatLogPlace) -> TenantMessages:
         hashes, counts, differing = (hashlib.sha256(), hashlib.sha256()), [0, 0], list[UUID]()
+        foreign = list[UUID]()
         after = _FIRST
         while True:
             async with self._database.tenant(tenant_id) as connection:
@@ -206,6 +258,8 @@ class ChatLogMove:
                     continue
                 if both[0] != both[1]:
                     differing.append(row["id"])
+                if both[1] - both[0]:
+                    foreign.append(row["id"])
                 for side, rows in enumerate(both):
                     counts[side] += len(rows)
                     hashes[side].update(row["id"].bytes + b"".join(sorted(rows)))
@@ -217,6 +271,7 @@ class ChatLogMove:
             (counts[0], counts[1]),
             (hashes[0].hexdigest(), hashes[1].hexdigest()),
             tuple(differing),
+            tuple(foreign),
         )
 
     async def _read_both(

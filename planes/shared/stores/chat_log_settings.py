@@ -18,6 +18,7 @@ from planes.shared.stores.postgres_chat_log import PostgresChatLog
 
 if TYPE_CHECKING:
     from planes.shared.stores.cql_cluster import CqlOptions
+    from planes.shared.stores.scylla import ScyllaChatLog
 
 POSTGRES, CQL = "postgres", "cql"
 """The kinds of chat logs."""
@@ -128,7 +129,9 @@ async def open_chat_log(settings: ChatLogSettings, database: Database) -> AsyncI
 
 
 @asynccontextmanager
-async def open_cql_log(settings: ChatLogSettings, database: Database) -> AsyncIterator[ChatLog]:
+async def open_cql_log(
+    settings: ChatLogSettings, database: Database
+) -> AsyncIterator["ScyllaChatLog"]:
     """Open the chat log in the cluster of the settings, wherever messages are read.
 
     Raises:

@@ -4,6 +4,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 from planes.shared.index_ports import ChunkWriter
@@ -19,6 +20,13 @@ WHERE w.tenant_id = $1 AND w.version_id = ANY ($2) AND w.generation = ANY ($3) A
   AND v.visibility = 'live' AND v.status = 'ready'
 GROUP BY 1 HAVING count(*) = 2
 """
+_MISSING = """
+SELECT count(*) FROM document_versions v JOIN documents d ON d.id = v.document_id
+WHERE v.tenant_id = $1 AND v.id = ANY ($2) AND v.published_at < $4
+  AND v.visibility = 'live' AND d.deleted_at IS NULL
+  AND 2 > (SELECT count(*) FROM version_terms w
+           WHERE w.version_id = v.id AND w.generation = ANY ($3) AND w.counted)
+"""
 
 
 @dataclass(slots=True)
@@ -31,6 +39,7 @@ class TenantComparison:
         chunks: Of these versions, first in the one generation, then in the other.
         sha256: Over the versions by their ids, each with the digests of its chunks, in both.
         differing: Versions whose chunks or vectors are not the same.
+        missing: How many more are searchable, but not whole in both.
     """
 
     tenant_id: UUID
@@ -38,11 +47,12 @@ class TenantComparison:
     chunks: tuple[int, int] = (0, 0)
     sha256: tuple[str, str] = ("", "")
     differing: list[UUID] = field(default_factory=list)
+    missing: int = 0
 
     @property
     def is_equal(self) -> bool:
-        """Whether nothing differs."""
-        return not self.differing
+        """Whether nothing differs, and nothing is missing."""
+        return not self.differing and not self.missing
 
 
 class CopyCheck:
@@ -58,14 +68,21 @@ class CopyCheck:
         self._store = store
         self._numbers = (source, target)
 
-    async def compare(self) -> AsyncIterator[TenantComparison]:
-        """Yield the comparison of each tenant that has searchable documents, by its id."""
+    async def compare(
+        self, *, published_before: datetime | None = None
+    ) -> AsyncIterator[TenantComparison]:
+        """Yield the comparison of each tenant that has searchable documents, by its id.
+
+        Args:
+            published_before: What was published later may be missing; None: before this call.
+        """
+        until = published_before or await now_of(self._database)
         versions: dict[UUID, list[SearchableVersion]] = defaultdict(list)
         async for page in searchable_versions(self._database, self._numbers[1]):
             for version in page:
                 versions[version.tenant_id].append(version)
         for tenant_id in sorted(versions):
-            yield await self._compared(tenant_id, versions.pop(tenant_id))
+            yield await self._compared(tenant_id, versions.pop(tenant_id), until)
 
     async def doubt(self, found: TenantComparison) -> None:
         """Have the builder look again at versions that differ."""
@@ -78,11 +95,13 @@ class CopyCheck:
             )
 
     async def _compared(
-        self, tenant_id: UUID, versions: Sequence[SearchableVersion]
+        self, tenant_id: UUID, versions: Sequence[SearchableVersion], until: datetime
     ) -> TenantComparison:
         found, hashes = TenantComparison(tenant_id), (hashlib.sha256(), hashlib.sha256())
         for group in _groups(versions):
             counted = await self._counted(tenant_id, group)
+            if absent := list(set(group) - set(counted)):
+                found.missing += await self._missing(tenant_id, absent, until)
             here, there = await self._read(tenant_id, counted)
             doubtful = [one for one in counted if here[one] != there[one]]
             if doubtful:  # what came, went or was replaced in between is no fault
@@ -109,6 +128,12 @@ class CopyCheck:
             rows = await connection.fetch(_BOTH, tenant_id, list(ids), list(self._numbers))
         return [row["version_id"] for row in rows]
 
+    async def _missing(self, tenant_id: UUID, ids: list[UUID], until: datetime) -> int:
+        """Return how many of these are searchable since before `until`, and not whole in both."""
+        async with self._database.tenant(tenant_id) as connection:
+            numbers = list(self._numbers)
+            return int(await connection.fetchval(_MISSING, tenant_id, ids, numbers, until))
+
     async def _read(self, tenant_id: UUID, ids: Sequence[UUID]) -> tuple[Digests, Digests]:
         """Return what both generations hold."""
         source, target = self._numbers
@@ -116,6 +141,17 @@ class CopyCheck:
             await digests_of(self._store, tenant_id, ids, generation=source),
             await digests_of(self._store, tenant_id, ids, generation=target),
         )
+
+
+async def now_of(database: Database) -> datetime:
+    """Return the database's time, by which versions are published.
+
+    Raises:
+        Unavailable: It does not answer.
+    """
+    async with database.platform() as connection:
+        now: datetime = await connection.fetchval("SELECT now()")
+    return now
 
 
 def _groups(versions: Sequence[SearchableVersion]) -> Iterator[list[UUID]]:

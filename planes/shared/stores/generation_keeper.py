@@ -66,11 +66,16 @@ class GenerationKeeper(PostgresGenerations):
 
         Args:
             number: The generation.
-            since: Only of versions that were published then and later.
+            since: Only of versions that were published then and later, or are not counted any
+                more: somebody has found them wrong since.
         """
         versions = missing = 0
         async for page in searchable_versions(self._database, number):
-            wanted = [one for one in page if since is None or one.published_at >= since]
+            wanted = [
+                one
+                for one in page
+                if since is None or one.published_at >= since or one.chunks is None
+            ]
             versions += len(wanted)
             missing += len(await incomplete(wanted, self._store, generation=number))
         return GenerationProgress(versions, missing)

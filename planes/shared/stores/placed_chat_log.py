@@ -14,22 +14,31 @@ from planes.shared.ports import ChatLog
 from planes.shared.stores.postgres import Database
 
 _KNOWN_S = 1.0
-_PLACE = "SELECT live, also FROM chat_log_place"
+_PLACE = "SELECT live, also, leaving FROM chat_log_place"
 _NOTE = "UPDATE chat_log_place SET live = $1 WHERE live IS NULL"
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ChatLogPlace:
-    """Which log is read, and which other one has everything that is written, too, if any."""
+    """Which log is read, and which other one has everything that is written, too, if any.
+
+    `leaving` is one that is given up and being emptied: deletions reach it until it is empty.
+    """
 
     live: str
     also: str | None
+    leaving: str | None = None
 
     @property
     def all(self) -> tuple[str, ...]:
         """Every log that is written to, the one that is read first."""
         return (self.live,) if self.also is None else (self.live, self.also)
+
+    @property
+    def filled(self) -> tuple[str, ...]:
+        """Every log that may hold messages, the one that is read first."""
+        return self.all if self.leaving is None else (*self.all, self.leaving)
 
 
 class PlacedChatLog:
@@ -57,8 +66,8 @@ class PlacedChatLog:
         now = asyncio.get_running_loop().time()
         async with self._database.platform() as connection:
             row = await connection.fetchrow(_PLACE)
-        live, also = (None, None) if row is None else (row["live"], row["also"])
-        place = ChatLogPlace(live or self._default, also)
+        live, also, leaving = (None, None, None) if row is None else row
+        place = ChatLogPlace(live or self._default, also, leaving)
         self._known = (now, place)
         return place
 
@@ -115,7 +124,7 @@ class PlacedChatLog:
         That one is the last, so that what fails on the way is counted when it is repeated.
         """
         count = 0
-        for kind in reversed((await self.place()).all):
+        for kind in reversed((await self.place()).filled):
             count = await self._log(kind).remove_conversation(tenant_id, conversation_id)
         return count
 

@@ -34,7 +34,7 @@ _UNREACHABLE = (
 )
 
 
-SCHEMA_REVISION = "0008"  # the newest of planes/shared/stores/migrations
+SCHEMA_REVISION = "0009"  # the newest of planes/shared/stores/migrations
 _NO_ANSWER = "The database does not answer. Try again in a moment."
 _BUSY = "Too many requests are waiting for the database. Try again in a moment."
 _STATE = """

@@ -16,6 +16,10 @@ _ALL = """
 SELECT * FROM chat_messages
 WHERE tenant_id = $1 AND conversation_id = $2 AND (seq, id) > ($3, $4) ORDER BY seq, id LIMIT $5
 """
+_CONVERSATIONS = """
+SELECT DISTINCT tenant_id, conversation_id FROM chat_messages
+WHERE (tenant_id, conversation_id) > ($1, $2) ORDER BY 1, 2 LIMIT $3
+"""
 
 
 class PostgresChatLog:
@@ -62,6 +66,17 @@ class PostgresChatLog:
             if len(rows) < _ROWS:
                 return
             last = (rows[-1]["seq"], rows[-1]["id"])
+
+    async def conversations(self) -> AsyncGenerator[list[tuple[UUID, UUID]], None]:
+        """Yield every conversation that has messages, by tenant and id, for the schema's owner."""
+        last = (UUID(int=0), UUID(int=0))
+        while True:
+            async with self._database.platform() as connection:
+                rows = await connection.fetch(_CONVERSATIONS, *last, _ROWS)
+            if not rows:
+                return
+            yield [(row["tenant_id"], row["conversation_id"]) for row in rows]
+            last = (rows[-1]["tenant_id"], rows[-1]["conversation_id"])
 
     async def page(
         self, tenant_id: UUID, conversation_id: UUID, *, after_seq: int, limit: int

@@ -32,7 +32,7 @@ _NOTHING: tuple[object, ...] = (None, [])  # members that a message has without 
 _BATCH_ROWS, _BATCH_LENGTH = 20, 50_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AHEAD = timedelta(hours=1)  # further than the clocks of gateways lie apart
-_REMOVAL_DEADLINES = 5  # to count a partition's rows reads all of it
+_REMOVAL_DEADLINES = 5  # to count a partition's rows reads all of it, and deletions are skipped
 
 _INSERT = Query(
     "INSERT INTO {keyspace}.chat_messages "
@@ -47,6 +47,9 @@ _BUCKETS = Query(
     "SELECT bucket FROM {keyspace}.chat_buckets "
     "WHERE tenant_id = ? AND conversation_id = ? AND bucket > ?",
     is_read=True,
+)
+_CONVERSATIONS = Query(
+    "SELECT DISTINCT tenant_id, conversation_id FROM {keyspace}.chat_buckets", is_read=True
 )
 _PAGE = Query(
     "SELECT seq, id, payload FROM {keyspace}.chat_messages "
@@ -73,7 +76,7 @@ _FORGET_BUCKETS = Query(
 )
 _NOBODY = UUID(int=0)
 QUERIES = (
-    _INSERT, _NOTE_BUCKET, _BUCKETS, _PAGE, _FIND, _COUNT, _REMOVE, _FORGET_BUCKETS
+    _INSERT, _NOTE_BUCKET, _BUCKETS, _CONVERSATIONS, _PAGE, _FIND, _COUNT, _REMOVE, _FORGET_BUCKETS
 )  # fmt: skip
 
 
@@ -163,6 +166,18 @@ class ScyllaChatLog:
                 state = result.paging_state
                 if state is None:
                     break
+
+    async def conversations(self) -> AsyncGenerator[list[tuple[UUID, UUID]], None]:
+        """Yield every conversation of which a bucket is noted, of all tenants of the keyspace."""
+        state: bytes | None = None
+        while True:
+            result = await self._session.execute(
+                _CONVERSATIONS, (), rows=_ROWS, paging_state=state, deadlines=_REMOVAL_DEADLINES
+            )
+            yield [(row[0], row[1]) for row in result.current_rows if row[0] != _NOBODY]
+            state = result.paging_state
+            if state is None:
+                return
 
     async def announce(self, messages: Sequence[ChatMessage]) -> None:
         """Note the buckets of messages, so that a deletion reaches what comes after it."""

@@ -326,6 +326,12 @@ async def test_the_operators_steps_take_up_a_copy_verify_it_and_name_what_is_wro
     number = await begin_copy(desk, source="postgres", target=stores.other)
     assert await begin_copy(desk, source="postgres", target=stores.other) == number
     await builders.build(number)
+    later = await platform.upload(BEES)
+    await ingest_all(platform, "after")
+    assert not await verify_copy(desk, number)
+    assert "1 documents are missing" in capsys.readouterr().out
+    assert (await stores.keeper.get(number)).verified is None
+    await platform.delete(later)
     assert await verify_copy(desk, number)
     verified = (await stores.keeper.get(number)).verified or {}
     chunks = await total(platform)

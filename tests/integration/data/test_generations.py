@@ -379,6 +379,36 @@ async def test_a_document_published_while_a_switch_counts_keeps_it_from_happenin
     assert await generations.switch(number, unevaluated=True) == 0
 
 
+async def test_a_document_that_is_doubted_while_a_switch_counts_keeps_it_from_happening(
+    platform: Platform,
+    generations: GenerationKeeper,
+    builders: Builders,
+    owner: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    upload = await platform.upload(RHINE)
+    await ingest_all(platform)
+    number = await generations.create(SMALL)
+    await builders.build(number)
+    await platform.admin.execute(
+        "UPDATE document_versions SET published_at = published_at - interval '1 day'"
+    )
+    count = PostgresChunks.count_versions
+
+    async def count_and_doubt(*given: Any, **named: Any) -> dict[UUID, int]:
+        counted = await count(*given, **named)
+        async with owner.tenant(upload.tenant_id) as connection:
+            await connection.execute(
+                "SELECT doubt_versions($1, $2, $3)", upload.tenant_id, [upload.version_id], number
+            )
+        return counted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PostgresChunks, "count_versions", count_and_doubt)
+        assert await generations.switch(number, unevaluated=True) == 1
+    assert (await generations.live()).number == 1
+
+
 async def test_a_builder_gives_way_to_documents_that_wait(
     platform: Platform, generations: GenerationKeeper, builders: Builders
 ) -> None:

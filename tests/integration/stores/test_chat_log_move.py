@@ -11,11 +11,12 @@ import pytest
 from planes.shared.domain import ChatMessage, new_id
 from planes.shared.errors import Conflict, Unavailable
 from planes.shared.ports import ChatLog
-from planes.shared.stores.chat_log_move import ChatLogMove
+from planes.shared.stores.chat_log_move import ChatLogMove, MovableLog
 from planes.shared.stores.chat_log_settings import open_cql_log
 from planes.shared.stores.placed_chat_log import PlacedChatLog, note_place
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chat_log import PostgresChatLog
+from services.cli.message_moves import copy_all, told_place
 from tests.contract.test_chat_log import message
 from tests.servers.cql_fixtures import cql_settings
 
@@ -24,9 +25,10 @@ pytestmark = pytest.mark.integration
 
 @dataclass
 class MemoryLog:
-    """A chat log in memory, which remembers deletions as a cluster does."""
+    """A chat log in memory, which remembers deletions of what it knew, as a cluster does."""
 
     rows: dict[UUID, ChatMessage] = field(default_factory=dict)
+    known: set[UUID] = field(default_factory=set)
     gone: set[UUID] = field(default_factory=set)
     is_away: bool = False
 
@@ -35,12 +37,12 @@ class MemoryLog:
             raise Unavailable("The log is away.")
 
     async def append(self, messages: Sequence[ChatMessage]) -> None:
-        await self.check()
+        await self.announce(messages)
         self.rows |= {one.id: one for one in messages if one.conversation_id not in self.gone}
 
     async def announce(self, messages: Sequence[ChatMessage]) -> None:
-        del messages  # `gone` holds against what comes late anyway
         await self.check()
+        self.known |= {one.conversation_id for one in messages}
 
     async def adopt(self, messages: Sequence[ChatMessage]) -> None:
         await self.append(messages)
@@ -66,10 +68,14 @@ class MemoryLog:
         await self.check()
         yield self._of(tenant_id, conversation_id)
 
+    async def conversations(self) -> AsyncGenerator[list[tuple[UUID, UUID]], None]:
+        await self.check()
+        yield list({(one.tenant_id, one.conversation_id) for one in self.rows.values()})
+
     async def remove_conversation(self, tenant_id: UUID, conversation_id: UUID) -> int:
         await self.check()
         found = self._of(tenant_id, conversation_id)
-        self.gone.add(conversation_id)
+        self.gone |= {conversation_id} & self.known
         for one in found:
             del self.rows[one.id]
         return len(found)
@@ -88,7 +94,7 @@ class Conversations:
     move: ChatLogMove
     log: PlacedChatLog
     table: ChatLog
-    other: ChatLog
+    other: MovableLog
 
     async def begin(self) -> UUID:
         conversation_id = new_id()
@@ -109,11 +115,15 @@ class Conversations:
     async def read(self, conversation_id: UUID) -> list[ChatMessage]:
         return await self.log.page(self.tenant_id, conversation_id, after_seq=0, limit=99)
 
-    async def delete(self, conversation_id: UUID) -> int:
+    async def close(self, conversation_id: UUID) -> None:
+        """Delete a conversation as its owner does; its messages are removed later."""
         async with self.owner.tenant(self.tenant_id) as connection:
             await connection.execute(
                 "UPDATE conversations SET deleted_at = now() WHERE id = $1", conversation_id
             )
+
+    async def delete(self, conversation_id: UUID) -> int:
+        await self.close(conversation_id)
         removed = await self.log.remove_conversation(self.tenant_id, conversation_id)
         async with self.owner.tenant(self.tenant_id) as connection:
             await connection.execute("DELETE FROM conversations WHERE id = $1", conversation_id)
@@ -123,6 +133,11 @@ class Conversations:
         async for _ in self.move.copy():
             pass
         return all([not one.differing async for one in self.move.verify()])
+
+    async def in_(self, log: ChatLog, conversation_id: UUID) -> int:
+        """Return how many messages a log has of a conversation."""
+        found = log.messages(self.tenant_id, conversation_id)
+        return sum([len(some) async for some in found])
 
 
 @pytest.fixture(params=["memory", "cassandra"])
@@ -135,7 +150,7 @@ async def conversations(
         for database in (owner, gateway):
             await database.open()
             stack.push_async_callback(database.close)
-        other: ChatLog = MemoryLog()
+        other: MovableLog = MemoryLog()
         if request.param == "cassandra":
             settings = cql_settings(request.getfixturevalue("cql_values"))
             other = await stack.enter_async_context(open_cql_log(settings, gateway))
@@ -149,7 +164,7 @@ async def conversations(
             )
         logs: dict[str, ChatLog] = {"postgres": table, "cql": other}
         await note_place(database_urls["admin"], "postgres")
-        move = ChatLogMove(owner, logs)
+        move = ChatLogMove(owner, {"postgres": PostgresChatLog(owner), "cql": other})
         placed = PlacedChatLog(gateway, logs, default="postgres")
         yield Conversations(owner, tenant_id, move, placed, table, other)
 
@@ -207,6 +222,32 @@ async def test_what_is_deleted_during_a_move_is_gone_from_both(
         assert len(await log.page(conversations.tenant_id, kept, after_seq=0, limit=9)) == 1
 
 
+async def test_a_tenant_that_is_deleted_during_a_move_leaves_nothing_in_either_log(
+    conversations: Conversations,
+) -> None:
+    conversation_id = await conversations.begin()
+    key = (conversations.tenant_id, conversation_id)
+    await conversations.say(conversation_id, 1, 2)
+    await conversations.move.begin("cql")
+
+    class DeletedWhileRead(PostgresChatLog):
+        async def messages(
+            self, tenant_id: UUID, conversation_id: UUID
+        ) -> AsyncGenerator[list[ChatMessage], None]:
+            async for some in super().messages(tenant_id, conversation_id):
+                async with conversations.owner.tenant(tenant_id) as connection:
+                    await connection.execute("UPDATE tenants SET deleted_at = now()")
+                assert await conversations.log.remove_conversation(*key) == 2
+                yield some  # the conversation's row goes after its messages
+
+    source = DeletedWhileRead(conversations.owner)
+    move = ChatLogMove(conversations.owner, {"postgres": source, "cql": conversations.other})
+    async for _ in move.copy():
+        pass
+    for log in (conversations.table, conversations.other):
+        assert await conversations.in_(log, conversation_id) == 0
+
+
 async def test_nothing_is_switched_to_before_both_were_found_equal(
     conversations: Conversations,
 ) -> None:
@@ -215,7 +256,7 @@ async def test_nothing_is_switched_to_before_both_were_found_equal(
     with pytest.raises(Conflict, match="not on their way"):
         await conversations.move.switch()
     await conversations.move.begin("cql")
-    with pytest.raises(Conflict, match="never found to be equal"):
+    with pytest.raises(Conflict, match="not found to be equal"):
         await conversations.move.switch()
     with pytest.raises(Conflict, match="in postgres already"):
         await conversations.move.begin("postgres")
@@ -237,6 +278,25 @@ async def test_a_lost_message_is_copied_again_by_the_comparison(
         conversations.tenant_id, conversation_id, after_seq=0, limit=9
     )
     assert found[-1] == extra
+
+
+@pytest.mark.parametrize("conversations", ["memory"], indirect=True)
+async def test_a_comparison_that_fails_withdraws_the_one_before_and_says_what_copying_does_not_mend(
+    conversations: Conversations,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("planes.shared.stores.chat_log_move._LOOK_AGAIN_S", 0.0)
+    conversation_id = await conversations.begin()
+    await conversations.say(conversation_id, 1)
+    assert await copy_all(conversations.move, target="cql")
+    await conversations.other.append([message(2, conversation_id, tenant=conversations.tenant_id)])
+    assert not await copy_all(conversations.move, target="cql")
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"Conversations of which it has more: {conversation_id}" in told
+    assert "finish-messages" in told
+    with pytest.raises(Conflict, match="not found to be equal"):
+        await conversations.move.switch()
 
 
 @pytest.mark.parametrize("conversations", ["memory"], indirect=True)
@@ -307,6 +367,77 @@ async def test_in_the_end_one_log_is_empty_and_no_longer_written(
     assert len(await conversations.read(conversation_id)) == 3
     left = conversations.table.messages(conversations.tenant_id, conversation_id)
     assert [some async for some in left] == []
+
+
+async def test_the_log_that_is_given_up_keeps_nothing_not_even_of_deleted_conversations(
+    conversations: Conversations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planes.shared.stores.chat_log_move._SETTLED_S", 0.0)
+    kept, deleted = await conversations.begin(), await conversations.begin()
+    for conversation_id in (kept, deleted):
+        await conversations.say(conversation_id, 1, 2)
+    foreign = message(1, new_id(), tenant=new_id())
+    await conversations.other.append([foreign])  # of another platform, in the same keyspace
+    await conversations.move.begin("cql")
+    assert await conversations.copy()
+    await conversations.close(deleted)  # and not purged yet
+    assert await conversations.move.finish() == 4
+    for conversation_id in (kept, deleted):
+        assert await conversations.in_(conversations.other, conversation_id) == 0
+    assert await conversations.in_(conversations.table, kept) == 2
+    spared = conversations.other.messages(foreign.tenant_id, foreign.conversation_id)
+    assert [some async for some in spared] == [[foreign]]
+    with pytest.raises(Conflict, match="one log only"):
+        await conversations.move.finish()
+
+
+@pytest.mark.parametrize("conversations", ["memory"], indirect=True)
+async def test_an_operator_sees_where_messages_are_and_how_their_move_stands(
+    conversations: Conversations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planes.shared.stores.chat_log_move._SETTLED_S", 0.0)
+    owner, move = conversations.owner, conversations.move
+    await conversations.say(await conversations.begin(), 1)
+    assert await told_place(owner) == "messages  postgres"
+    await move.begin("cql")
+    assert await told_place(owner) == "messages  postgres  also written to cql  not verified"
+    assert await conversations.copy()
+    await move.switch()
+    assert "cql  also written to postgres  verified 20" in await told_place(owner)
+    await move.switch()
+    assert isinstance(conversations.other, MemoryLog)
+    conversations.other.is_away = True
+    with pytest.raises(Unavailable):
+        await move.finish()
+    assert "messages  postgres  still leave cql" in await told_place(owner)
+
+
+@pytest.mark.parametrize("conversations", ["memory"], indirect=True)
+async def test_an_end_that_was_interrupted_goes_on_and_deletions_reach_what_is_left(
+    conversations: Conversations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("planes.shared.stores.chat_log_move._SETTLED_S", 0.0)
+    kept, deleted = await conversations.begin(), await conversations.begin()
+    for conversation_id in (kept, deleted):
+        await conversations.say(conversation_id, 1, 2)
+    await conversations.move.begin("cql")
+    assert await conversations.copy()
+    assert isinstance(conversations.other, MemoryLog)
+    conversations.other.is_away = True
+    with pytest.raises(Unavailable):
+        await conversations.move.finish()
+    conversations.other.is_away = False
+    await conversations.say(kept, 3)
+    assert await conversations.in_(conversations.other, kept) == 2, "no longer written"
+    with pytest.raises(Conflict, match="finish-messages"):
+        await conversations.move.begin("cql")
+    with pytest.raises(Conflict, match="not on their way"):
+        await conversations.move.switch()
+    assert await conversations.delete(deleted) == 2
+    assert await conversations.in_(conversations.other, deleted) == 0
+    assert await conversations.move.finish() == 2
+    assert await conversations.in_(conversations.other, kept) == 0
+    await conversations.move.begin("cql")
 
 
 async def test_writers_and_a_move_at_once_lose_no_message(conversations: Conversations) -> None:
