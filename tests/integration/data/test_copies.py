@@ -120,6 +120,13 @@ async def total(platform: Platform) -> int:
     return int(await platform.admin.fetchval(query))
 
 
+async def begun(platform: Platform, stores: Stores) -> tuple[Upload, int]:
+    """Make a copy that still lacks the one document that there is."""
+    upload = await platform.upload(RHINE)
+    await ingest_all(platform)
+    return upload, await stores.keeper.create_copy(1, store=stores.other)
+
+
 async def test_a_copy_is_verified_switched_to_and_back_without_losing_a_document(
     platform: Platform, stores: Stores, builders: Builders
 ) -> None:
@@ -175,9 +182,7 @@ async def test_what_comes_goes_and_changes_during_a_copy_is_as_it_should_be(
 async def test_a_deleted_document_never_comes_back_with_a_copy_that_lagged_behind(
     platform: Platform, stores: Stores, builders: Builders
 ) -> None:
-    upload = await platform.upload(RHINE)
-    await ingest_all(platform)
-    number = await stores.keeper.create_copy(1, store=stores.other)
+    upload, number = await begun(platform, stores)
     await platform.delete(upload)
     assert (await builders.build(number)).versions == 0
     await remove_all(platform)
@@ -259,9 +264,7 @@ async def test_a_document_whose_live_chunks_are_damaged_is_named_and_not_copied_
 async def test_a_process_that_does_not_know_the_other_store_fails_instead_of_forgetting_it(
     platform: Platform, stores: Stores, builders: Builders
 ) -> None:
-    upload = await platform.upload(RHINE)
-    await ingest_all(platform)
-    number = await stores.keeper.create_copy(1, store=stores.other)
+    upload, number = await begun(platform, stores)
     await builders.build(number)
     async with _open_ignorant(stores.owner) as ignorant:
         with pytest.raises(Unavailable, match=f"set {stores.other.upper()}_URL"):

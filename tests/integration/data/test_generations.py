@@ -70,6 +70,13 @@ async def chunk_count(platform: Platform, generation: int, upload: Upload | None
     return int(await platform.admin.fetchval(f"{query} WHERE version_id = $1", upload.version_id))
 
 
+async def begun(platform: Platform, generations: GenerationKeeper) -> int:
+    """Make a second generation beside an ingested document, which it still lacks."""
+    await platform.upload(RHINE)
+    await ingest_all(platform)
+    return await generations.create(SMALL)
+
+
 Find = Callable[[Upload, str], Awaitable[set[UUID]]]
 
 
@@ -300,9 +307,7 @@ async def test_a_builder_that_is_killed_leaves_nothing_that_hinders_the_next(
 async def test_a_lost_chunk_is_noticed_before_the_switch_and_mended(
     platform: Platform, generations: GenerationKeeper, builders: Builders
 ) -> None:
-    await platform.upload(RHINE)
-    await ingest_all(platform)
-    number = await generations.create(SMALL)
+    number = await begun(platform, generations)
     await builders.build(number)
     await platform.admin.execute("DELETE FROM chunks_g2 WHERE ordinal = 1")
     assert await generations.switch(number, unevaluated=True) == 1
@@ -318,9 +323,7 @@ async def test_a_document_that_the_index_does_not_show_whole_is_not_taken_for_co
     builders: Builders,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await platform.upload(RHINE)
-    await ingest_all(platform)
-    number = await generations.create(SMALL)
+    number = await begun(platform, generations)
     count = PostgresChunks.count_versions
 
     async def one_less(*given: Any, **named: Any) -> dict[UUID, int]:
@@ -340,9 +343,7 @@ async def test_an_index_that_does_not_answer_holds_no_document_against_its_delet
     builders: Builders,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await platform.upload(RHINE)
-    await ingest_all(platform)
-    number = await generations.create(SMALL)
+    number = await begun(platform, generations)
 
     async def never(*_: Any, **__: Any) -> None:
         await asyncio.Event().wait()
@@ -359,9 +360,7 @@ async def test_a_document_published_while_a_switch_counts_keeps_it_from_happenin
     builders: Builders,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await platform.upload(RHINE)
-    await ingest_all(platform)
-    number = await generations.create(SMALL)
+    number = await begun(platform, generations)
     await builders.build(number)
     count = PostgresChunks.count_versions
     published: list[Upload] = []
