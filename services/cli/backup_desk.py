@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 
 import typer
@@ -59,10 +58,8 @@ async def _restore(backup: Backup, installation: Installation, report: Report) -
     await asyncio.to_thread(bootstrap, servers.owner_url, servers.passwords(), revision=revision)
     log = installation.settings(ChatLogSettings)
     await asyncio.to_thread(migrate_chat_log, log)
-    days = log.cql_ttl_days
-    kept_for = timedelta(days=min(days.values())) if days else None
     async with _stores(installation, are_new=True) as stores:
-        restore = Restore(backup, stores, kept_for=kept_for, report=report)
+        restore = Restore(backup, stores, report=report)
         await restore.run(lambda: migrations.upgrade(servers.owner_url(PLATFORM_DATABASE)))
 
 

@@ -18,6 +18,7 @@ from planes.shared.stores.objects import FolderObjects
 from services.operations.manifest import MANIFEST, FileNote, Manifest
 
 _NAME = re.compile(r"\d{8}T\d{9}Z")
+_TIME = "%Y%m%dT%H%M%S%f"
 
 
 class _Hashed:
@@ -107,12 +108,20 @@ class Backup:
         Raises:
             InvalidInput: One is missing or was changed.
         """
-        for name, note in self.manifest.files.items():
-            path = self.folder / name
-            if not path.is_file():
-                raise InvalidInput(f"{path} is missing.")
-            if path.stat().st_size != note.size_bytes or _sha256(path) != note.sha256:
-                raise InvalidInput(f"{path} is damaged: its SHA-256 is not the manifest's.")
+        for name in self.manifest.files:
+            self.check_file(name)
+
+    def check_file(self, name: str) -> None:
+        """Compare one file with its hash.
+
+        Raises:
+            InvalidInput: It is missing or was changed.
+        """
+        path, note = self.folder / name, self.manifest.files[name]
+        if not path.is_file():
+            raise InvalidInput(f"{path} is missing.")
+        if path.stat().st_size != note.size_bytes or _sha256(path) != note.sha256:
+            raise InvalidInput(f"{path} is damaged: its SHA-256 is not the manifest's.")
 
 
 @contextmanager
@@ -147,6 +156,11 @@ def backups_in(parent: Path) -> list[Path]:
     return sorted(
         path for path in parent.iterdir() if _NAME.fullmatch(path.name) and _is_whole(path)
     )
+
+
+def made_at(path: Path) -> datetime:
+    """Return when a backup was begun, by its name."""
+    return datetime.strptime(path.name.removesuffix("Z"), _TIME).replace(tzinfo=UTC)
 
 
 def keep_newest(parent: Path, number: int) -> list[Path]:

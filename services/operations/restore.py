@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 
 from planes.shared.errors import Conflict, InvalidInput
 from planes.shared.stores.postgres_restoration import Restoration
@@ -35,21 +34,17 @@ class Restore:
     Until it ends well, services refuse to start on the database. It can be repeated.
     """
 
-    def __init__(
-        self, backup: Backup, stores: Stores, *, kept_for: timedelta | None, report: Report
-    ) -> None:
+    def __init__(self, backup: Backup, stores: Stores, *, report: Report) -> None:
         """Store what goes where.
 
         Args:
             backup: What is restored.
             stores: Where it goes; the schema is that of the backup.
-            kept_for: How long the chat log keeps messages at least; None: for good.
             report: Told what is being done, in a few words.
         """
         self._backup = backup
         self._stores = stores
         self._revision = backup.manifest.revision
-        self._kept_for = kept_for
         self._report = report
         self._restoration = Restoration(
             stores.database,
@@ -123,7 +118,8 @@ class Restore:
                 appended = await restore_messages(log, tenant_id, lines)
                 _expect(appended, note.messages, "messages")
             with _lines(self._backup, message_file(tenant_id)) as lines:
-                await compare_messages(log, tenant_id, lines, kept_for=self._kept_for)
+                kept_for = self._stores.messages_kept_for
+                await compare_messages(log, tenant_id, lines, kept_for=kept_for)
 
 
 @contextmanager

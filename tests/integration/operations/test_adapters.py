@@ -46,7 +46,7 @@ async def test_a_backup_is_restored_into_other_adapters(
     async with place.open() as stores:
         backup = await back_up(stores, tmp_path / "backups", report=_nothing)
     async with elsewhere.open(are_new=True) as stores:
-        await Restore(backup, stores, kept_for=None, report=_nothing).run(lambda: None)
+        await Restore(backup, stores, report=_nothing).run(lambda: None)
     async with elsewhere.open() as stores:  # where the database says that things are
         again = await back_up(stores, tmp_path / "again", report=_nothing)
     assert again.manifest.tenants == backup.manifest.tenants

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -43,7 +44,7 @@ def _whole_and_partial(folder: Path) -> list[str]:
 async def _restored(backup: Backup, place: Place, report: Callable[[str], None] = _nothing) -> None:
     await check(backup, _nothing)
     async with place.open(are_new=True) as stores:
-        await Restore(backup, stores, kept_for=None, report=report).run(lambda: None)
+        await Restore(backup, stores, report=report).run(lambda: None)
 
 
 async def _state(backup: Backup) -> dict[str, object]:
@@ -110,7 +111,9 @@ async def test_what_happens_after_the_snapshot_stays_out(
     acme = tenants[0]
     waiting = message(acme, 5, "a question whose answer is under way")
     connection = await asyncpg.connect(place.url)
-    await connection.execute("UPDATE conversations SET message_count = 5")
+    await connection.execute(
+        "UPDATE conversations SET message_count = 5 WHERE tenant_id = $1", acme.tenant_id
+    )
     await connection.execute(
         "INSERT INTO outbox (id, tenant_id, conversation_id, seq, payload) "
         "VALUES ($1, $2, $3, 5, '{\"role\": \"user\"}')",
@@ -250,7 +253,23 @@ async def _damage_file(place: Place, tenant: Tenant) -> None:
         await stores.objects.put(key, b"something else")
 
 
-@pytest.mark.parametrize("harm", [_lose_chunk, _lose_file, _damage_file])
+async def _lose_question(place: Place, tenant: Tenant) -> None:
+    await _lose_message(place, tenant.messages[2].id)
+
+
+async def _lose_replaced_answer(place: Place, tenant: Tenant) -> None:
+    await _lose_message(place, tenant.messages[3].id)
+
+
+async def _lose_message(place: Place, message_id: UUID) -> None:
+    connection = await asyncpg.connect(place.url)
+    await connection.execute("DELETE FROM chat_messages WHERE id = $1", message_id)
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    "harm", [_lose_chunk, _lose_file, _damage_file, _lose_question, _lose_replaced_answer]
+)
 async def test_a_store_that_lacks_what_the_database_knows_is_not_backed_up_as_whole(
     place: Place, tenants: list[Tenant], tmp_path: Path, harm: Callable
 ) -> None:
@@ -258,6 +277,39 @@ async def test_a_store_that_lacks_what_the_database_knows_is_not_backed_up_as_wh
     with pytest.raises(Conflict, match=str(tenants[1].tenant_id)):
         await _backed_up(place, tmp_path / "backups")
     assert _whole_and_partial(tmp_path / "backups") == []
+
+
+async def test_all_that_lacks_is_told_at_once(
+    place: Place, tenants: list[Tenant], tmp_path: Path
+) -> None:
+    acme, globex = tenants
+    await _lose_chunk(place, acme)
+    await _damage_file(place, acme)
+    await _lose_file(place, globex)
+    await _lose_question(place, globex)
+    with pytest.raises(Conflict) as refused:
+        await _backed_up(place, tmp_path / "backups")
+    told = refused.value.detail
+    assert told.count(f"tenant {acme.tenant_id}, document {acme.document_id}: ") == 2
+    assert f"tenant {globex.tenant_id}, document {globex.document_id}: " in told
+    assert f"{globex.conversation_id}: the chat log lacks 1 of 4 messages: 3" in told
+
+
+async def test_a_message_that_waits_in_the_outbox_does_not_lack(
+    place: Place, tenants: list[Tenant], tmp_path: Path
+) -> None:
+    acme = tenants[0]
+    connection = await asyncpg.connect(place.url)
+    for lost in (acme.messages[2], acme.messages[3]):
+        await _lose_message(place, lost.id)
+        await connection.execute(
+            "INSERT INTO outbox (id, tenant_id, conversation_id, seq, payload) "
+            "VALUES ($1, $2, $3, $4, $5::text::jsonb)",
+            lost.id, acme.tenant_id, acme.conversation_id, lost.seq, f'{{"role": "{lost.role}"}}',
+        )  # fmt: skip
+    await connection.close()
+    backup = await _backed_up(place, tmp_path)
+    assert backup.manifest.tenants[acme.tenant_id].messages == 3
 
 
 async def test_a_damaged_backup_is_refused(
