@@ -55,7 +55,9 @@ async def restore_backup(backup: Backup, report: Report) -> None:
 
 async def _restore(backup: Backup, installation: Installation, report: Report) -> None:
     servers, revision = installation.servers, backup.manifest.revision
-    await asyncio.to_thread(bootstrap, servers.owner_url, servers.passwords(), revision=revision)
+    await asyncio.to_thread(
+        bootstrap, servers.owner_url, servers.passwords(), revision=revision, is_restore=True
+    )
     log = installation.settings(ChatLogSettings)
     await asyncio.to_thread(migrate_chat_log, log)
     async with _stores(installation, are_new=True) as stores:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import orjson
 
-from planes.shared.errors import InvalidInput
+from planes.shared.errors import Conflict, InvalidInput
 from planes.shared.ports import ObjectStore
 from services.operations.backup_folder import Backup, NewBackup
 from services.operations.lacks import Lacks
@@ -128,6 +128,24 @@ async def restore_objects(store: ObjectStore, backup: Backup, lines: Iterable[by
 
     await side_by_side(object_notes(lines), put)
     return count
+
+
+async def compare_objects(store: ObjectStore, lines: Iterable[bytes]) -> None:
+    """Read objects back, block by block, and compare them with their hashes.
+
+    Raises:
+        Conflict: The store holds others.
+        OSError: The store does not answer.
+    """
+
+    async def compare(note: ObjectNote) -> None:
+        sha256 = hashlib.sha256()
+        async for block in store.stream(note.key):
+            sha256.update(block)
+        if sha256.hexdigest() != note.sha256:
+            raise Conflict(f"The object store holds another file {note.key} than the backup.")
+
+    await side_by_side(object_notes(lines), compare)
 
 
 async def check_objects(backup: Backup, lines: Iterable[bytes]) -> int:

@@ -12,6 +12,7 @@ import pytest
 
 from planes.shared.domain import original_key, text_key
 from planes.shared.errors import Conflict, InvalidInput
+from planes.shared.stores.objects import FolderObjects, FolderWriter
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database, RestoreUnfinished
 from services.operations.backup import back_up
 from services.operations.backup_folder import Backup, backups_in, keep_newest
@@ -38,7 +39,7 @@ async def _backed_up(place: Place, folder: Path, **options: Backup) -> Backup:
 
 
 def _whole_and_partial(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.name != ".lock"]
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
 
 
 async def _restored(backup: Backup, place: Place, report: Callable[[str], None] = _nothing) -> None:
@@ -312,6 +313,62 @@ async def test_a_message_that_waits_in_the_outbox_does_not_lack(
     assert backup.manifest.tenants[acme.tenant_id].messages == 3
 
 
+class _Forgetful(FolderObjects):
+    """An object store that keeps something else than it was given."""
+
+    def writer(self, key: str) -> FolderWriter:
+        return _ForgetfulWriter(self._path(key))
+
+
+class _ForgetfulWriter(FolderWriter):
+    async def __aexit__(self, *ended: object) -> None:
+        await super().__aexit__(*ended)
+        self._path.write_bytes(b"x" * self.size_bytes)
+
+
+async def test_files_are_read_back_after_a_restore(
+    place: Place, tenants: list[Tenant], other: Place, tmp_path: Path
+) -> None:
+    del tenants
+    backup = await _backed_up(place, tmp_path)
+    with pytest.raises(Conflict, match="holds another file"):
+        await _restored(backup, replace(other, objects=_Forgetful(other.folder)))
+
+
+async def test_a_backup_that_is_being_copied_there_is_left_alone(
+    place: Place, tenants: list[Tenant], tmp_path: Path
+) -> None:
+    del tenants
+    first = await _backed_up(place, tmp_path / "backups")
+    copied = first.folder.with_name("20250101T000000000Z")
+    shutil.copytree(first.folder, copied)
+    (copied / "manifest.json").unlink()  # it comes last, or in any order
+    left = first.folder.with_name(".20250102T000000000Z.partial")
+    left.mkdir()
+    second = await _backed_up(place, tmp_path / "backups")
+    assert copied.is_dir()
+    assert not left.exists()
+    assert keep_newest(tmp_path / "backups", 1) == [first.folder]
+    assert copied.is_dir()
+    assert _whole_and_partial(tmp_path / "backups") == sorted([copied.name, second.folder.name])
+
+
+async def test_two_backups_at_once_do_not_disturb_each_other(
+    place: Place, tenants: list[Tenant], tmp_path: Path
+) -> None:
+    del tenants
+
+    async def second() -> None:
+        with pytest.raises(Conflict, match="Another backup is being written"):
+            await _backed_up(place, tmp_path)
+        await _backed_up(place, tmp_path / "elsewhere")
+
+    async with place.open() as stores:
+        first = await _with_interlude(stores, tmp_path, second)
+    assert backups_in(tmp_path) == [first.folder]
+    assert len(backups_in(tmp_path / "elsewhere")) == 1
+
+
 async def test_a_damaged_backup_is_refused(
     place: Place, tenants: list[Tenant], tmp_path: Path
 ) -> None:
@@ -353,6 +410,11 @@ async def test_a_restore_wants_empty_stores(
         await stores.objects.put("somebody/else", b"x")
     with pytest.raises(Conflict, match="object store is not empty"):
         await _restored(backup, other)
+    chatty = new_place()
+    async with chatty.open() as stores:
+        await stores.chat_log.append(tenants[0].messages)
+    with pytest.raises(Conflict, match="not empty"):
+        await _restored(backup, chatty)
     third = new_place()
     async with third.open() as stores:
         chunks = chunks_of(tenants[0], "Somebody\nelse's")
