@@ -305,6 +305,10 @@ class ChatLog(Protocol):
         """
         ...
 
+    async def is_empty(self) -> bool:
+        """Return whether no conversation has messages, nor had some that expired."""
+        ...
+
     async def remove_conversation(self, tenant_id: UUID, conversation_id: UUID) -> int:
         """Remove every message of a conversation and return how many there were.
 

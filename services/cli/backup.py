@@ -2,18 +2,17 @@
 
 import asyncio
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from planes.shared.errors import PlatformError
+from planes.shared.errors import InvalidInput
 from services.cli.backup_desk import act, stores_at_hand
 from services.cli.terminal import console, errors
-from services.embedded.installation import NotRunning
 from services.operations.backup import back_up
-from services.operations.backup_folder import Backup, backups_in, keep_newest
+from services.operations.backup_folder import Backup, backups_in, keep_newest, made_at
 
 app = typer.Typer(add_completion=False)
 
@@ -49,15 +48,20 @@ def backup(
     ] = None,
 ) -> None:
     """Copy all stores into a folder, while the platform runs."""
-    folder = folder.absolute()
-    if every is None:
-        act(_once(folder, since, keep))
-    else:
-        act(_again_and_again(folder, every, keep))
+    act(_back_up(folder.absolute(), since and since.absolute(), every, keep))
 
 
-async def _once(folder: Path, since: Path | None, keep: int | None) -> None:
+async def _back_up(
+    folder: Path, since: Path | None, every: timedelta | None, keep: int | None
+) -> None:
     earlier = None if since is None else Backup(since)
+    if every is None:
+        await _once(folder, earlier, keep)
+    else:
+        await _again_and_again(folder, earlier, every, keep)
+
+
+async def _once(folder: Path, earlier: Backup | None, keep: int | None) -> None:
     async with stores_at_hand() as stores:
         made = await back_up(stores, folder, earlier=earlier, report=_say)
     note = made.manifest
@@ -67,17 +71,41 @@ async def _once(folder: Path, since: Path | None, keep: int | None) -> None:
         console.print(f"Removed {removed}", markup=False)
 
 
-async def _again_and_again(folder: Path, every: timedelta, keep: int | None) -> None:
+async def _again_and_again(
+    folder: Path, since: Backup | None, every: timedelta, keep: int | None
+) -> None:
+    """Make a backup whenever the newest one is so old, whoever made that and whenever we began."""
     while True:
         try:
-            made = backups_in(folder)
-            await _once(folder, made[-1] if made else None, keep)
-            pause = every
-        except (PlatformError, NotRunning, OSError) as error:
-            now = datetime.now().astimezone()
-            errors.print(f"{now:%Y-%m-%d %H:%M} no backup: {error}", markup=False)
-            pause = min(every, _AGAIN)
-        await asyncio.sleep(pause.total_seconds())
+            newest = _newest(folder)
+            if newest is not None:
+                await _until(min(made_at(newest.folder), datetime.now(UTC)) + every)
+            await _once(folder, newest or since, keep)
+        except Exception as error:  # the edge of a process that has to make the next one
+            said = str(error) or type(error).__name__
+            errors.print(f"{_local(datetime.now(UTC))} no backup: {said}", markup=False)
+            await asyncio.sleep(min(every, _AGAIN).total_seconds())
+
+
+async def _until(due: datetime) -> None:
+    left = due - datetime.now(UTC)
+    if left > timedelta(0):
+        console.print(f"The next backup is due at {_local(due)}.", markup=False)
+        await asyncio.sleep(left.total_seconds())
+
+
+def _newest(folder: Path) -> Backup | None:
+    """Return the newest backup that can be read; those that cannot are named."""
+    for path in reversed(backups_in(folder)):
+        try:
+            return Backup(path)
+        except InvalidInput as error:
+            errors.print(f"Not counted: {error}", markup=False)
+    return None
+
+
+def _local(time: datetime) -> str:
+    return f"{time.astimezone():%Y-%m-%d %H:%M}"
 
 
 _COUNTED = ("versions", "chunks", "objects", "messages", "ledger_rows")

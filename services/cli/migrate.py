@@ -10,6 +10,7 @@ import typer
 from planes.shared.errors import PlatformError, Unavailable
 from planes.shared.settings import SettingsWrong
 from planes.shared.stores.migrations import MigrationBlocked, head_revision
+from planes.shared.stores.postgres import RestoreUnfinished
 from services.cli.terminal import console, errors
 from services.embedded.home import locate
 from services.embedded.installation import Installation, NotRunning, installation_at_hand
@@ -31,7 +32,7 @@ def migrate() -> None:
     except NotRunning as error:
         errors.print(str(error))
         raise typer.Exit(3) from error
-    except (MigrationBlocked, SettingsWrong) as error:
+    except (MigrationBlocked, RestoreUnfinished, SettingsWrong) as error:
         errors.print(str(error), markup=False)
         raise typer.Exit(1) from error
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from services.cli.backup_desk import act, restore_backup
+from services.cli.backup_desk import act
+from services.cli.restore_desk import restore_backup
 from services.cli.terminal import console
 from services.operations.backup_folder import Backup
 from services.operations.restore import check

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
@@ -21,6 +21,7 @@ from services.embedded.postgres import (
 
 _ROLES = (*SERVICE_ROLES, DAGSTER_ROLE)
 _EXAMPLE = "postgresql://owner:password@host:5432/postgres"
+_NOT_IN_QUERY = {"user", "password", "passfile", "service", "dbname"}
 _NEEDED = {
     "DATABASE_OWNER_URL": f"as in {_EXAMPLE}",
     "REDIS_URL": "as in redis://user:password@host:6379/0",
@@ -48,6 +49,11 @@ class GivenServerSettings(SharedSettings):
         parts = urlsplit(url.get_secret_value())
         if parts.scheme not in {"postgresql", "postgres"} or not parts.hostname:
             raise ValueError(f"this is the address of a PostgreSQL server, like {_EXAMPLE}")
+        if wrong := _NOT_IN_QUERY & {name for name, _ in parse_qsl(parts.query, True)}:
+            raise ValueError(  # services get the query too, and drivers let it win
+                f"`{min(wrong)}` cannot stand after the question mark: user, password and database "
+                f"stand before it, as in {_EXAMPLE}"
+            )
         return SecretStr(urlunsplit(parts._replace(scheme="postgresql")))
 
     @field_validator("owner_url")

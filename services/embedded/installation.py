@@ -10,6 +10,7 @@ from planes.shared.settings import SettingsWrong, SharedSettings
 from planes.shared.stores.object_settings import ObjectStoreSettings, object_store
 from services.embedded.given_servers import GivenServers
 from services.embedded.home import Home
+from services.embedded.launch import with_whole_paths
 from services.embedded.own_servers import OwnServers
 from services.embedded.ports import url
 from services.embedded.processes import INSTANCE_VARIABLE, PART_VARIABLE
@@ -18,7 +19,8 @@ from services.embedded.servers import Mode, Servers
 from services.embedded.state import read_state
 
 Settings = TypeVar("Settings", bound=SharedSettings)
-_OWNER_URL = ("DATABASE_OWNER_URL", "DATABASE_OWNER_URL_FILE")
+OWNER_URL = ("DATABASE_OWNER_URL", "DATABASE_OWNER_URL_FILE")
+"""The variables that name a given PostgreSQL."""
 _FOR_ALL = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH",
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
@@ -112,7 +114,8 @@ def installation_at_hand(home: Home, environment: Mapping[str, str]) -> Installa
         SettingsWrong: Something does, and `DATABASE_OWNER_URL` names another server.
     """
     running = running_installation(home)
-    named = {name: environment[name] for name in _OWNER_URL if environment.get(name)}
+    environment = with_whole_paths(environment)  # as `up` remembers them
+    named = {name: environment[name] for name in OWNER_URL if environment.get(name)}
     if running is not None:
         if any(running.environment.get(name) != value for name, value in named.items()):
             raise SettingsWrong(

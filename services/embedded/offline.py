@@ -1,13 +1,14 @@
-"""A home's database alone, for what must not happen while the platform runs."""
+"""A home's stores without its platform, for what must not happen while that runs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 
 from services.embedded.home import Home
 from services.embedded.installation import Installation
 from services.embedded.ports import choose
 from services.embedded.processes import end_all
+from services.embedded.remembered import check_mode
 from services.embedded.runner import PartRunner
 from services.embedded.state import supervisor_lock
 
@@ -49,3 +50,28 @@ async def offline_installation(
         finally:
             await runner.stop()
             task.cancel()
+
+
+@contextmanager
+def given_installation(home: Home, environment: Mapping[str, str]) -> Iterator[Installation]:
+    """Yield an installation on the servers that variables name, of which nothing runs.
+
+    The home is made where it is missing, with its secrets. Nobody starts the platform during the
+    block.
+
+    Raises:
+        AlreadyRunning: The platform runs.
+        HomeRefused: The folder holds something else, or is of an embedded platform.
+    """
+    home.create()
+    with supervisor_lock(home.lock_file):
+        check_mode(home, "server")
+        yield Installation(
+            home=home,
+            ports={},
+            secrets=home.secrets(),
+            environment=environment,
+            host="127.0.0.1",
+            tls=False,
+            mode="server",
+        )

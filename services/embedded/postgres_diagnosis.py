@@ -9,7 +9,7 @@ import psycopg2  # type: ignore[import-untyped]
 from planes.shared.settings import SettingsWrong
 from services.embedded.diagnosis import Finding
 from services.embedded.installation import Installation
-from services.embedded.postgres import DAGSTER_ROLE, PLATFORM_DATABASE
+from services.embedded.postgres import DAGSTER_ROLE, PLATFORM_DATABASE, SERVICE_ROLES
 from services.embedded.schema import logs_in
 from services.embedded.servers import TAKE_OVER, Servers
 
@@ -32,6 +32,10 @@ _HAS_VECTOR = "SELECT count(*) FROM pg_extension WHERE extname = 'vector'"
 _LOGINS = "SELECT rolname FROM pg_roles WHERE rolcanlogin AND rolname = ANY ($1)"
 _CONNECTED = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1"
 _END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = ANY ($1)"
+_NOT_JOINED = """
+SELECT quote_ident(rolname) AS name FROM pg_roles
+WHERE rolname = ANY ($1) AND NOT pg_has_role(oid, 'USAGE')
+"""
 
 
 async def diagnose_postgres(installation: Installation, *, is_starting: bool) -> Finding:
@@ -52,6 +56,8 @@ async def diagnose_postgres(installation: Installation, *, is_starting: bool) ->
             connection, installation, is_starting=is_starting
         )
         version = connection.get_server_version()
+    except asyncpg.InsufficientPrivilegeError as error:
+        return _not_allowed(error)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         return _not_connected(url, error)
     finally:
@@ -76,6 +82,16 @@ def _not_connected(url: str, error: Exception) -> Finding:
     found = f"{where} does not answer: {error or type(error).__name__}"
     remedy = "Start it, or correct DATABASE_OWNER_URL."
     return Finding(_SUBJECT, "bad", found, remedy, is_away=True)
+
+
+def _not_allowed(error: Exception) -> Finding:
+    """Tell of an owner who did not make the platform that is there."""
+    found = f"the user of DATABASE_OWNER_URL may not do what is needed: {error}"
+    remedy = (
+        f"As a superuser: GRANT {', '.join((*SERVICE_ROLES, DAGSTER_ROLE))} TO that user WITH "
+        f"ADMIN OPTION; and ALTER DATABASE {PLATFORM_DATABASE} OWNER TO that user."
+    )
+    return Finding(_SUBJECT, "bad", found, remedy)
 
 
 async def _lack(connection: "asyncpg.Connection[asyncpg.Record]", url: str) -> Finding | None:
@@ -130,7 +146,7 @@ async def _other_platform(
         return None  # `up` makes them, and looks then
     takes_over = is_starting and installation.environment.get(TAKE_OVER) == "true"
     if takes_over:
-        await connection.fetch(_END, list(passwords))
+        await _end_connections(connection, list(passwords))
     elif strange := await _strange_roles(connection, installation.servers):
         return Finding(
             _SUBJECT,
@@ -148,6 +164,15 @@ async def _other_platform(
             "--mode server --take-over`.",
         )
     return None
+
+
+async def _end_connections(
+    connection: "asyncpg.Connection[asyncpg.Record]", roles: list[str]
+) -> None:
+    """End the connections of roles; an owner who is no superuser has to be a member of them."""
+    for row in await connection.fetch(_NOT_JOINED, roles):
+        await connection.execute(f"GRANT {row['name']} TO CURRENT_USER")
+    await connection.fetch(_END, roles)
 
 
 async def _strange_roles(

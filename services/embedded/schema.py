@@ -9,6 +9,7 @@ from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.exc import DBAPIError
 
 from planes.shared.stores import migrations
+from planes.shared.stores.postgres import RestoreUnfinished
 from services.embedded.postgres import DAGSTER_DATABASE, DAGSTER_ROLE, PLATFORM_DATABASE
 
 # Words are folded alike on every server; the locale of a given one may know ASCII alone.
@@ -19,6 +20,7 @@ SELECT to_regclass('public.alembic_version') IS NULL AND EXISTS (
     SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
 )
 """
+_IS_HALF_RESTORED = "SELECT to_regclass('public.unfinished_restore') IS NOT NULL"
 
 
 class LoginNotAllowed(RuntimeError):
@@ -30,7 +32,11 @@ class DatabaseRefused(RuntimeError):
 
 
 def bootstrap(
-    owner_url: Callable[[str], str], passwords: Mapping[str, str], *, revision: str = "head"
+    owner_url: Callable[[str], str],
+    passwords: Mapping[str, str],
+    *,
+    revision: str = "head",
+    is_restore: bool = False,
 ) -> None:
     """Make the databases, bring the schema to a revision, let the roles log in.
 
@@ -41,8 +47,10 @@ def bootstrap(
         owner_url: Returns the address of a database of a running server, for its owner.
         passwords: By role: the three service roles and `polyplane_dagster`.
         revision: The newest, unless it is another one.
+        is_restore: A backup goes into the database, which an attempt before may have begun.
 
     Raises:
+        RestoreUnfinished: A restore was begun and not finished, and this is none.
         DatabaseRefused: A database `polyplane` or `dagster` is there that is not ours.
         LoginNotAllowed: The owner may not set a password.
         MigrationBlocked: Others hold locks.
@@ -54,6 +62,8 @@ def bootstrap(
         # Each role may connect to its own database alone.
         connection.execute(text("REVOKE CONNECT ON DATABASE dagster FROM PUBLIC"))
     _require_own_tables(owner_url(PLATFORM_DATABASE))
+    if not is_restore:
+        _require_finished(owner_url(PLATFORM_DATABASE))
     migrations.upgrade(owner_url(PLATFORM_DATABASE), revision=revision)
     with owner_connection(owner_url(PLATFORM_DATABASE)) as connection:
         connection.execute(text("REVOKE CONNECT ON DATABASE polyplane FROM PUBLIC"))
@@ -154,6 +164,12 @@ def _require_own_tables(url: str) -> None:
                 f"The database {PLATFORM_DATABASE} holds tables that are not Polyplane's. Rename "
                 "it, or use another PostgreSQL server; nothing was touched."
             )
+
+
+def _require_finished(url: str) -> None:
+    with owner_connection(url) as connection:
+        if connection.execute(text(_IS_HALF_RESTORED)).scalar():
+            raise RestoreUnfinished
 
 
 def _execute(connection: Connection, statement: str, *names: str) -> None:

@@ -21,6 +21,7 @@ from services.operations.backup_database import Moment, write_database
 from services.operations.backup_folder import Backup, NewBackup, new_backup
 from services.operations.backup_messages import write_messages
 from services.operations.backup_objects import ObjectCopier, object_list
+from services.operations.lacks import Lacks
 from services.operations.manifest import GenerationNote, Manifest, TenantNote
 from services.operations.stores import Stores
 from services.operations.work_lists import conversations_by_tenant, versions_by_tenant
@@ -40,7 +41,8 @@ async def back_up(
         report: Told what is being done, in a few words.
 
     Raises:
-        Conflict: Another backup is being written there, or a store lacks what the database knows.
+        Conflict: Another backup is being written there, or stores lack what the database knows;
+            it names every document and conversation of which something lacks.
         Unavailable: A store does not answer.
         OSError: The object store does not answer, or the disk is full.
     """
@@ -72,7 +74,8 @@ class _Writer:
     ) -> None:
         self._stores = stores
         self._target = target
-        self._copier = ObjectCopier(stores.objects, target, earlier)
+        self._lacks = Lacks()
+        self._copier = ObjectCopier(stores.objects, target, earlier, self._lacks)
         self._report = report
         self._counts: defaultdict[UUID, dict[str, int]] = defaultdict(dict)
 
@@ -87,6 +90,7 @@ class _Writer:
                     await snapshot.copy_conversations(conversations)
                 await self._write_documents(versions, moment.generation.number)
                 await self._write_messages(conversations)
+        self._lacks.refuse()
         return moment, self._notes(moment)
 
     async def _write_documents(self, lines: BinaryIO, generation: int) -> None:
@@ -97,7 +101,11 @@ class _Writer:
                 objects = await self._copier.copy(versions, output)
             with self._target.file(chunk_file(tenant_id)) as output:
                 chunks = await write_chunks(
-                    self._stores.chunks, versions, output, generation=generation
+                    self._stores.chunks,
+                    versions,
+                    output,
+                    generation=generation,
+                    lacks=self._lacks,
                 )
             self._counts[tenant_id] |= {
                 "versions": len(versions),
@@ -110,7 +118,13 @@ class _Writer:
         for tenant_id, conversations in conversations_by_tenant(lines):
             self._report(f"messages of tenant {tenant_id}")
             with self._target.file(message_file(tenant_id)) as output:
-                messages = await write_messages(self._stores.chat_log, conversations, output)
+                messages = await write_messages(
+                    self._stores.chat_log,
+                    conversations,
+                    output,
+                    kept_for=self._stores.messages_kept_for,
+                    lacks=self._lacks,
+                )
             self._counts[tenant_id]["messages"] = messages
 
     def _notes(self, moment: Moment) -> dict[UUID, TenantNote]:

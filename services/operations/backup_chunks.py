@@ -15,6 +15,7 @@ from planes.shared.domain import Chunk, chunk_id
 from planes.shared.errors import Conflict
 from planes.shared.index_ports import ChunkStore, Vectors
 from planes.shared.indexing import chunk_of, digest, fields_of
+from services.operations.lacks import Lacks
 from services.operations.work_lists import Version
 
 _AT_ONCE = 500
@@ -22,30 +23,38 @@ _FLOAT32 = "<f4"  # the same on every machine
 
 
 async def write_chunks(
-    store: ChunkStore, versions: Sequence[Version], output: BinaryIO, *, generation: int
+    store: ChunkStore,
+    versions: Sequence[Version],
+    output: BinaryIO,
+    *,
+    generation: int,
+    lacks: Lacks,
 ) -> int:
-    """Write the chunks of a tenant's searchable versions, and return how many.
+    """Write the chunks of a tenant's searchable versions, and return how many there should be.
+
+    Args:
+        store: The index.
+        versions: Of one tenant.
+        output: Gets a line for each chunk.
+        generation: The searched one.
+        lacks: Told of which documents the store holds others than the registry counts.
 
     Raises:
-        Conflict: The store holds others than the registry counts.
         Unavailable: The store does not answer.
     """
-    counts = {version.version_id: version.chunks for version in versions if version.is_live}
-    ids = list(counts)
-    for first in range(0, len(ids), _AT_ONCE):
-        some = ids[first : first + _AT_ONCE]
+    live = [version for version in versions if version.is_live]
+    for first in range(0, len(live), _AT_ONCE):
+        some = live[first : first + _AT_ONCE]
+        ids = [version.version_id for version in some]
         found: Counter[UUID] = Counter()
-        async for page in store.embedded_chunks(versions[0].tenant_id, some, generation=generation):
+        async for page in store.embedded_chunks(versions[0].tenant_id, ids, generation=generation):
             output.writelines(_line(*each) for each in page)
             found.update(chunk.version_id for chunk, _ in page)
         for version in some:
-            if found[version] != counts[version]:
-                raise Conflict(
-                    f"The index holds {found[version]} chunks of version {version} of tenant "
-                    f"{versions[0].tenant_id}, and the registry counts {counts[version]}: upload "
-                    "that document again, or delete it."
-                )
-    return sum(counts.values())
+            if (count := found[version.version_id]) != version.chunks:
+                lack = f"the index holds {count} chunks, and the registry counts {version.chunks}"
+                lacks.note(version.tenant_id, version.subject, lack)
+    return sum(version.chunks for version in live)
 
 
 async def restore_chunks(

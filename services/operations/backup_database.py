@@ -42,8 +42,8 @@ async def write_database(snapshot: Snapshot, target: NewBackup) -> Moment:
     )
 
 
-async def restore_database(restoration: Restoration, backup: Backup) -> None:
-    """Load the tables, and make sure that every row and every cent of the ledger is there.
+async def load_database(restoration: Restoration, backup: Backup) -> None:
+    """Load the tables, in one transaction.
 
     Raises:
         InvalidInput: The backup does not hold what its manifest says.
@@ -58,6 +58,15 @@ async def restore_database(restoration: Restoration, backup: Backup) -> None:
         rows = await restoration.load(sources, backup.manifest.sequences)
     if rows != {table: note.rows for table, note in noted.items()}:
         raise InvalidInput("The tables of the backup have other numbers of rows than it says.")
+
+
+async def compare_ledger(restoration: Restoration, backup: Backup) -> None:
+    """Make sure that every row and every cent of the ledger is there.
+
+    Raises:
+        Conflict: They are not.
+        Unavailable: The database does not answer.
+    """
     ledger = {
         tenant_id: note.ledger
         for tenant_id, note in backup.manifest.tenants.items()

@@ -18,6 +18,7 @@ from planes.shared.stores.objects import FolderObjects
 from services.operations.manifest import MANIFEST, FileNote, Manifest
 
 _NAME = re.compile(r"\d{8}T\d{9}Z")
+_TIME = "%Y%m%dT%H%M%S%f"
 
 
 class _Hashed:
@@ -107,19 +108,27 @@ class Backup:
         Raises:
             InvalidInput: One is missing or was changed.
         """
-        for name, note in self.manifest.files.items():
-            path = self.folder / name
-            if not path.is_file():
-                raise InvalidInput(f"{path} is missing.")
-            if path.stat().st_size != note.size_bytes or _sha256(path) != note.sha256:
-                raise InvalidInput(f"{path} is damaged: its SHA-256 is not the manifest's.")
+        for name in self.manifest.files:
+            self.check_file(name)
+
+    def check_file(self, name: str) -> None:
+        """Compare one file with its hash.
+
+        Raises:
+            InvalidInput: It is missing or was changed.
+        """
+        path, note = self.folder / name, self.manifest.files[name]
+        if not path.is_file():
+            raise InvalidInput(f"{path} is missing.")
+        if path.stat().st_size != note.size_bytes or _sha256(path) != note.sha256:
+            raise InvalidInput(f"{path} is damaged: its SHA-256 is not the manifest's.")
 
 
 @contextmanager
 def new_backup(parent: Path) -> Iterator[NewBackup]:
     """Yield a backup to write below a folder; it has its name once the block ends well.
 
-    Others that were never completed are removed. The folder is made, closed to other accounts.
+    What an attempt before has left is cleaned up. The folder is made, closed to other accounts.
 
     Raises:
         Conflict: Another backup is being written there.
@@ -129,7 +138,7 @@ def new_backup(parent: Path) -> Iterator[NewBackup]:
         _remove_unfinished(parent)
         now = datetime.now(UTC)
         name = f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03}Z"
-        partial = parent / f".{name}.partial"
+        partial = _partial(parent / name)
         partial.mkdir(mode=0o700)
         try:
             backup = NewBackup(partial)
@@ -149,6 +158,11 @@ def backups_in(parent: Path) -> list[Path]:
     )
 
 
+def made_at(path: Path) -> datetime:
+    """Return when a backup was begun, by its name."""
+    return datetime.strptime(path.name.removesuffix("Z"), _TIME).replace(tzinfo=UTC)
+
+
 def keep_newest(parent: Path, number: int) -> list[Path]:
     """Remove all but the newest whole backups below a folder, and return what was removed.
 
@@ -158,16 +172,20 @@ def keep_newest(parent: Path, number: int) -> list[Path]:
     with _lock(parent):
         surplus = backups_in(parent)[:-number]
         for path in surplus:
-            (path / MANIFEST).unlink()  # from here on it is none
-            shutil.rmtree(path)
+            shutil.rmtree(path.rename(_partial(path)))  # from here on it is none
     return surplus
 
 
+def _partial(path: Path) -> Path:
+    """Return how a backup is named that is not whole yet, or no more."""
+    return path.with_name(f".{path.name}.partial")
+
+
 def _remove_unfinished(parent: Path) -> None:
+    """Remove what we left; a folder of another name may be a backup that somebody copies here."""
     for path in parent.iterdir():
-        partial = path.name.startswith(".") and path.name.endswith(".partial")
-        half_removed = _NAME.fullmatch(path.name) and not _is_whole(path)
-        if path.is_dir() and (partial or half_removed):
+        name = path.name.removeprefix(".").removesuffix(".partial")
+        if path == _partial(parent / name) and _NAME.fullmatch(name) and path.is_dir():
             shutil.rmtree(path)
 
 

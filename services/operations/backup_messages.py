@@ -13,27 +13,93 @@ from planes.shared.domain import ChatMessage
 from planes.shared.errors import Conflict
 from planes.shared.ports import ChatLog
 from planes.shared.stores.chat_rows import message_from, payload_of
+from services.operations.lacks import Lacks
 from services.operations.work_lists import Conversation
 
 _PAGE = 500
+_CLOCKS = timedelta(hours=1)  # further than the clocks of gateways lie apart
+_TOLD = 5
 
 
 async def write_messages(
-    log: ChatLog, conversations: Iterable[Conversation], output: BinaryIO
+    log: ChatLog,
+    conversations: Iterable[Conversation],
+    output: BinaryIO,
+    *,
+    kept_for: timedelta | None,
+    lacks: Lacks,
 ) -> int:
     """Write the messages that conversations had at the snapshot, and return how many.
 
     Those that were in the outbox then may be missing: they stand in the table of that name.
+
+    Args:
+        log: The one that is read.
+        conversations: Of one tenant.
+        output: Gets a line for each message.
+        kept_for: How long the log keeps messages at least; None: for good.
+        lacks: Told which conversations lack messages that cannot have expired.
 
     Raises:
         Unavailable: The log does not answer.
     """
     count = 0
     for conversation in conversations:
+        tally = _Tally(conversation, kept_for)
         async for message in _messages(log, conversation):
             output.write(_line(message))
-            count += 1
+            tally.add(message)
+        count += tally.count
+        if lost := tally.lost():
+            told = ", ".join(map(str, lost[:_TOLD])) + (", ..." if len(lost) > _TOLD else "")
+            lacks.note(
+                conversation.tenant_id,
+                f"conversation {conversation.conversation_id}",
+                f"the chat log lacks {len(lost)} of {conversation.message_count} messages: {told}",
+            )
     return count
+
+
+class _Tally:
+    """Which messages of a conversation were found, and which should have been."""
+
+    def __init__(self, conversation: Conversation, kept_for: timedelta | None) -> None:
+        self.count = 0
+        self._conversation = conversation
+        self._border = None if kept_for is None else datetime.now(UTC) - kept_for + _CLOCKS
+        self._ids = set(conversation.waiting)
+        self._numbers = set(conversation.waiting.values())
+        self._first_kept = conversation.message_count + 1
+
+    def add(self, message: ChatMessage) -> None:
+        self.count += 1
+        self._ids.add(message.id)
+        self._numbers.add(message.seq)
+        if self._border is not None and message.created_at >= self._border:
+            self._first_kept = min(self._first_kept, message.seq)
+
+    def lost(self) -> list[int]:
+        """Return the numbers of messages that are nowhere and cannot have expired."""
+        answers = self._conversation.answers.items()
+        numbers = set(range(1, self._conversation.message_count + 1)) - self._numbers
+        lost = {seq for seq in numbers if not self._may_have_expired(seq)}
+        lost |= {
+            seq
+            for answer, seq in answers
+            if answer not in self._ids and not self._may_have_expired(seq, _made_at(answer))
+        }
+        return sorted(lost)
+
+    def _may_have_expired(self, seq: int, made_at: datetime | None = None) -> bool:
+        """Tell whether a message may be older than the log keeps; then so are all before it."""
+        if self._border is None or seq > self._first_kept:
+            return False
+        return (made_at or self._conversation.created_at) < self._border
+
+
+def _made_at(message_id: UUID) -> datetime:
+    """Return when an id was made, by its first 48 bits (RFC 9562, version 7)."""
+    return datetime.fromtimestamp((message_id.int >> 80) / 1000, UTC)
 
 
 async def restore_messages(log: ChatLog, tenant_id: UUID, lines: Iterable[bytes]) -> int:

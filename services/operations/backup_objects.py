@@ -13,6 +13,7 @@ import orjson
 from planes.shared.errors import Conflict, InvalidInput
 from planes.shared.ports import ObjectStore
 from services.operations.backup_folder import Backup, NewBackup
+from services.operations.lacks import Lacks
 from services.operations.stores import side_by_side
 from services.operations.work_lists import Version
 
@@ -30,50 +31,57 @@ class ObjectNote:
 class ObjectCopier:
     """Copies objects into a backup; what an earlier one holds unchanged is linked, not read."""
 
-    def __init__(self, store: ObjectStore, backup: NewBackup, earlier: Backup | None) -> None:
-        """Store from where and to where, and an earlier backup on the same disk."""
+    def __init__(
+        self, store: ObjectStore, backup: NewBackup, earlier: Backup | None, lacks: Lacks
+    ) -> None:
+        """Store from where and to where, an earlier backup on the same disk, and who is told."""
         self._store = store
         self._backup = backup
         self._earlier = earlier
+        self._lacks = lacks
 
     async def copy(self, versions: Sequence[Version], output: BinaryIO) -> int:
         """Copy the objects of a tenant's versions, write a line for each, and return how many.
 
+        Objects that are missing, and uploaded files that are not what they were, are noted.
+
         Raises:
-            Conflict: An object is missing, or an uploaded file is not what it was.
             OSError: The store does not answer, or the disk is full.
         """
         tenant_id = versions[0].tenant_id
-        originals = {version.original: version.sha256 for version in versions}
+        originals = {version.original: version for version in versions}
         folders = {key.rpartition("/")[0] for key in originals}
-        missing: set[str] = set().union(*(version.needs for version in versions))
+        missing = {key: version for version in versions for key in version.needs}
         known = self._known(tenant_id)
         notes: list[ObjectNote] = []
 
         async def one(key: str) -> None:
             note = await self._linked(known.get(key)) or await self._copied(key)
-            if note.sha256 != originals.get(key, note.sha256):
-                raise Conflict(f"The file {key} is damaged: its SHA-256 is not the upload's.")
+            if key in originals and note.sha256 != originals[key].sha256:
+                lack = f"the file {key} is damaged: its SHA-256 is not the upload's"
+                self._lacks.note(tenant_id, originals[key].subject, lack)
             notes.append(note)
 
         count = 0
         async for page in self._store.keys(f"{tenant_id}/"):
             keys = [key for key in page if key.rpartition("/")[0] in folders]
-            missing.difference_update(keys)
+            for key in keys:
+                missing.pop(key, None)
             await side_by_side(keys, one)
             output.writelines(map(_line, notes))
             count += len(notes)
             notes.clear()
-        if missing:
-            raise Conflict(
-                f"The object store lacks {len(missing)} files, such as {min(missing)}: upload "
-                "those documents again, or delete them."
-            )
+        for key, version in missing.items():
+            self._lacks.note(tenant_id, version.subject, f"the object store lacks {key}")
         return count
 
     def _known(self, tenant_id: UUID) -> dict[str, ObjectNote]:
         name = object_list(tenant_id)
         if self._earlier is None or name not in self._earlier.manifest.files:
+            return {}
+        try:
+            self._earlier.check_file(name)
+        except InvalidInput:  # read all anew
             return {}
         with self._earlier.file(name) as lines:
             return {note.key: note for note in object_notes(lines)}
@@ -120,6 +128,24 @@ async def restore_objects(store: ObjectStore, backup: Backup, lines: Iterable[by
 
     await side_by_side(object_notes(lines), put)
     return count
+
+
+async def compare_objects(store: ObjectStore, lines: Iterable[bytes]) -> None:
+    """Read objects back, block by block, and compare them with their hashes.
+
+    Raises:
+        Conflict: The store holds others.
+        OSError: The store does not answer.
+    """
+
+    async def compare(note: ObjectNote) -> None:
+        sha256 = hashlib.sha256()
+        async for block in store.stream(note.key):
+            sha256.update(block)
+        if sha256.hexdigest() != note.sha256:
+            raise Conflict(f"The object store holds another file {note.key} than the backup.")
+
+    await side_by_side(object_notes(lines), compare)
 
 
 async def check_objects(backup: Backup, lines: Iterable[bytes]) -> int:

@@ -3,16 +3,20 @@
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 
 from planes.shared.errors import Conflict, InvalidInput
 from planes.shared.stores.postgres_restoration import Restoration
 from services.operations.backup import Report, chunk_file, message_file
 from services.operations.backup_chunks import compare_chunks, restore_chunks
-from services.operations.backup_database import restore_database
+from services.operations.backup_database import compare_ledger, load_database
 from services.operations.backup_folder import Backup
 from services.operations.backup_messages import compare_messages, restore_messages
-from services.operations.backup_objects import check_objects, object_list, restore_objects
+from services.operations.backup_objects import (
+    check_objects,
+    compare_objects,
+    object_list,
+    restore_objects,
+)
 from services.operations.stores import Stores
 
 
@@ -35,21 +39,17 @@ class Restore:
     Until it ends well, services refuse to start on the database. It can be repeated.
     """
 
-    def __init__(
-        self, backup: Backup, stores: Stores, *, kept_for: timedelta | None, report: Report
-    ) -> None:
+    def __init__(self, backup: Backup, stores: Stores, *, report: Report) -> None:
         """Store what goes where.
 
         Args:
             backup: What is restored.
             stores: Where it goes; the schema is that of the backup.
-            kept_for: How long the chat log keeps messages at least; None: for good.
             report: Told what is being done, in a few words.
         """
         self._backup = backup
         self._stores = stores
         self._revision = backup.manifest.revision
-        self._kept_for = kept_for
         self._report = report
         self._restoration = Restoration(
             stores.database,
@@ -70,25 +70,33 @@ class Restore:
             Unavailable: A store does not answer.
             OSError: The object store does not answer.
         """
-        is_repetition = await self._restoration.is_repetition()
-        if not is_repetition:
+        if not await self._restoration.is_repetition():
             await self._refuse_what_is_not_empty()
-        is_loaded = is_repetition and await self._restoration.revision() != self._revision
         await self._restoration.begin()
         self._report("database")
-        if not is_loaded:  # else an attempt before went on to a newer schema
-            await restore_database(self._restoration, self._backup)
-            await asyncio.to_thread(upgrade)
+        if not await self._restoration.is_loaded():
+            await self._refuse_another_schema()
+            await load_database(self._restoration, self._backup)
+        await asyncio.to_thread(upgrade)
+        await self._restoration.place()
+        await compare_ledger(self._restoration, self._backup)
         await self._restore_files()
         await self._restore_chunks()
         await self._restore_messages()
         await self._restoration.finish()
 
-    async def _refuse_what_is_not_empty(self) -> None:
+    async def _refuse_another_schema(self) -> None:
         if (revision := await self._restoration.revision()) != self._revision:
             raise Conflict(
                 f"The database is at schema {revision}, and the backup at {self._revision}: "
                 "restore into a database without tables."
+            )
+
+    async def _refuse_what_is_not_empty(self) -> None:
+        await self._refuse_another_schema()
+        if not await self._stores.chat_log.is_empty():
+            raise Conflict(
+                "The chat log is not empty: a restore wants empty stores, and a new CQL_KEYSPACE."
             )
         async for page in self._stores.objects.keys(""):
             if page:
@@ -103,6 +111,8 @@ class Restore:
                 self._report(f"files of tenant {tenant_id}")
                 put = await restore_objects(self._stores.objects, self._backup, lines)
                 _expect(put, note.objects, "files")
+            with _lines(self._backup, object_list(tenant_id)) as lines:
+                await compare_objects(self._stores.objects, lines)
 
     async def _restore_chunks(self) -> None:
         live, store = self._backup.manifest.generation, self._stores.chunks
@@ -123,7 +133,8 @@ class Restore:
                 appended = await restore_messages(log, tenant_id, lines)
                 _expect(appended, note.messages, "messages")
             with _lines(self._backup, message_file(tenant_id)) as lines:
-                await compare_messages(log, tenant_id, lines, kept_for=self._kept_for)
+                kept_for = self._stores.messages_kept_for
+                await compare_messages(log, tenant_id, lines, kept_for=kept_for)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 from planes.shared.index_ports import ChunkStore
@@ -33,6 +34,7 @@ class Stores:
         objects: Files and texts.
         chat_log: Messages.
         chat_log_kind: The log of new messages.
+        messages_kept_for: How long messages are kept at least; None: for good.
     """
 
     database: Database
@@ -41,6 +43,7 @@ class Stores:
     objects: ObjectStore
     chat_log: ChatLog
     chat_log_kind: str
+    messages_kept_for: timedelta | None
 
 
 @asynccontextmanager
@@ -82,6 +85,7 @@ async def open_stores(
                 objects,
                 chat_log,
                 log_settings.chat_log,
+                log_settings.kept_for_at_least,
             )
     finally:
         await chunks.close()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import BinaryIO
@@ -32,6 +33,11 @@ class Version:
         return original_key(self.tenant_id, self.document_id, self.version_id)
 
     @property
+    def subject(self) -> str:
+        """How it is named to an operator."""
+        return f"document {self.document_id}"
+
+    @property
     def needs(self) -> set[str]:
         """The keys of the objects without which it is worth nothing."""
         if self.is_live:
@@ -46,23 +52,25 @@ class Conversation:
     Attributes:
         tenant_id: Whose.
         conversation_id: Which.
-        message_count: The highest number of a message.
+        created_at: No message of it is older.
+        message_count: The highest number of a message; every number from 1 has one.
         answers: The number of each answer, older ones to the same question too.
-        waiting: The questions in the outbox by their numbers; some may yet be taken back.
+        waiting: The number of each message in the outbox; a question may yet be taken back.
     """
 
     tenant_id: UUID
     conversation_id: UUID
+    created_at: datetime
     message_count: int
     answers: dict[UUID, int]
-    waiting: dict[int, UUID]
+    waiting: dict[UUID, int]
 
     def had(self, message: ChatMessage) -> bool:
         """Return whether the snapshot has a message, which may have come into the log since."""
         if message.role == "assistant":
             return message.id in self.answers
-        is_counted = message.seq <= self.message_count
-        return is_counted and self.waiting.get(message.seq, message.id) == message.id
+        waits = {each for each, seq in self.waiting.items() if seq == message.seq}
+        return message.seq <= self.message_count and (not waits or message.id in waits)
 
 
 def versions_by_tenant(lines: BinaryIO) -> Iterator[tuple[UUID, list[Version]]]:
@@ -94,7 +102,8 @@ def _conversation(line: bytes) -> Conversation:
     return Conversation(
         UUID(row["tenant_id"]),
         UUID(row["conversation_id"]),
+        datetime.fromisoformat(row["created_at"]),
         row["message_count"],
         {UUID(answer): seq for answer, seq in row["answers"].items()},
-        {int(seq): UUID(question) for seq, question in row["waiting"].items()},
+        {UUID(message): seq for message, seq in row["waiting"].items()},
     )

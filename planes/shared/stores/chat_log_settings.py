@@ -82,6 +82,12 @@ class ChatLogSettings(SharedSettings):
         return CQL if self.has_cql else POSTGRES
 
     @property
+    def kept_for_at_least(self) -> timedelta | None:
+        """How long messages are kept, whatever a tenant's plan; None: for good."""
+        days = self.cql_ttl_days.values()
+        return timedelta(days=min(days)) if days else None
+
+    @property
     def cql_is_plain(self) -> bool:
         """Whether the cluster is reached without TLS."""
         return not self.cql_tls and self.cql_tls_ca is None

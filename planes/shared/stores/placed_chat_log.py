@@ -118,6 +118,10 @@ class PlacedChatLog:
             async for some in found:
                 yield some
 
+    async def is_empty(self) -> bool:
+        """Return whether no log has messages, wherever the database says that they are."""
+        return all([await log.is_empty() for log in self._logs.values()])
+
     async def remove_conversation(self, tenant_id: UUID, conversation_id: UUID) -> int:
         """Remove every message of a conversation from every log; return how many the read one had.
 

@@ -57,6 +57,10 @@ class SchemaMismatch(RuntimeError):
 class RestoreUnfinished(SchemaMismatch):
     """Somebody began to put a backup into the database, and has not finished."""
 
+    def __init__(self) -> None:
+        """Say what is to be done."""
+        super().__init__(_HALF_RESTORED)
+
 
 class Database:
     """A pool of connections to one PostgreSQL database; every wait has a deadline."""
@@ -179,7 +183,7 @@ class Database:
         async with self.platform() as connection:
             found, is_half = await connection.fetchrow(_STATE)  # type: ignore[misc]
         if is_half:
-            raise RestoreUnfinished(_HALF_RESTORED)
+            raise RestoreUnfinished
         if found != revision:
             raise SchemaMismatch(
                 f"The database is at schema {found}, this version needs {revision}: "

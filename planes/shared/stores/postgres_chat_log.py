@@ -114,6 +114,11 @@ class PostgresChatLog:
             )
         return None if row is None else message_of(row)
 
+    async def is_empty(self) -> bool:
+        """Return whether there are no messages, as the owner of the schema sees it."""
+        async with self._database.platform() as connection:
+            return not await connection.fetchval("SELECT EXISTS (SELECT FROM chat_messages)")
+
     async def remove_conversation(self, tenant_id: UUID, conversation_id: UUID) -> int:
         """Remove every message of a conversation and return how many there were."""
         async with self._database.tenant(tenant_id) as connection:

@@ -5,13 +5,20 @@ from graphlib import TopologicalSorter
 from typing import BinaryIO
 from uuid import UUID
 
-from planes.shared.errors import Conflict
+import asyncpg
+
+from planes.shared.errors import Conflict, Unavailable
 from planes.shared.stores.postgres import Connection, Database
 from planes.shared.stores.postgres_snapshot import COPY_S, LedgerTotal, ledger_totals
 
 _BEGUN = "SELECT to_regclass('public.unfinished_restore') IS NOT NULL"
 _BEGIN = """
-CREATE TABLE IF NOT EXISTS unfinished_restore (backup uuid NOT NULL)
+CREATE TABLE IF NOT EXISTS unfinished_restore (backup uuid NOT NULL);
+ALTER TABLE unfinished_restore ADD COLUMN IF NOT EXISTS loaded boolean NOT NULL DEFAULT false;
+"""
+_NOTE = """
+INSERT INTO unfinished_restore (backup)
+SELECT $1 WHERE NOT EXISTS (SELECT FROM unfinished_restore)
 """
 _IS_EMPTY = """
 SELECT NOT EXISTS (SELECT FROM tenants) AND NOT EXISTS (SELECT FROM users)
@@ -25,6 +32,7 @@ _REFERENCES = """
 SELECT conrelid::regclass::text AS table_name, confrelid::regclass::text AS needs
 FROM pg_constraint WHERE contype = 'f' AND connamespace = 'public'::regnamespace
 """
+_CONNECT_S = 10.0
 _FAR = 1_000_000  # versions of a corpus that no cache of before can have seen
 _AFTERWARDS = f"""
 UPDATE generations SET state = 'dropped', build_wanted = false WHERE state <> 'live';
@@ -43,6 +51,52 @@ _PLACE_LOG = """
 UPDATE chat_log_place SET live = $1, also = NULL, copied_to = NULL, verified = NULL
 """
 _SERVICES = ["polyplane_gateway", "polyplane_serving", "polyplane_data"]
+
+
+async def is_migrated(url: str) -> bool:
+    """Return whether there is a database with the platform's tables.
+
+    Args:
+        url: Of that database, for its owner.
+
+    Raises:
+        Unavailable: The server does not answer, or does not let the owner in.
+    """
+    try:
+        connection = await asyncpg.connect(url, timeout=_CONNECT_S, command_timeout=_CONNECT_S)
+    except asyncpg.InvalidCatalogNameError:
+        return False
+    except (asyncpg.PostgresError, asyncpg.InternalClientError, OSError) as error:
+        raise Unavailable(f"The database does not answer: {error or 'too late'}") from error
+    try:
+        return bool(await connection.fetchval("SELECT to_regclass('public.tenants') IS NOT NULL"))
+    finally:
+        connection.terminate()
+
+
+async def is_repetition(database: Database, backup: UUID) -> bool:
+    """Return whether a restore of a backup was begun in a migrated database and not finished.
+
+    Raises:
+        Conflict: One of another backup was, the database is in use, or it is not empty.
+        Unavailable: The database does not answer.
+    """
+    async with database.platform() as connection:
+        if user := await connection.fetchval(_CONNECTED, _SERVICES):
+            raise Conflict(f"{user} is connected to the database: stop the platform first.")
+        if not await connection.fetchval(_BEGUN):
+            if not await connection.fetchval(_IS_EMPTY):
+                raise Conflict("The database is not empty: a restore wants empty stores.")
+            return False
+        other = await connection.fetchval(
+            "SELECT backup FROM unfinished_restore WHERE backup <> $1", backup
+        )
+    if other is not None:
+        raise Conflict(
+            f"The restore of backup {other} was begun here and not finished: repeat that one, "
+            "or begin with empty stores."
+        )
+    return True
 
 
 class Restoration:
@@ -73,22 +127,7 @@ class Restoration:
         Raises:
             Conflict: One of another backup was, the database is in use, or it is not empty.
         """
-        async with self._database.platform() as connection:
-            if user := await connection.fetchval(_CONNECTED, _SERVICES):
-                raise Conflict(f"{user} is connected to the database: stop the platform first.")
-            if not await connection.fetchval(_BEGUN):
-                if not await connection.fetchval(_IS_EMPTY):
-                    raise Conflict("The database is not empty: a restore wants empty stores.")
-                return False
-            other = await connection.fetchval(
-                "SELECT backup FROM unfinished_restore WHERE backup <> $1", self._backup
-            )
-        if other is not None:
-            raise Conflict(
-                f"The restore of backup {other} was begun here and not finished: repeat that one, "
-                "or begin with empty stores."
-            )
-        return True
+        return await is_repetition(self._database, self._backup)
 
     async def revision(self) -> str:
         """Return the schema's revision."""
@@ -99,8 +138,12 @@ class Restoration:
         """Close the database to services; to repeat it changes nothing."""
         async with self._database.platform() as connection, connection.transaction():
             await connection.execute(_BEGIN)
-            await connection.execute("DELETE FROM unfinished_restore")
-            await connection.execute("INSERT INTO unfinished_restore VALUES ($1)", self._backup)
+            await connection.execute(_NOTE, self._backup)
+
+    async def is_loaded(self) -> bool:
+        """Return whether the tables hold the backup's rows already."""
+        async with self._database.platform() as connection:
+            return bool(await connection.fetchval("SELECT loaded FROM unfinished_restore"))
 
     async def load(
         self, tables: Mapping[str, tuple[Sequence[str], BinaryIO]], sequences: Mapping[str, int]
@@ -128,17 +171,23 @@ class Restoration:
                 )
                 rows[table] = int(done.split()[-1])
             await connection.execute(_AFTERWARDS, timeout=COPY_S)
-            await connection.execute(_PLACE, self._chunk_store)
-            await connection.execute(_PLACE_LOG, self._chat_log)
             for sequence, value in sequences.items():
                 await connection.execute("SELECT setval($1::text::regclass, $2)", sequence, value)
             for name in names:
                 await connection.execute(f"ALTER TABLE {name} ENABLE TRIGGER USER")
+            await connection.execute("UPDATE unfinished_restore SET loaded = true")
         return rows
+
+    async def place(self) -> None:
+        """Note which stores get chunks and messages; in this version's schema, and repeatable."""
+        async with self._database.platform() as connection, connection.transaction():
+            await connection.execute(_PLACE, self._chunk_store)
+            await connection.execute(_PLACE_LOG, self._chat_log)
 
     async def ledger(self) -> dict[UUID, LedgerTotal]:
         """Return the totals of the ledger by tenant, as they are now."""
-        async with self._database.platform() as connection:
+        async with self._database.platform() as connection, connection.transaction():
+            await connection.execute(f"SET LOCAL statement_timeout = '{COPY_S:.0f}s'")
             return await ledger_totals(connection)
 
     async def finish(self) -> None:

@@ -45,11 +45,11 @@ SELECT row_to_json(x) FROM (
 """
 _CONVERSATIONS = """
 SELECT row_to_json(x) FROM (
-    SELECT c.tenant_id, c.id AS conversation_id, c.message_count,
+    SELECT c.tenant_id, c.id AS conversation_id, c.created_at, c.message_count,
            (SELECT coalesce(json_object_agg(a.message_id, a.seq), '{}') FROM answers a
             WHERE a.conversation_id = c.id) AS answers,
-           (SELECT coalesce(json_object_agg(o.seq, o.id), '{}') FROM outbox o
-            WHERE o.conversation_id = c.id AND o.payload ->> 'role' <> 'assistant') AS waiting
+           (SELECT coalesce(json_object_agg(o.id, o.seq), '{}') FROM outbox o
+            WHERE o.conversation_id = c.id) AS waiting
     FROM conversations c JOIN tenants t ON t.id = c.tenant_id
     WHERE c.deleted_at IS NULL AND t.deleted_at IS NULL
     ORDER BY c.tenant_id, c.id) x
@@ -128,7 +128,7 @@ class Snapshot:
     async def copy_conversations(self, output: BinaryIO) -> None:
         """Write the conversations that are not deleted, by tenant, a JSON object a line.
 
-        Each with the places of its answers, and of its questions that wait in the outbox.
+        Each with the places of its answers, and of its messages that wait in the outbox.
         """
         await self._connection.copy_from_query(_CONVERSATIONS, output=output, timeout=COPY_S)
 

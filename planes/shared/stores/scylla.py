@@ -74,9 +74,13 @@ _FORGET_BUCKETS = Query(
     "DELETE FROM {keyspace}.chat_buckets USING TIMESTAMP ? "
     "WHERE tenant_id = ? AND conversation_id = ?"
 )
+_SOME_BUCKETS = Query(
+    "SELECT tenant_id FROM {keyspace}.chat_buckets PER PARTITION LIMIT 1 LIMIT 2", is_read=True
+)
 _NOBODY = UUID(int=0)
 QUERIES = (
-    _INSERT, _NOTE_BUCKET, _BUCKETS, _CONVERSATIONS, _PAGE, _FIND, _COUNT, _REMOVE, _FORGET_BUCKETS
+    _INSERT, _NOTE_BUCKET, _BUCKETS, _CONVERSATIONS, _PAGE, _FIND, _COUNT, _REMOVE, _FORGET_BUCKETS,
+    _SOME_BUCKETS,
 )  # fmt: skip
 
 
@@ -188,6 +192,11 @@ class ScyllaChatLog:
     async def adopt(self, messages: Sequence[ChatMessage]) -> None:
         """Write messages; a deletion, which is dated ahead, holds against them."""
         await self.append(messages)
+
+    async def is_empty(self) -> bool:
+        """Return whether no conversation has a bucket; that of `check` is nobody's."""
+        result = await self._session.execute(_SOME_BUCKETS, (), deadlines=_REMOVAL_DEADLINES)
+        return all(row[0] == _NOBODY for row in result.current_rows)
 
     async def remove_conversation(self, tenant_id: UUID, conversation_id: UUID) -> int:
         """Remove every message of a conversation and return how many there were.

@@ -1,6 +1,5 @@
 """Real servers that are given to a platform: what is looked at, and what is made there."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +13,6 @@ from typer.testing import CliRunner
 
 from services.cli.main import app
 from services.embedded import postgres_diagnosis
-from services.embedded.accounts import identity, unprivileged_account
 from services.embedded.diagnosis import Finding
 from services.embedded.home import Home
 from services.embedded.installation import Installation
@@ -30,42 +28,18 @@ from services.embedded.schema import (
 )
 from services.embedded.server_diagnosis import diagnose_servers
 from services.embedded.servers import TAKE_OVER
-from tests.servers.ports import free_port
-from tests.servers.processes import OwnServer
+from tests.servers.given import PASSWORD, given_postgres
 
 pytestmark = pytest.mark.integration
 
-_PASSWORD = "given-password"
 _ODD_PASSWORD = "own:er@pass/word"
 
 
 @pytest.fixture(scope="module")
 def given(server_folder: Path) -> Iterator[Postgres]:
     """A PostgreSQL of others, on which nothing was made yet."""
-    postgres = Postgres(server_folder / "given", port=free_port(), owner_password=_PASSWORD)
-    postgres.prepare()
-    server = OwnServer(
-        [*postgres.command(), "-c", "fsync=off"],
-        folder=postgres.folder,
-        log=server_folder / "given.log",
-        environment=postgres.environment(),
-        account=identity(unprivileged_account()),
-    )
-    server.start()
-    try:
-        _until_ready(postgres)
+    with given_postgres(server_folder, "given") as postgres:
         yield postgres
-    finally:
-        server.kill()
-
-
-def _until_ready(postgres: Postgres) -> None:
-    async def poll() -> None:
-        async with asyncio.timeout(300):
-            while not await postgres.is_ready():
-                await asyncio.sleep(0.05)
-
-    asyncio.run(poll())
 
 
 @pytest.fixture
@@ -119,7 +93,7 @@ def test_what_is_wrong_is_told_with_its_remedy(environment: dict[str, str], tmp_
         assert found in flaw.found, flaw
         assert variable in flaw.remedy or variable in ("OBJECTS_DIR", "DATA_REDIS_URL"), flaw
         assert flaw.is_away == is_away
-        assert _PASSWORD not in flaw.found + flaw.remedy
+        assert PASSWORD not in flaw.found + flaw.remedy
 
 
 def test_a_redis_that_drops_keys_is_refused(
@@ -160,13 +134,16 @@ def test_an_owner_needs_rights_and_no_superuser(
         assert logs_in(url, role, password)
         assert not logs_in(url, role, "wrong")
     with closing(psycopg2.connect(one.servers.role_url("polyplane_dagster"))) as dagster:
-        _another_platform_is_refused(dagster, environment, tmp_path)
+        _another_platform_is_refused(dagster, {**environment, **plain}, tmp_path)
 
 
 def _another_platform_is_refused(
     dagster: "psycopg2.extensions.connection", environment: dict[str, str], tmp_path: Path
 ) -> None:
-    """The servers have one platform, whose Dagster is connected; another home wants them."""
+    """The servers have one platform, whose Dagster is connected; another home wants them.
+
+    The owner is no superuser, and not yet a member of the roles.
+    """
     other = platform(tmp_path / "other", environment)
     assert "another platform has it" in flaws(other, is_starting=False)[0].found
     with pytest.MonkeyPatch.context() as patch:
@@ -179,6 +156,21 @@ def _another_platform_is_refused(
         dagster.cursor().execute("SELECT 1")
     bootstrap(other.servers.owner_url, other.servers.passwords())
     assert flaws(other) == []
+    stranger = _stranger(environment["DATABASE_OWNER_URL"])
+    third = platform(tmp_path / "third", {**environment, **stranger}, **{TAKE_OVER: "true"})
+    (flaw,) = flaws(third)
+    assert "may not do what is needed" in flaw.found
+    assert "WITH ADMIN OPTION" in flaw.remedy
+    assert not flaw.is_away
+
+
+def _stranger(url: str) -> dict[str, str]:
+    """Make an owner who may create roles, and did not make these."""
+    with owner_connection(url) as connection:
+        connection.execute(text("SET createrole_self_grant = ''"))
+        connection.execute(text("CREATE ROLE stranger CREATEROLE CREATEDB"))
+        allow_login(connection, "stranger", PASSWORD)
+    return {"DATABASE_OWNER_URL": f"postgresql://stranger:{PASSWORD}@{url.partition('@')[2]}"}
 
 
 def test_databases_of_others_are_left_alone(given: Postgres) -> None:

@@ -25,7 +25,7 @@ def main(act: str, url: str, objects: str, folder: str, stage: str) -> None:
                 await back_up(stores, Path(folder), report=report)
             else:
                 backup = Backup(Path(folder))
-                await Restore(backup, stores, kept_for=None, report=report).run(lambda: None)
+                await Restore(backup, stores, report=report).run(lambda: None)
 
     asyncio.run(run())
 

@@ -6,11 +6,13 @@ from uuid import uuid4
 
 import pytest
 
+from planes.shared.errors import Conflict
 from planes.shared.stores.object_settings import ObjectStoreSettings, object_store
 from services.operations.backup import back_up
 from services.operations.restore import Restore
 from tests.contract.qdrant import QdrantParts
 from tests.integration.operations.world import Place, Tenant
+from tests.servers.cql_fixtures import cql_settings, drop, migrate_when_ready
 from tests.servers.qdrant import API_KEY
 
 pytestmark = pytest.mark.integration
@@ -37,7 +39,16 @@ def elsewhere(request: pytest.FixtureRequest, new_place: Callable[..., Place]) -
         settings = ObjectStoreSettings.model_validate(values)
         yield new_place(objects=object_store(settings))
     else:
-        yield new_place(log=request.getfixturevalue("cql_values"))
+        yield new_place(log=request.getfixturevalue("keyspace"))
+
+
+@pytest.fixture
+def keyspace(cql_values: dict[str, object]) -> Iterator[dict[str, object]]:
+    """Settings of a chat log in a keyspace of its own."""
+    values = {**cql_values, "cql_keyspace": f"test_{uuid4().hex[:20]}"}
+    migrate_when_ready(cql_settings(values))
+    yield values
+    drop(cql_settings(values))
 
 
 async def test_a_backup_is_restored_into_other_adapters(
@@ -46,7 +57,7 @@ async def test_a_backup_is_restored_into_other_adapters(
     async with place.open() as stores:
         backup = await back_up(stores, tmp_path / "backups", report=_nothing)
     async with elsewhere.open(are_new=True) as stores:
-        await Restore(backup, stores, kept_for=None, report=_nothing).run(lambda: None)
+        await Restore(backup, stores, report=_nothing).run(lambda: None)
     async with elsewhere.open() as stores:  # where the database says that things are
         again = await back_up(stores, tmp_path / "again", report=_nothing)
     assert again.manifest.tenants == backup.manifest.tenants
@@ -54,6 +65,24 @@ async def test_a_backup_is_restored_into_other_adapters(
         for name in (f"chunks/{tenant.tenant_id}", f"messages/{tenant.tenant_id}"):
             with backup.file(f"{name}.jsonl.gz") as one, again.file(f"{name}.jsonl.gz") as two:
                 assert sorted(one) == sorted(two)
+
+
+async def test_a_keyspace_that_holds_messages_is_refused(
+    place: Place,
+    tenants: list[Tenant],
+    new_place: Callable[..., Place],
+    keyspace: dict[str, object],
+    tmp_path: Path,
+) -> None:
+    async with place.open() as stores:
+        backup = await back_up(stores, tmp_path / "backups", report=_nothing)
+    async with new_place(log=keyspace).open(are_new=True) as stores:
+        await stores.chat_log.check()
+        assert await stores.chat_log.is_empty()  # what `check` writes is nobody's
+        await stores.chat_log.append(tenants[0].messages)
+    async with new_place(log=keyspace).open(are_new=True) as stores:
+        with pytest.raises(Conflict, match="chat log is not empty"):
+            await Restore(backup, stores, report=_nothing).run(lambda: None)
 
 
 def _nothing(stage: str) -> None:

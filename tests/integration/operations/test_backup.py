@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -11,6 +12,7 @@ import pytest
 
 from planes.shared.domain import original_key, text_key
 from planes.shared.errors import Conflict, InvalidInput
+from planes.shared.stores.objects import FolderObjects, FolderWriter
 from planes.shared.stores.postgres import SCHEMA_REVISION, Database, RestoreUnfinished
 from services.operations.backup import back_up
 from services.operations.backup_folder import Backup, backups_in, keep_newest
@@ -37,13 +39,13 @@ async def _backed_up(place: Place, folder: Path, **options: Backup) -> Backup:
 
 
 def _whole_and_partial(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.name != ".lock"]
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
 
 
 async def _restored(backup: Backup, place: Place, report: Callable[[str], None] = _nothing) -> None:
     await check(backup, _nothing)
     async with place.open(are_new=True) as stores:
-        await Restore(backup, stores, kept_for=None, report=report).run(lambda: None)
+        await Restore(backup, stores, report=report).run(lambda: None)
 
 
 async def _state(backup: Backup) -> dict[str, object]:
@@ -110,7 +112,9 @@ async def test_what_happens_after_the_snapshot_stays_out(
     acme = tenants[0]
     waiting = message(acme, 5, "a question whose answer is under way")
     connection = await asyncpg.connect(place.url)
-    await connection.execute("UPDATE conversations SET message_count = 5")
+    await connection.execute(
+        "UPDATE conversations SET message_count = 5 WHERE tenant_id = $1", acme.tenant_id
+    )
     await connection.execute(
         "INSERT INTO outbox (id, tenant_id, conversation_id, seq, payload) "
         "VALUES ($1, $2, $3, 5, '{\"role\": \"user\"}')",
@@ -250,7 +254,23 @@ async def _damage_file(place: Place, tenant: Tenant) -> None:
         await stores.objects.put(key, b"something else")
 
 
-@pytest.mark.parametrize("harm", [_lose_chunk, _lose_file, _damage_file])
+async def _lose_question(place: Place, tenant: Tenant) -> None:
+    await _lose_message(place, tenant.messages[2].id)
+
+
+async def _lose_replaced_answer(place: Place, tenant: Tenant) -> None:
+    await _lose_message(place, tenant.messages[3].id)
+
+
+async def _lose_message(place: Place, message_id: UUID) -> None:
+    connection = await asyncpg.connect(place.url)
+    await connection.execute("DELETE FROM chat_messages WHERE id = $1", message_id)
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    "harm", [_lose_chunk, _lose_file, _damage_file, _lose_question, _lose_replaced_answer]
+)
 async def test_a_store_that_lacks_what_the_database_knows_is_not_backed_up_as_whole(
     place: Place, tenants: list[Tenant], tmp_path: Path, harm: Callable
 ) -> None:
@@ -258,6 +278,95 @@ async def test_a_store_that_lacks_what_the_database_knows_is_not_backed_up_as_wh
     with pytest.raises(Conflict, match=str(tenants[1].tenant_id)):
         await _backed_up(place, tmp_path / "backups")
     assert _whole_and_partial(tmp_path / "backups") == []
+
+
+async def test_all_that_lacks_is_told_at_once(
+    place: Place, tenants: list[Tenant], tmp_path: Path
+) -> None:
+    acme, globex = tenants
+    await _lose_chunk(place, acme)
+    await _damage_file(place, acme)
+    await _lose_file(place, globex)
+    await _lose_question(place, globex)
+    with pytest.raises(Conflict) as refused:
+        await _backed_up(place, tmp_path / "backups")
+    told = refused.value.detail
+    assert told.count(f"tenant {acme.tenant_id}, document {acme.document_id}: ") == 2
+    assert f"tenant {globex.tenant_id}, document {globex.document_id}: " in told
+    assert f"{globex.conversation_id}: the chat log lacks 1 of 4 messages: 3" in told
+
+
+async def test_a_message_that_waits_in_the_outbox_does_not_lack(
+    place: Place, tenants: list[Tenant], tmp_path: Path
+) -> None:
+    acme = tenants[0]
+    connection = await asyncpg.connect(place.url)
+    for lost in (acme.messages[2], acme.messages[3]):
+        await _lose_message(place, lost.id)
+        await connection.execute(
+            "INSERT INTO outbox (id, tenant_id, conversation_id, seq, payload) "
+            "VALUES ($1, $2, $3, $4, $5::text::jsonb)",
+            lost.id, acme.tenant_id, acme.conversation_id, lost.seq, f'{{"role": "{lost.role}"}}',
+        )  # fmt: skip
+    await connection.close()
+    backup = await _backed_up(place, tmp_path)
+    assert backup.manifest.tenants[acme.tenant_id].messages == 3
+
+
+class _Forgetful(FolderObjects):
+    """An object store that keeps something else than it was given."""
+
+    def writer(self, key: str) -> FolderWriter:
+        return _ForgetfulWriter(self._path(key))
+
+
+class _ForgetfulWriter(FolderWriter):
+    async def __aexit__(self, *ended: object) -> None:
+        await super().__aexit__(*ended)
+        self._path.write_bytes(b"x" * self.size_bytes)
+
+
+async def test_files_are_read_back_after_a_restore(
+    place: Place, tenants: list[Tenant], other: Place, tmp_path: Path
+) -> None:
+    del tenants
+    backup = await _backed_up(place, tmp_path)
+    with pytest.raises(Conflict, match="holds another file"):
+        await _restored(backup, replace(other, objects=_Forgetful(other.folder)))
+
+
+async def test_a_backup_that_is_being_copied_there_is_left_alone(
+    place: Place, tenants: list[Tenant], tmp_path: Path
+) -> None:
+    del tenants
+    first = await _backed_up(place, tmp_path / "backups")
+    copied = first.folder.with_name("20250101T000000000Z")
+    shutil.copytree(first.folder, copied)
+    (copied / "manifest.json").unlink()  # it comes last, or in any order
+    left = first.folder.with_name(".20250102T000000000Z.partial")
+    left.mkdir()
+    second = await _backed_up(place, tmp_path / "backups")
+    assert copied.is_dir()
+    assert not left.exists()
+    assert keep_newest(tmp_path / "backups", 1) == [first.folder]
+    assert copied.is_dir()
+    assert _whole_and_partial(tmp_path / "backups") == sorted([copied.name, second.folder.name])
+
+
+async def test_two_backups_at_once_do_not_disturb_each_other(
+    place: Place, tenants: list[Tenant], tmp_path: Path
+) -> None:
+    del tenants
+
+    async def second() -> None:
+        with pytest.raises(Conflict, match="Another backup is being written"):
+            await _backed_up(place, tmp_path)
+        await _backed_up(place, tmp_path / "elsewhere")
+
+    async with place.open() as stores:
+        first = await _with_interlude(stores, tmp_path, second)
+    assert backups_in(tmp_path) == [first.folder]
+    assert len(backups_in(tmp_path / "elsewhere")) == 1
 
 
 async def test_a_damaged_backup_is_refused(
@@ -301,6 +410,11 @@ async def test_a_restore_wants_empty_stores(
         await stores.objects.put("somebody/else", b"x")
     with pytest.raises(Conflict, match="object store is not empty"):
         await _restored(backup, other)
+    chatty = new_place()
+    async with chatty.open() as stores:
+        await stores.chat_log.append(tenants[0].messages)
+    with pytest.raises(Conflict, match="not empty"):
+        await _restored(backup, chatty)
     third = new_place()
     async with third.open() as stores:
         chunks = chunks_of(tenants[0], "Somebody\nelse's")

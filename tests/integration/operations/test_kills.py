@@ -64,6 +64,6 @@ async def test_a_killed_restore_keeps_services_out_until_it_was_repeated(
     with pytest.raises(RestoreUnfinished):
         await database.check_schema(SCHEMA_REVISION)
     async with other.open(are_new=True) as stores:
-        await Restore(backup, stores, kept_for=None, report=_nothing).run(lambda: None)
+        await Restore(backup, stores, report=_nothing).run(lambda: None)
     await database.check_schema(SCHEMA_REVISION)
     await database.close()

@@ -61,11 +61,11 @@ class Tenant:
     messages: list[ChatMessage]
 
 
-async def settle(place: Place, name: str) -> Tenant:
+async def settle(place: Place, name: str, *, are_new: bool = False) -> Tenant:
     """Put a tenant into the stores: a document, two turns, a ledger."""
     ids = [new_id() for _ in range(5)]
     tenant = Tenant(*ids, messages=[])
-    async with place.open() as stores:
+    async with place.open(are_new=are_new) as stores:
         await _document(stores, tenant, name)
         await _conversation(stores, tenant)
     return tenant

@@ -41,6 +41,7 @@ _GIVEN = {
     "CQL_PASSWORD": "cql-secret",
     "POLYPLANE_DATA_PASSWORD": "chosen/data:password",
 }
+_OTHER = {"DATABASE_OWNER_URL": "postgresql://a@b/"}
 _SECRET = {
     "owner-secret": set(),
     "replica-secret": {"gateway"},
@@ -131,11 +132,27 @@ def test_databases_are_made_from_the_one_that_the_owners_address_names(tmp_path:
 
 
 @pytest.mark.parametrize(
-    "url", ["db.example.com", "mysql://owner@db/", "postgresql:///x", "postgresql://a@b/?pooler=x"]
+    "url",
+    [
+        "db.example.com",
+        "mysql://owner@db/",
+        "postgresql:///x",
+        "postgresql://a@b/?pooler=x",
+        "postgresql://b/?user=owner",
+        "postgresql://a@b/?sslmode=require&password=owner-secret",
+        "postgresql://a@b/?passfile=/etc/pass",
+    ],
 )
 def test_an_address_that_is_none_of_postgresql_is_refused(url: str) -> None:
     with pytest.raises(SettingsWrong, match="DATABASE_OWNER_URL"):
         GivenServers.of({"DATABASE_OWNER_URL": url}, {})
+
+
+def test_a_login_in_the_query_is_refused_in_a_sentence_without_it() -> None:
+    for name in ("DATABASE_OWNER_URL", "POLYPLANE_POOLER_URL"):
+        with pytest.raises(SettingsWrong, match="before it") as refused:
+            GivenServers.of({name: "postgresql://b/?user=a&password=secret-word"}, {})
+        assert "secret-word" not in str(refused.value)
 
 
 def test_commands_use_the_stores_of_the_platform(tmp_path: Path) -> None:
@@ -183,13 +200,26 @@ def test_a_command_is_not_run_on_another_server_than_that_of_the_running_platfor
     assert seen == ["SettingsWrong", "Installation"]
 
 
-def _in_a_child(home: Home) -> list[str]:
+def test_a_relative_path_names_the_same_file_as_when_the_platform_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "home")
+    home.create()
+    monkeypatch.chdir(tmp_path)
+    remember(home, "server", with_whole_paths({"DATABASE_OWNER_URL_FILE": "owner"}))
+    with supervisor_lock(home.lock_file):
+        write_state(home, PlatformState(pid=os.getpid(), started_at=0, ports={"gateway": 1}))
+        seen = _in_a_child(home, {"DATABASE_OWNER_URL_FILE": "owner"})
+    assert seen == ["Installation", "Installation"]
+
+
+def _in_a_child(home: Home, environment: dict[str, str] = _OTHER) -> list[str]:
     """Ask in another process: one's own lock is no lock."""
     code = (
         "from pathlib import Path\n"
         "from services.embedded.home import Home\n"
         "from services.embedded.installation import installation_at_hand\n"
-        "for environment in ({'DATABASE_OWNER_URL': 'postgresql://a@b/'}, {}):\n"
+        f"for environment in ({environment!r}, {{}}):\n"
         "    try:\n"
         f"        found = installation_at_hand(Home(Path({str(home.root)!r})), environment)\n"
         "    except ValueError as error:\n"

@@ -68,6 +68,12 @@ def upgrade(database_url: str, *, revision: str = "head", attempts: int = 10) ->
     raise MigrationBlocked(_FIND_WHO)
 
 
+def is_known(revision: str) -> bool:
+    """Return whether this code knows a revision; a newer version's it does not."""
+    scripts = ScriptDirectory.from_config(_config("postgresql://"))
+    return revision in {script.revision for script in scripts.walk_revisions()}
+
+
 def head_revision() -> str:
     """Return the revision that this code needs."""
     head = ScriptDirectory.from_config(_config("postgresql://")).get_current_head()
