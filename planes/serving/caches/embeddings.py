@@ -23,20 +23,23 @@ class EmbeddingCache:
         """Store what embeds, and how many bytes may be kept."""
         self._embed_by = embed_by
         self._keys = keys
-        self._vectors: VectorCache[str] = VectorCache(
-            max_bytes=max_bytes, note=lambda is_hit: note_lookup("embedding", is_hit=is_hit)
-        )
+        self._vectors: VectorCache[str] = VectorCache(max_bytes=max_bytes)
 
-    def of(self, tenant_id: UUID, model: str) -> Embed:
+    def of(self, tenant_id: UUID, model: str, *, is_counted: bool = True) -> Embed:
         """Return the function that embeds a tenant's questions by a model.
 
-        It raises `Unavailable` where the embedder does not answer.
+        It raises `Unavailable` where the embedder does not answer. What is asked a second time for
+        the same answer is not counted among the request's lookups.
         """
+
+        def note(is_hit: bool) -> None:
+            if is_counted:
+                note_lookup("embedding", is_hit=is_hit)
 
         async def embed(texts: Sequence[str]) -> Vectors:
             digests = [self._digest(tenant_id, model, text) for text in texts]
             asked = dict(zip(digests, texts, strict=True))
-            found = await self._vectors.vectors(asked, self._embed_by(model))
+            found = await self._vectors.vectors(asked, self._embed_by(model), note=note)
             return np.stack([found[digest] for digest in digests])
 
         return embed
