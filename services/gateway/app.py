@@ -11,6 +11,7 @@ from typing import TypeAlias
 import structlog
 from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from redis.asyncio import Redis
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -49,9 +50,11 @@ from services.gateway.billing.assembly import assemble as assemble_billing
 from services.gateway.billing.prices import Prices
 from services.gateway.billing.routes import router as billing_router
 from services.gateway.body_limit import BodyLimitMiddleware, BodyLimits
+from services.gateway.chat.bare_route import BareChatRoute
 from services.gateway.chat.conversations import ConversationService
 from services.gateway.chat.guard import StreamGuard
 from services.gateway.chat.history import ChatHistory
+from services.gateway.chat.routes import post_chat
 from services.gateway.chat.routes import router as chat_router
 from services.gateway.chat.service import ChatLimits, ChatParts, ChatService
 from services.gateway.chat.stops import StopChannel
@@ -100,6 +103,7 @@ from services.gateway.webhooks.service import WebhookService
 from services.gateway.webhooks.signing import SecretSeal
 
 _REDIS_S = 2.0
+_VERSIONED = "/api/v1"
 _log = structlog.get_logger(__name__)
 
 Maintenance: TypeAlias = Coroutine[None, None, None]
@@ -404,6 +408,7 @@ def _probes(parts: _Parts) -> dict[str, Probe]:
 
 def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
     """Add the layers, the innermost first."""
+    app.add_middleware(BareChatRoute, declared=_chat_routes())
     app.add_middleware(
         BodyLimitMiddleware,
         limits=BodyLimits(
@@ -442,6 +447,15 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
         )
 
 
+def _chat_routes() -> dict[str, APIRoute]:
+    """Return the routes that `BareChatRoute` serves, by path."""
+    found = {}
+    for route in chat_router.routes:
+        if isinstance(route, APIRoute) and route.endpoint is post_chat:
+            found |= {route.path: route, _VERSIONED + route.path: route}
+    return found
+
+
 def _add_routes(app: FastAPI) -> None:
     """Add every route, and all but the platform-wide ones under `/api/v1` too."""
     routers = (
@@ -468,7 +482,7 @@ def _add_routes(app: FastAPI) -> None:
     app.include_router(well_known_router)
     app.include_router(health_router)
     app.include_router(openai_router)
-    versioned = APIRouter(prefix="/api/v1", include_in_schema=False)
+    versioned = APIRouter(prefix=_VERSIONED, include_in_schema=False)
     for router in routers:
         versioned.include_router(router)
     app.include_router(versioned)

@@ -32,9 +32,15 @@ _UNREACHABLE = (
     asyncpg.SerializationError,  # a replica ends what hinders its recovery
     asyncpg.DiskFullError,
 )
+_SERVER_IS_GONE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+)
 
-
-SCHEMA_REVISION = "0009"  # the newest of planes/shared/stores/migrations
+SCHEMA_REVISION = "0010"  # the newest of planes/shared/stores/migrations
 _NO_ANSWER = "The database does not answer. Try again in a moment."
 _BUSY = "Too many requests are waiting for the database. Try again in a moment."
 _STATE = """
@@ -109,6 +115,7 @@ class Database:
                 timeout=_ACQUIRE_S,
                 command_timeout=_STATEMENT_S,
                 init=_prepare,
+                reset=_leave,
                 server_settings=self._server_settings(),
                 **self._pooler_options(),
             )
@@ -133,7 +140,7 @@ class Database:
         A pooler refuses other settings at the start of a session than it keeps by itself, and
         prepared statements are of a server connection that the next transaction does not get.
         """
-        return {"statement_cache_size": 0, "reset": _leave} if self._is_pooled else {}
+        return {"statement_cache_size": 0} if self._is_pooled else {}
 
     async def close(self) -> None:
         """Close every connection, waiting at most five seconds for those in use."""
@@ -230,6 +237,17 @@ class Database:
             self._waiting -= 1
 
 
+def was_rolled_back(error: BaseException) -> bool:
+    """Tell whether a statement failed in such a way that it certainly has changed nothing.
+
+    That is where a server that lives refused it, or it was not sent.
+    """
+    cause = error.__cause__ if isinstance(error, Unavailable) else error
+    if isinstance(cause, asyncpg.DataError):
+        return True
+    return isinstance(cause, asyncpg.PostgresError) and not isinstance(cause, _SERVER_IS_GONE)
+
+
 def _was_cut(error: AttributeError) -> bool:
     """Tell whether asyncpg asked for the protocol that a connection loses when it is cut."""
     trace = error.__traceback__
@@ -271,7 +289,12 @@ def _without_pooler(url: str) -> tuple[str, bool]:
 
 
 async def _leave(connection: Any) -> None:
-    """Reset nothing: whatever a transaction has set ends with it."""
+    """Reset nothing: whatever a transaction has set ends with it.
+
+    Nobody here sets anything for longer, holds session locks, listens, or leaves cursors open; the
+    driver rolls a transaction back that was left. Asking the server to make sure would be a round
+    trip for every use of a connection, as dear as most statements.
+    """
     del connection
 
 
@@ -282,4 +305,10 @@ async def _prepare(connection: Any) -> None:
 
 
 def _encode_json(value: object) -> str:
-    return orjson.dumps(value).decode()
+    return orjson.dumps(value, default=_encode_id).decode()
+
+
+def _encode_id(value: object) -> str:
+    if isinstance(value, UUID):  # the driver's own kind, which orjson does not know
+        return str(value)
+    raise TypeError(f"no JSON: {type(value).__name__}")

@@ -1,11 +1,13 @@
 """The chat log in PostgreSQL, for installations without a CQL server."""
 
 from collections.abc import AsyncGenerator, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from planes.shared.domain import ChatMessage
-from planes.shared.stores.chat_rows import message_of, payload_of
+from planes.shared.stores.chat_rows import message_from, message_of, payload_of
 from planes.shared.stores.postgres import Connection, Database
+from planes.shared.together import Together
 
 BUCKET_ROWS = 10_000
 _ROWS = 500  # of a conversation that is read as a whole
@@ -22,12 +24,22 @@ WHERE (tenant_id, conversation_id) > ($1, $2) ORDER BY 1, 2 LIMIT $3
 """
 
 
+class _Page(NamedTuple):
+    """A page that somebody asks for."""
+
+    tenant_id: UUID
+    conversation_id: UUID
+    after_seq: int
+    most: int
+
+
 class PostgresChatLog:
     """Messages by (tenant, conversation, bucket); writing one twice changes nothing."""
 
     def __init__(self, database: Database) -> None:
         """Store the database."""
         self._database = database
+        self._pages = Together[_Page, list[ChatMessage]](self._all_pages)
 
     async def check(self) -> None:
         """Ask the database whether it is there."""
@@ -85,18 +97,22 @@ class PostgresChatLog:
 
         Of several with the same `seq`, which are answers to one question, only the newest.
         """
-        async with self._database.tenant(tenant_id) as connection:
+        return await self._pages.do(_Page(tenant_id, conversation_id, after_seq, limit))
+
+    async def _all_pages(self, wanted: Sequence[_Page]) -> list[list[ChatMessage]]:
+        async with self._database.platform() as connection:
             rows = await connection.fetch(
-                "SELECT DISTINCT ON (bucket, seq) * FROM chat_messages "
-                "WHERE tenant_id = $1 AND conversation_id = $2 "
-                "AND bucket >= $3 AND seq > $4 ORDER BY bucket, seq, id DESC LIMIT $5",
-                tenant_id,
-                conversation_id,
-                after_seq // BUCKET_ROWS,
-                after_seq,
-                limit,
+                "SELECT * FROM logged_messages($1)",
+                [
+                    {**each._asdict(), "number": number, "bucket": each.after_seq // BUCKET_ROWS}
+                    for number, each in enumerate(wanted)
+                ],
             )
-        return [message_of(row) for row in rows]
+        found: list[list[ChatMessage]] = [[] for _ in wanted]
+        for number, message_id, seq, payload in rows:
+            place = wanted[number].tenant_id, wanted[number].conversation_id
+            found[number].append(message_from(place, seq, message_id, payload))
+        return found
 
     async def find(
         self, tenant_id: UUID, conversation_id: UUID, *, seq: int, message_id: UUID

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.security import OAuth2PasswordBearer
+from fastapi.security.utils import get_authorization_scheme_param
 
 from planes.shared.domain import Role
 from planes.shared.errors import Forbidden, Unauthenticated
@@ -25,6 +26,12 @@ _bearer = OAuth2PasswordBearer(
 )
 
 BearerToken = Annotated[str | None, Depends(_bearer)]
+
+
+def bearer_token(request: Request) -> str | None:
+    """Return what the dependency `BearerToken` finds."""
+    scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
+    return token if scheme.lower() == "bearer" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +127,8 @@ Uploader = Annotated[
 Searcher = Annotated[
     Account, Depends(Permission(scope=ApiScope.SEARCH, endpoint=EndpointClass.SEARCH))
 ]
-Asker = Annotated[Account, Depends(Permission(scope=ApiScope.CHAT, endpoint=EndpointClass.CHAT))]
+MAY_ASK = Permission(scope=ApiScope.CHAT, endpoint=EndpointClass.CHAT)
+Asker = Annotated[Account, Depends(MAY_ASK)]
 ConversationUser = Annotated[Account, Depends(Permission(scope=ApiScope.CHAT))]
 BillingReader = Annotated[Account, Depends(Permission(scope=ApiScope.BILLING_READ))]
 InvoiceReader = Annotated[

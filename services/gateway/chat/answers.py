@@ -16,9 +16,9 @@ from planes.shared.errors import PlatformError, RequestTimeout, Unavailable
 from planes.shared.wire import AnswerRequest, Done, Meta, Problem, Usage, encode_event
 from services.gateway.admin.metrics import GatewayMetrics
 from services.gateway.billing.prices import Prices, usage_of
+from services.gateway.chat.booking import Settlement
 from services.gateway.chat.metering import AnswerLedger, Meter, storable_frame, stored_whole
-from services.gateway.chat.reading import Reader
-from services.gateway.chat.repository import Settlement
+from services.gateway.chat.reading import Awaiting, Reader
 from services.gateway.chat.schemas import AnswerMessage, ChatAnswer
 from services.gateway.chat.stream_buffer import SentEvent
 from services.gateway.chat.stream_writer import StreamWriter
@@ -76,12 +76,13 @@ class Answer:
         self._is_stream = is_stream
         self._has_partial_history = has_partial_history
         self._meter = Meter()
-        self._reader = Reader()
+        self._reader: Reader | Awaiting = Reader() if is_stream else Awaiting()
         self._last_event_id = 0
         self._is_ending = False
         self._is_stopped = False
         self._reason: PlatformError | None = None
         self._task: asyncio.Task[None] | None = None
+        self._first_checkpoint: asyncio.TimerHandle | None = None
         self._checkpoints: asyncio.Task[None] | None = None
         self._return: asyncio.Task[None] | None = None
 
@@ -98,11 +99,18 @@ class Answer:
         Raises:
             PlatformError: There was none, and the question was taken back.
         """
+        assert isinstance(self._reader, Reader)  # noqa: S101 (a stream)
         if not await self._reader.has_begun():
             raise self.problem or Unavailable(_BROKEN_OFF)
 
+    async def ended(self) -> None:
+        """Wait for the end of an answer that is no stream; `whole` or `problem` says what it is."""
+        assert isinstance(self._reader, Awaiting)  # noqa: S101 (no stream)
+        await self._reader.ended()
+
     def events(self, heartbeat_s: float | None = None) -> AsyncIterator[bytes]:
         """Yield the events, once, `done` or `error` last; comments in between if wanted."""
+        assert isinstance(self._reader, Reader)  # noqa: S101 (a stream)
         return self._reader.events(heartbeat_s)
 
     async def is_resumable(self) -> bool:
@@ -145,7 +153,8 @@ class Answer:
         self.stop()
 
     async def _run(self, serving: ServingClient, context: TenantContext, trace_id: str) -> None:
-        self._checkpoints = asyncio.create_task(self._checkpoint())
+        loop = asyncio.get_running_loop()
+        self._first_checkpoint = loop.call_later(_CHECKPOINT_S, self._begin_checkpoints)
         try:
             async with serving.answer(self.request, context, trace_id) as frames:
                 async for frame in frames:
@@ -238,7 +247,7 @@ class Answer:
     def _begin_to_end(self) -> None:
         """From here on nobody stops the answer, and it is noted no more."""
         self._is_ending = True
-        for task in (self._checkpoints, self._return):
+        for task in (self._first_checkpoint, self._checkpoints, self._return):
             if task is not None:
                 task.cancel()
 
@@ -260,18 +269,22 @@ class Answer:
         self._accounting.metrics.count_answer(FinishReason.CANCELLED, settlement.model, tokens)
         return cost
 
+    def _begin_checkpoints(self) -> None:
+        """Most answers have ended before: they get no task for it."""
+        self._checkpoints = asyncio.create_task(self._checkpoint())
+
     async def _checkpoint(self) -> None:
         """Note every two seconds how far the answer is; end it when it was stopped or swept."""
         while True:
-            await asyncio.sleep(_CHECKPOINT_S)
             try:
                 is_alive = await self._accounting.ledger.checkpoint(self._meter.produced())
             except Exception:
                 _log.exception("checkpoint failed", answer_id=str(self.request.answer_id))
-                continue
+                is_alive = True
             if not is_alive:
                 self.stop()
                 return
+            await asyncio.sleep(_CHECKPOINT_S)
 
     def _tell_whole(self, settlement: Settlement, cost: Decimal) -> None:
         """End the stream with `done`."""
@@ -295,7 +308,10 @@ class Answer:
             usage=usage_of(*tokens, cost),
             has_partial_history=self._has_partial_history,
         )
-        self._end_with(self._encoded("done", self.whole.without_content()))
+        if self._is_stream or self._writer is not None:
+            self._end_with(self._encoded("done", self.whole.without_content()))
+        else:
+            self._reader.end()
 
     def _tell_problem(self, error: PlatformError) -> None:
         """End the stream with `error`; where nothing was sent yet, the request fails with it."""

@@ -14,6 +14,7 @@ from planes.shared.domain import ChatMode, TenantContext
 from planes.shared.errors import Conflict, Gone, InvalidInput, NotFound, Unavailable
 from services.gateway.auth.models import Account
 from services.gateway.chat.answers import Answer
+from services.gateway.chat.conversations import ConversationService
 from services.gateway.chat.replays import events_of
 from services.gateway.chat.schemas import (
     ChatAnswer,
@@ -24,13 +25,9 @@ from services.gateway.chat.schemas import (
     QueryRequest,
     Question,
 )
-from services.gateway.chat.service import Asked
-from services.gateway.dependencies import (
-    ChatServiceDep,
-    ConversationServiceDep,
-    StreamServiceDep,
-)
-from services.gateway.idempotency.dependencies import REPLAYED, Idempotent, replayed
+from services.gateway.chat.service import Asked, ChatService
+from services.gateway.chat.streams import StreamService
+from services.gateway.idempotency.dependencies import REPLAYED, Idempotent, Repeatable, replayed
 from services.gateway.idempotency.service import AnswerUnderWay, Effect
 
 EVENT_STREAM = "text/event-stream"
@@ -71,22 +68,16 @@ class FollowedStream(StreamingResponse):
             await self._follower.aclose()
 
 
-class _Asking:
+class ChatAsking:
     """Answers a question the way its client wants it."""
 
-    def __init__(
-        self,
-        request: Request,
-        chat: ChatServiceDep,
-        streams: StreamServiceDep,
-        conversations: ConversationServiceDep,
-        repeatable: Idempotent,
-    ) -> None:
-        """Store the request, its key, and the services."""
+    def __init__(self, request: Request, repeatable: Repeatable) -> None:
+        """Store the request and its key, and find the services."""
+        services = request.app.state
         self._request = request
-        self._chat = chat
-        self._streams = streams
-        self._conversations = conversations
+        self._chat: ChatService = services.chat
+        self._streams: StreamService = services.streams
+        self._conversations: ConversationService = services.conversations
         self._repeatable = repeatable
 
     async def answer(
@@ -215,7 +206,11 @@ class _Asking:
         return FollowedStream(events, REPLAYED)
 
 
-Asking = Annotated[_Asking, Depends()]
+async def _asking(request: Request, repeatable: Idempotent) -> ChatAsking:
+    return ChatAsking(request, repeatable)
+
+
+Asking = Annotated[ChatAsking, Depends(_asking)]
 
 
 def _told_again(answer: ChatAnswer, *, is_stream: bool) -> Response:

@@ -1,7 +1,7 @@
 """The messages of a conversation: those in the chat log and those still on their way to it."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from operator import attrgetter
@@ -14,6 +14,7 @@ from planes.shared.errors import Unavailable
 from planes.shared.ports import ChatLog
 from planes.shared.stores.chat_rows import message_of
 from planes.shared.stores.postgres import Database
+from planes.shared.together import Together
 from planes.shared.wire import ChatTurn
 from services.gateway.chat import repository
 
@@ -29,6 +30,14 @@ class Exchange:
 
     question: ChatMessage
     answer: ChatMessage | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the messages up to `seq` told; 0 and empty: nobody has summed them up."""
+
+    text: str
+    seq: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,9 @@ class ChatHistory:
         self._chat_log = chat_log
         self._clock = clock
         self._paused_until = float("-inf")
+        self._pending_of = Together[tuple[TenantContext, UUID, int], list[ChatMessage]](
+            self._all_pending
+        )
 
     async def page(
         self, context: TenantContext, conversation_id: UUID, *, after_seq: int, limit: int
@@ -84,11 +96,13 @@ class ChatHistory:
     async def _pending(
         self, context: TenantContext, conversation_id: UUID, after_seq: int
     ) -> list[ChatMessage]:
-        async with self._database.tenant(context.tenant_id) as connection:
-            rows = await repository.pending_messages(
-                connection, context, conversation_id, after_seq
-            )
-        return [message_of(row) for row in rows]
+        return await self._pending_of.do((context, conversation_id, after_seq))
+
+    async def _all_pending(
+        self, wanted: Sequence[tuple[TenantContext, UUID, int]]
+    ) -> list[list[ChatMessage]]:
+        async with self._database.platform() as connection:
+            return await repository.pending_messages(connection, wanted)
 
     async def _logged(
         self, context: TenantContext, conversation_id: UUID, asked: tuple[int, int]
@@ -131,24 +145,25 @@ class ChatHistory:
             context.tenant_id, conversation_id, seq=seq, message_id=message_id
         )
 
-    async def remembered(
-        self, context: TenantContext, conversation_id: UUID, *, seq: int, limit: int
+    async def before(
+        self,
+        context: TenantContext,
+        conversation_id: UUID,
+        *,
+        seq: int,
+        limit: int,
+        summary: Summary | None = None,
     ) -> Remembered:
-        """Return what a language model is told of the messages before the one numbered `seq`.
+        """Return what a generator is told of the messages before the one numbered `seq`.
 
-        That is the last `limit` of them, with all before those that no summary tells yet, and the
-        summary. A conversation that began long before its first summary is read from its last 40.
-
-        Raises:
-            NotFound: The conversation was deleted.
+        That is the last `limit` of them, and with a summary also all before those that it does not
+        tell yet. A conversation that began long before its first summary is read from its last 40.
         """
-        if seq - 1 <= LEAST_SUMMED_UP:
+        if summary is None or seq - 1 <= LEAST_SUMMED_UP:
             return await self.turns_before(context, conversation_id, seq=seq, limit=limit)
-        async with self._database.tenant(context.tenant_id) as connection:
-            kept = await repository.find_conversation(connection, context, conversation_id)
-        untold = min(seq - 1 - kept["summary_seq"], _MOST_SUMMED_UP)
+        untold = min(seq - 1 - summary.seq, _MOST_SUMMED_UP)
         told = await self.turns_before(context, conversation_id, seq=seq, limit=max(limit, untold))
-        return replace(told, summary=kept["summary"], summary_seq=kept["summary_seq"])
+        return replace(told, summary=summary.text, summary_seq=summary.seq)
 
     async def turns_before(
         self, context: TenantContext, conversation_id: UUID, *, seq: int, limit: int

@@ -17,7 +17,9 @@ from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres import Database
 from planes.shared.wire import Done, FunctionCall, TextSpan, Usage, encode_event
 from services.gateway.chat import repository
-from services.gateway.chat.repository import Produced, Settlement
+from services.gateway.chat.booking import Settlement
+from services.gateway.chat.group_commit import AnswerBooks
+from services.gateway.chat.repository import Produced
 
 _KEPT_WITHIN_S = 1.0
 _MAX_SUMMARY_CHARS = 8000  # of the column
@@ -130,9 +132,12 @@ def storable_frame(frame: Frame) -> Frame:
 class AnswerLedger:
     """Checkpoints and settlement of one answer, with the retries that money deserves."""
 
-    def __init__(self, database: Database, context: TenantContext, answer_id: UUID) -> None:
+    def __init__(
+        self, database: Database, books: AnswerBooks, context: TenantContext, answer_id: UUID
+    ) -> None:
         """Store which reservation this is about."""
         self._database = database
+        self._books = books
         self._context = context
         self._answer_id = answer_id
 
@@ -157,10 +162,7 @@ class AnswerLedger:
         """
         for attempt in range(_SETTLE_TRIES):
             try:
-                async with self._database.platform() as connection:
-                    cost = await repository.settle(
-                        connection, self._context, self._answer_id, settlement
-                    )
+                cost = await self._books.settle(self._context, self._answer_id, settlement)
             except Unavailable:
                 if attempt == _SETTLE_TRIES - 1:
                     raise

@@ -8,6 +8,34 @@ READER_S = 30.0
 _QUEUED_EVENTS = 256
 
 
+class Awaiting:
+    """A client that waits for the whole answer: no event is kept for it."""
+
+    def __init__(self) -> None:
+        """Begin to wait."""
+        self.has_left = False
+        self._ended = asyncio.Event()
+
+    async def put(self, event: bytes) -> bool:
+        """Pass over an event."""
+        del event
+        return True
+
+    def end(self, last: bytes | None = None) -> None:
+        """Wait no longer."""
+        del last
+        self._ended.set()
+
+    def leave(self) -> None:
+        """The client has gone."""
+        self.has_left = True
+        self._ended.set()
+
+    async def ended(self) -> None:
+        """Return when the answer has ended, or nobody waits for it any more."""
+        await self._ended.wait()
+
+
 class Reader:
     """Takes events as fast as its client reads them."""
 
@@ -22,11 +50,14 @@ class Reader:
         """Hand over an event; False when the client has read nothing for half a minute."""
         if self.has_left:
             return True
-        try:
-            async with asyncio.timeout(READER_S):
-                await self._room.acquire()
-        except TimeoutError:
-            return False
+        if self._room.locked():
+            try:
+                async with asyncio.timeout(READER_S):
+                    await self._room.acquire()
+            except TimeoutError:
+                return False
+        else:
+            await self._room.acquire()  # at once: a timer for each event would cost more
         self._events.put_nowait(event)
         return True
 
@@ -53,12 +84,15 @@ class Reader:
         if self._first is not None:
             yield self._first
         while True:
-            try:
-                async with asyncio.timeout(heartbeat_s):
-                    event = await self._next()
-            except TimeoutError:
-                yield HEARTBEAT
-                continue
+            if self._events.empty():
+                try:
+                    async with asyncio.timeout(heartbeat_s):
+                        event = await self._next()
+                except TimeoutError:
+                    yield HEARTBEAT
+                    continue
+            else:
+                event = await self._next()
             if event is None:
                 return
             yield event

@@ -1,104 +1,22 @@
 """Reservations and conversations in SQL; the functions stand in the migrations."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from planes.shared.domain import ChatMode, TenantContext, new_id
-from planes.shared.errors import Conflict, NotFound, QuotaExceeded
+from planes.shared.domain import ChatMessage, TenantContext
+from planes.shared.errors import Conflict, NotFound
+from planes.shared.stores.chat_rows import message_from
 from planes.shared.stores.postgres import Connection
-from services.gateway.billing.features import Feature, lacking
+from services.gateway.chat.booking import RESERVATION_LIFETIME
 from services.gateway.idempotency.models import AnswerPlace
 
-RESERVATION_LIFETIME = timedelta(seconds=60)
 WRITER_DEAD_S = 15.0  # without a checkpoint; there is one every two seconds
 _EVENTS_LIFETIME = timedelta(minutes=6)  # a minute more than they have
 _STOPPED_LIFETIME = timedelta(seconds=10)
-_QUOTAS = {
-    "messages": "The plan's quota of messages is used up.",
-    "tokens": "The plan's quota of tokens does not cover the longest possible answer.",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """An answer that is about to be paid for; `title` is None in a conversation that exists."""
-
-    answer_id: UUID
-    conversation_id: UUID
-    title: str | None
-    mode: ChatMode | None
-    document_ids: list[UUID] | None
-    question_id: UUID
-    question: str
-    message_id: UUID
-    model: str
-    max_prompt_tokens: int
-    max_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """What the reservation found out."""
-
-    question_seq: int
-    mode: ChatMode
-    document_ids: tuple[UUID, ...] | None
-    hidden_versions: tuple[UUID, ...]
-    generation: int
-    corpus_version: int
-
-
-async def reserve(connection: Connection, context: TenantContext, intent: Intent) -> Reservation:
-    """Reserve the worst case of an answer and store the question, in one statement.
-
-    Raises:
-        NotFound: The conversation is not the caller's.
-        Conflict: It has an answer under way.
-        Forbidden: The plan has no open chat.
-        QuotaExceeded: It names the quota.
-    """
-    row = await connection.fetchrow(
-        # of the statement's beginning, and so not newer than what the function finds out
-        "SELECT r.*, corpus_version_of($1) AS corpus_version FROM "
-        "reserve_answer($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) r",
-        context.tenant_id,
-        context.user_id,
-        intent.answer_id,
-        intent.conversation_id,
-        intent.title,
-        intent.mode,
-        intent.document_ids,
-        intent.question_id,
-        intent.question,
-        intent.message_id,
-        intent.model,
-        intent.max_prompt_tokens,
-        intent.max_tokens,
-        RESERVATION_LIFETIME,
-    )
-    assert row is not None  # noqa: S101 (the function returns one row)
-    if row["status"] == "absent":
-        raise NotFound("There is no such conversation.")
-    if row["status"] == "busy":
-        raise Conflict("The conversation is still being answered.", retry_after_s=2)
-    if row["status"] == Feature.OPEN_CHAT:
-        raise lacking(Feature.OPEN_CHAT, row["answer_mode"])
-    if row["status"] != "reserved":
-        raise QuotaExceeded(_QUOTAS[row["status"]], extensions={"quota": row["status"]})
-    scope = row["scope_document_ids"]
-    return Reservation(
-        question_seq=row["question_seq"],
-        mode=ChatMode(row["answer_mode"]),
-        document_ids=None if scope is None else tuple(scope),
-        hidden_versions=tuple(row["hidden_versions"]),
-        generation=row["live_generation"],
-        corpus_version=row["corpus_version"],
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,37 +44,6 @@ async def checkpoint(
         RESERVATION_LIFETIME,
     )
     return kept
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """What an answer came to; `payload` is what the chat log keeps of it.
-
-    The ledger row's id makes it known again when the same settlement is tried twice.
-    """
-
-    model: str
-    prompt_tokens: int
-    completion_tokens: int
-    payload: dict[str, Any]
-    ledger_id: UUID = field(default_factory=new_id)
-
-
-async def settle(
-    connection: Connection, context: TenantContext, answer_id: UUID, settlement: Settlement
-) -> Decimal | None:
-    """Turn a reservation into its ledger row and its stored answer; None when it was swept."""
-    cost: Decimal | None = await connection.fetchval(
-        "SELECT settle_answer($1, $2, $3, $4, $5, $6, $7)",
-        context.tenant_id,
-        answer_id,
-        settlement.ledger_id,
-        settlement.model,
-        settlement.prompt_tokens,
-        settlement.completion_tokens,
-        settlement.payload,
-    )
-    return cost
 
 
 async def release(
@@ -339,16 +226,27 @@ async def tombstone_conversation(
 
 
 async def pending_messages(
-    connection: Connection, context: TenantContext, conversation_id: UUID, after_seq: int
-) -> list[asyncpg.Record]:
-    """Return messages that are still on their way to the chat log."""
-    return await connection.fetch(
-        "SELECT id, tenant_id, conversation_id, seq, payload FROM outbox "
-        "WHERE tenant_id = $1 AND conversation_id = $2 AND seq > $3 ORDER BY seq",
-        context.tenant_id,
-        conversation_id,
-        after_seq,
+    connection: Connection, wanted: Sequence[tuple[TenantContext, UUID, int]]
+) -> list[list[ChatMessage]]:
+    """Return the messages of each (context, conversation, after_seq) on their way to the log."""
+    rows = await connection.fetch(
+        "SELECT * FROM pending_messages($1)",
+        [
+            {
+                "number": number,
+                "tenant_id": context.tenant_id,
+                "conversation_id": conversation_id,
+                "after_seq": after_seq,
+            }
+            for number, (context, conversation_id, after_seq) in enumerate(wanted)
+        ],
     )
+    found: list[list[ChatMessage]] = [[] for _ in wanted]
+    for number, message_id, seq, payload in rows:
+        context, conversation_id, _ = wanted[number]
+        place = context.tenant_id, conversation_id
+        found[number].append(message_from(place, seq, message_id, payload))
+    return found
 
 
 async def pending_message(

@@ -14,12 +14,19 @@ from services.gateway.admin.health import ServingMonitor
 from services.gateway.admin.metrics import GatewayMetrics
 from services.gateway.auth.models import Account
 from services.gateway.billing.prices import Prices
-from services.gateway.chat import repository
+from services.gateway.chat import booking, repository
 from services.gateway.chat.answers import Accounting, Answer
+from services.gateway.chat.booking import Intent, Reservation
+from services.gateway.chat.group_commit import AnswerBooks
 from services.gateway.chat.guard import StreamGuard
-from services.gateway.chat.history import LEAST_SUMMED_UP, ChatHistory, Exchange, Remembered
+from services.gateway.chat.history import (
+    LEAST_SUMMED_UP,
+    ChatHistory,
+    Exchange,
+    Remembered,
+    Summary,
+)
 from services.gateway.chat.metering import AnswerLedger
-from services.gateway.chat.repository import Intent, Reservation
 from services.gateway.chat.schemas import ChatAnswer, Question
 from services.gateway.chat.stream_buffer import StreamBuffer, stream_key
 from services.gateway.chat.stream_writer import StreamBounds, StreamWriter
@@ -94,6 +101,7 @@ class ChatService:
         """Store the parts."""
         self._parts = parts
         self._limits = limits
+        self._books = AnswerBooks(parts.database)
         self._running: dict[asyncio.Task[None], tuple[Answer, TenantContext]] = {}
         self._starting = 0
         self._bounds = StreamBounds()
@@ -124,13 +132,9 @@ class ChatService:
         context = account.context
         intent = self._intent(asked)
         reservation = await self._reserve(context, intent, asked)
-        ledger = AnswerLedger(self._parts.database, context, intent.answer_id)
+        ledger = AnswerLedger(self._parts.database, self._books, context, intent.answer_id)
         try:
-            if asked.is_listed and intent.title is None:
-                await self._list(context, intent.conversation_id)
-            remembered = await self._remembered(
-                context, asked, intent.conversation_id, reservation.question_seq
-            )
+            remembered = await self._remembered(context, asked, intent.conversation_id, reservation)
         except BaseException:
             await asyncio.shield(ledger.release(undo=True))
             raise
@@ -159,20 +163,15 @@ class ChatService:
         return StreamWriter(self._parts.buffer, key, self._bounds, grace_s=grace_s)
 
     async def _reserve(self, context: TenantContext, intent: Intent, asked: Asked) -> Reservation:
-        """Reserve in one statement, or in one transaction with what else must hold."""
-        is_new = intent.title is not None
-        if not asked.effect.is_keyed and asked.replaces is None and (asked.is_listed or not is_new):
-            async with self._parts.database.platform() as connection:
-                return await repository.reserve(connection, context, intent)
+        """Reserve with those who wait, or in one transaction with what else must hold."""
+        if not asked.effect.is_keyed and asked.replaces is None:
+            return await self._books.reserve(context, intent)
         async with self._parts.database.tenant(context.tenant_id) as connection:
-            reservation = await repository.reserve(connection, context, intent)
+            reservation = await booking.reserve(connection, context, intent)
             if asked.replaces is not None:
                 seq = asked.replaces.question.seq
                 await repository.regenerate(connection, context, intent.answer_id, seq)
                 reservation = replace(reservation, question_seq=seq)
-            if is_new and not asked.is_listed:
-                conversation_id = intent.conversation_id
-                await repository.list_as(connection, context, conversation_id, is_listed=False)
             place = AnswerPlace(
                 intent.answer_id,
                 intent.conversation_id,
@@ -181,11 +180,6 @@ class ChatService:
             )
             await asked.effect.record_answer(connection, place)
             return reservation
-
-    async def _list(self, context: TenantContext, conversation_id: UUID) -> None:
-        """List a conversation that a person goes on with; not under the quota's lock."""
-        async with self._parts.database.tenant(context.tenant_id) as connection:
-            await repository.list_as(connection, context, conversation_id, is_listed=True)
 
     async def whole(
         self,
@@ -213,9 +207,7 @@ class ChatService:
         watch = asyncio.ensure_future((client_left or asyncio.Event().wait)())
         watch.add_done_callback(lambda _: answer.hang_up())
         try:
-            await answer.begun()
-            async for _ in answer.events():
-                pass
+            await answer.ended()
         finally:
             watch.cancel()
             answer.hang_up()
@@ -267,18 +259,22 @@ class ChatService:
             model=self._parts.monitor.model,
             max_prompt_tokens=self._limits.max_prompt_tokens,
             max_tokens=question.max_tokens or self._limits.default_max_tokens,
+            is_listed=asked.is_listed,
         )
 
     async def _remembered(
-        self, context: TenantContext, asked: Asked, conversation_id: UUID, seq: int
+        self, context: TenantContext, asked: Asked, conversation_id: UUID, reserved: Reservation
     ) -> Remembered:
         """Return what was said before; a summary of it is for language models alone."""
-        limit, history = self._limits.history_messages, self._parts.history
+        limit, seq = self._limits.history_messages, reserved.question_seq
         if asked.history is not None:
             return Remembered(asked.history[-limit:] if limit else ())
+        summary = None
         if self._parts.monitor.has_language_model and limit >= LEAST_SUMMED_UP:
-            return await history.remembered(context, conversation_id, seq=seq, limit=limit)
-        return await history.turns_before(context, conversation_id, seq=seq, limit=limit)
+            summary = Summary(reserved.summary, reserved.summary_seq)
+        return await self._parts.history.before(
+            context, conversation_id, seq=seq, limit=limit, summary=summary
+        )
 
     def _keep(self, answer: Answer, task: asyncio.Task[None], context: TenantContext) -> None:
         self._running[task] = answer, context

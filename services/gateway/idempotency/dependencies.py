@@ -79,10 +79,20 @@ class Repeatable:
             yield effect
 
 
-async def _repeatable(request: Request, _key: _IdempotencyKey = None) -> Repeatable:
+def repeatable(request: Request) -> Repeatable:
+    """Return a request as one that may carry a key.
+
+    Raises:
+        BadRequest: It carries one that is none.
+    """
     key = parse_key(request.headers.getlist(KEY_HEADER))
-    target = f"{request.method} {request.url.path}?{request.url.query}"
+    query = request.scope["query_string"].decode("latin-1")
+    target = f"{request.method} {request.scope['path']}?{query}"
     return Repeatable(request.app.state.idempotency, key, target)
+
+
+async def _repeatable(request: Request, _key: _IdempotencyKey = None) -> Repeatable:
+    return repeatable(request)
 
 
 Idempotent = Annotated[Repeatable, Depends(_repeatable)]

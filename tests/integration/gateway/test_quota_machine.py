@@ -29,8 +29,9 @@ from planes.shared.errors import QuotaExceeded
 from planes.shared.stores.postgres import Database
 from services.gateway.billing import plan_repository
 from services.gateway.billing.plan_repository import PlanChange
-from services.gateway.chat import repository
-from services.gateway.chat.repository import Intent, Produced, Settlement
+from services.gateway.chat import booking, repository
+from services.gateway.chat.booking import Intent, Settlement
+from services.gateway.chat.repository import Produced
 
 T = TypeVar("T")
 PROMPT, COMPLETION = 1000, 200
@@ -172,7 +173,7 @@ class QuotaMachine(RuleBasedStateMachine):
 
     async def reserve(self, number: int, intent: Intent) -> bool:
         try:
-            await self.on(number, lambda c: repository.reserve(c, self.context, intent))
+            await self.on(number, lambda c: booking.reserve(c, self.context, intent))
         except QuotaExceeded:
             return False
         return True
@@ -183,7 +184,7 @@ class QuotaMachine(RuleBasedStateMachine):
         settled = settlement or answer.settlement
         return await self.on(
             number,
-            lambda c: repository.settle(c, self.context, answer.intent.answer_id, settled),
+            lambda c: booking.settle(c, self.context, answer.intent.answer_id, settled),
         )
 
     async def sweep(self, number: int) -> None:

@@ -11,8 +11,9 @@ import pytest
 from planes.shared.domain import ChatMode, TenantContext, new_id
 from planes.shared.errors import Conflict
 from planes.shared.stores.postgres import Database
-from services.gateway.chat import repository
-from services.gateway.chat.repository import Intent, Produced, Settlement
+from services.gateway.chat import booking, repository
+from services.gateway.chat.booking import Intent, Settlement
+from services.gateway.chat.repository import Produced
 from services.gateway.maintenance import sweep_reservation
 
 
@@ -40,7 +41,7 @@ class Books:
 
     async def reserve(self, intent: Intent) -> None:
         async with self.database.platform() as connection:
-            await repository.reserve(connection, self.context, intent)
+            await booking.reserve(connection, self.context, intent)
 
     async def checkpoint(self, intent: Intent, produced: Produced) -> bool:
         async with self.database.platform() as connection:
@@ -48,7 +49,7 @@ class Books:
 
     async def settle(self, intent: Intent, settlement: Settlement) -> Decimal | None:
         async with self.database.platform() as connection:
-            return await repository.settle(connection, self.context, intent.answer_id, settlement)
+            return await booking.settle(connection, self.context, intent.answer_id, settlement)
 
     async def release(self, intent: Intent, *, undo: bool) -> None:
         async with self.database.platform() as connection:
