@@ -28,6 +28,14 @@ def _golden(person: Person) -> list[dict[str, Any]]:
     return [{name: answer[name] for name in _THE_SAME} for answer in told]
 
 
+def _cited(answers: list[dict[str, Any]], *, with_scores: bool) -> list[dict[str, Any]]:
+    """Return answers with their citations; stores differ in the last digits of scores."""
+    if with_scores:
+        return answers
+    places = [[{**each, "score": None} for each in answer["citations"]] for answer in answers]
+    return [{**answer, "citations": cited} for answer, cited in zip(answers, places, strict=True)]
+
+
 def test_three_golden_questions_have_the_same_citations_after_a_restore(
     platform: RunningPlatform, tmp_path: Path
 ) -> None:
@@ -53,7 +61,9 @@ def test_three_golden_questions_have_the_same_citations_after_a_restore(
             messages = person.get(f"/conversations/{each['id']}/messages")["items"]
             assert [message["role"] for message in messages] == ["user", "assistant"]
             person.check(messages[1]["citations"])
-        assert _golden(person) == before
+        is_same_store = platform.stores is None
+        after = _cited(_golden(person), with_scores=is_same_store)
+        assert after == _cited(before, with_scores=is_same_store)
     finally:
         person.http.close()
         restored.command("reset", "--yes")
