@@ -449,7 +449,7 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
 
 def _chat_routes() -> dict[str, APIRoute]:
     """Return the routes that `BareChatRoute` serves, by path."""
-    found = {}
+    found: dict[str, APIRoute] = {}
     for route in chat_router.routes:
         if isinstance(route, APIRoute) and route.endpoint is post_chat:
             found |= {route.path: route, _VERSIONED + route.path: route}

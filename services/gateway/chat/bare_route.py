@@ -8,19 +8,21 @@ came, which alone says what is wrong with it: the document, the validation and t
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
 
 from fastapi.responses import Response
 from pydantic import TypeAdapter, ValidationError
 from starlette.requests import Request
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.auth.dependencies import MAY_ASK, bearer_token
 from services.gateway.chat.asking import ChatAsking
 from services.gateway.chat.schemas import ChatAnswer, ChatRequest
 from services.gateway.idempotency.dependencies import repeatable
 
+_Handler: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
 _JSON = (b"content-type", b"application/json")
 _REQUEST = TypeAdapter(ChatRequest)
 
@@ -97,8 +99,8 @@ async def _answer(request: Request, question: ChatRequest) -> Response:
 
 async def _handled(request: Request, error: Exception) -> Response:
     """Return the answer of the handler that the application has for an error."""
-    handlers: Mapping[object, ExceptionHandler] = request.app.exception_handlers
+    handlers: Mapping[object, _Handler] = request.app.exception_handlers
     for kind in type(error).__mro__:
         if kind in handlers:
-            return await handlers[kind](request, error)  # type: ignore[misc]
+            return await handlers[kind](request, error)
     raise error
