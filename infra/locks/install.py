@@ -27,11 +27,12 @@ SIZES = {
     "embedded": "300 MB, 1.0 GB on disk",
     "weights": "80 MB, 90 MB on disk",
     "dev": "40 MB, 120 MB on disk",
+    "load": "40 MB, 130 MB on disk",
     "ocr": "20 MB, 30 MB on disk",
     "qwen": "30 MB, 120 MB on disk, without PyTorch",
     "torch": "200 MB (CPU build), else 2.5 GB and 5 GB on disk (CUDA build)",
 }
-_EXTRAS = {"ocr": ["ocr"], "qwen": ["qwen", "torch"]}
+_EXTRAS = {"load": ["load"], "ocr": ["ocr"], "qwen": ["qwen", "torch"]}
 
 
 def main() -> None:
@@ -39,7 +40,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dev", action="store_true", help="the tools of developers too")
     parser.add_argument(
-        "--extras", default="", help="ocr: scanned pages; qwen: local language models (PyTorch)"
+        "--extras",
+        default="",
+        help="load: locust; ocr: scanned pages; qwen: local language models (PyTorch)",
     )
     arguments = parser.parse_args()
     names = ["embedded", "weights", *(["dev"] if arguments.dev else [])]

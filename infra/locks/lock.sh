@@ -22,6 +22,8 @@ for extra in gateway serving data; do
 done
 compile dev -c "$locks/embedded.txt" --extra embedded --extra dev pyproject.toml
 
+compile load -c "$locks/dev.txt" --extra load pyproject.toml
+
 compile ocr -c "$locks/embedded.txt" --extra ocr pyproject.toml
 
 # PyTorch's builds for CPUs and for cards differ in hashes and in dependencies, so it is locked

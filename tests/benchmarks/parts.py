@@ -5,7 +5,7 @@ from importlib import import_module
 
 from tests.benchmarks.records import Conditions, Measurement
 
-NAMES: tuple[str, ...] = ("chat_log",)
+NAMES: tuple[str, ...] = ("chat_log", "ingestion", "logins", "start")
 """Modules of this package; each is imported when it is its turn."""
 
 

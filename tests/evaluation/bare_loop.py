@@ -39,6 +39,16 @@ class Bare:
     wall_s: float
     cpu_s: float
 
+    @property
+    def per_minute(self) -> float:
+        """Documents a minute."""
+        return 60 * self.documents / self.wall_s
+
+    @property
+    def cpu_ms(self) -> float:
+        """Processor milliseconds a document."""
+        return 1e3 * self.cpu_s / self.documents
+
 
 def bare_loop(source: int | Path) -> Bare:
     """Run the loop over so many texts, or the files of a folder, in a process of its own."""

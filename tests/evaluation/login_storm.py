@@ -14,6 +14,8 @@ import secrets
 import statistics
 import sys
 import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
 import httpx
@@ -26,25 +28,39 @@ _PER_SECOND = 40
 _PASSWORD = secrets.token_urlsafe(24)
 
 
-async def _measure(address: str) -> None:
-    """Print the 99th percentiles, in turns, and their ratio."""
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Seconds that requests took without sign-ins, and then in a storm of them."""
+
+    calm_s: list[float]
+    stormy_s: list[float]
+
+
+async def turns(address: str, number: int) -> AsyncIterator[Turn]:
+    """Yield so many turns, about 20 s each."""
     async with httpx.AsyncClient(base_url=address, timeout=30) as http:
         emails = [f"storm-{secrets.token_hex(8)}@example.com" for _ in range(_ACCOUNTS)]
         tokens = [await _register(http, email) for email in emails]
         await _latencies(http, tokens, _REQUESTS)  # warm
-        calm: list[float] = []
-        stormy: list[float] = []
-        for _ in range(_ROUNDS):
-            calm += await _latencies(http, tokens, _REQUESTS)
+        for _ in range(number):
+            calm_s = await _latencies(http, tokens, _REQUESTS)
             storm = _storm(address, emails)
             await asyncio.sleep(2)
-            stormy += await _latencies(http, tokens, _REQUESTS)
+            stormy_s = await _latencies(http, tokens, _REQUESTS)
             storm.terminate()
             storm.join()
             await asyncio.sleep(2)
+            yield Turn(calm_s, stormy_s)
+
+
+async def _measure(address: str) -> None:
+    """Print the 99th percentiles of all turns, and their ratio."""
+    measured = [turn async for turn in turns(address, _ROUNDS)]
+    calm = [each for turn in measured for each in turn.calm_s]
+    stormy = [each for turn in measured for each in turn.stormy_s]
     _print("without sign-ins", calm)
     _print("in the storm", stormy)
-    print(f"ratio of the 99th percentiles: {_p99(stormy) / _p99(calm):.2f}")
+    print(f"ratio of the 99th percentiles: {p99(stormy) / p99(calm):.2f}")
 
 
 async def _register(http: httpx.AsyncClient, email: str) -> str:
@@ -96,13 +112,14 @@ def _from_somewhere() -> dict[str, str]:
     return {"x-forwarded-for": f"2001:db8:{secrets.token_hex(2)}:{secrets.token_hex(2)}::1"}
 
 
-def _p99(seconds: list[float]) -> float:
+def p99(seconds: list[float]) -> float:
+    """Return the 99th percentile."""
     return statistics.quantiles(seconds, n=100)[98]
 
 
 def _print(name: str, seconds: list[float]) -> None:
-    median, p99 = 1000 * statistics.median(seconds), 1000 * _p99(seconds)
-    print(f"GET /auth/me {name}: median {median:.1f} ms, p99 {p99:.1f} ms of {len(seconds)}")
+    median_ms, p99_ms = 1000 * statistics.median(seconds), 1000 * p99(seconds)
+    print(f"GET /auth/me {name}: median {median_ms:.1f} ms, p99 {p99_ms:.1f} ms of {len(seconds)}")
 
 
 if __name__ == "__main__":

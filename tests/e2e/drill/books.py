@@ -1,13 +1,13 @@
 """What was acknowledged to a visitor, against what the stores hold once nothing is under way."""
 
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any, Self
 from uuid import UUID
 
 import httpx
 
 from planes.shared.domain import ChatMessage
+from tests.e2e.drill.bills import Bill
 from tests.e2e.drill.records import Records
 from tests.e2e.person import until
 from tests.servers.traffic import PASSWORD, Visitor
@@ -19,7 +19,7 @@ SELECT (SELECT count(*) FROM outbox WHERE tenant_id = :tenant)
      + (SELECT count(*) FROM reservations WHERE tenant_id = :tenant)
 """
 _LEDGER = """
-SELECT count(*) AS answers, coalesce(sum(prompt_tokens + completion_tokens), 0) AS tokens,
+SELECT count(*) AS messages, coalesce(sum(prompt_tokens + completion_tokens), 0) AS total_tokens,
        coalesce(sum(cost_usd), 0) AS cost_usd
 FROM ledger WHERE tenant_id = :tenant
 """
@@ -94,22 +94,14 @@ class Books:
 
     def _faults_of_bills(self, messages: list[ChatMessage]) -> Iterator[str]:
         """Usage, quota, ledger and the answers in the chat log are the same to the last digit."""
-        usages = [one.usage for one in messages if one.role == "assistant" and one.usage]
-        kept = {
-            "messages": len(usages),
-            "total_tokens": sum(int(str(one["total_tokens"])) for one in usages),
-            "cost_usd": sum((Decimal(str(one["cost_usd"])) for one in usages), Decimal(0)),
-        }
-        ledger = dict(
-            zip(kept, self._records.rows(_LEDGER, tenant=self._tenant)[0].values(), strict=True)
-        )
+        kept = Bill.of_messages(messages)
+        ledger = Bill(**self._records.rows(_LEDGER, tenant=self._tenant)[0])
         usage = self._get("/billing/usage")
-        shown = {name: usage["totals"][name] for name in kept}
-        shown["cost_usd"] = Decimal(shown["cost_usd"])
+        shown = Bill.shown(usage)
         if not kept == ledger == shown:
             yield f"answers {kept}, ledger {ledger} and usage {shown} differ"
         used = {name: usage["quotas"][name]["used"] for name in ("messages", "tokens")}
-        if (used["messages"], used["tokens"]) != (shown["messages"], shown["total_tokens"]):
+        if (used["messages"], used["tokens"]) != (shown.messages, shown.total_tokens):
             yield f"quotas {used} are not what the usage says: {shown}"
 
     def _get(self, path: str) -> dict[str, Any]:

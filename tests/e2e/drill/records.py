@@ -5,7 +5,7 @@ Chunks and messages are read through their ports, so that it is the same whereve
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -105,18 +105,24 @@ class Records:
 
     def messages(self, tenant_id: UUID, conversation_ids: Sequence[UUID]) -> list[ChatMessage]:
         """Return the messages of conversations that the chat log holds, in their order."""
+        return self.messages_of({tenant_id: conversation_ids})[tenant_id]
 
-        async def read(log: ChatLog) -> list[ChatMessage]:
+    def messages_of(
+        self, conversations: Mapping[UUID, Sequence[UUID]]
+    ) -> dict[UUID, list[ChatMessage]]:
+        """Return the messages of several tenants' conversations, in their order."""
+
+        async def read(log: ChatLog, tenant_id: UUID) -> list[ChatMessage]:
             pages = [
                 await log.page(tenant_id, one, after_seq=0, limit=_MESSAGES)
-                for one in conversation_ids
+                for one in conversations[tenant_id]
             ]
             return [message for page in pages for message in page]
 
-        async def opened(database: Database) -> list[ChatMessage]:
+        async def opened(database: Database) -> dict[UUID, list[ChatMessage]]:
             settings = ChatLogSettings.of(self._environment)
             async with open_chat_log(settings, database) as log:
-                return await read(log)
+                return {one: await read(log, one) for one in conversations}
 
         return self._with_database(opened)
 
