@@ -6,12 +6,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = POLYPLANE_VENV=$(VENV) $(PYTHON) infra/locks/install.py --extras "$(EXTRAS)"
 SOURCES := services planes tests
+LITELLM := 1.106.2
 STORES := tests/contract tests/integration/stores tests/integration/gateway/auth/test_redis_layouts.py
 # Packages are compiled once, not by every process: a start takes seconds less.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs doctor demo test test-stores test-qwen unit fmt lint types e2e lock migrate clean audit security fault-drill copy-drill load-test benchmark compose-up compose-down image-size
+.PHONY: help setup up down status logs doctor demo test test-stores test-qwen unit fmt lint types e2e lock migrate clean audit security fault-drill copy-drill load-test benchmark benchmark-peers compose-up compose-down image-size
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -66,6 +67,11 @@ load-test: ## Let USERS=1000 people with THINK_S=20 work on the running platform
 benchmark: setup ## Measure PARTS=gateway,... (else all) beside bare loops, ROUNDS=7 times; polyplane benchmark compares
 	$(BIN)/python -m tests.benchmarks
 
+benchmark-peers: setup ## Measure LiteLLM's proxy under the gateway's load, in an environment of its own (.venv-peers, 150 MB to download)
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install --quiet 'litellm[proxy]==$(LITELLM)'
+	PARTS=gateway,peers $(BIN)/python -m tests.benchmarks
+
 copy-drill: setup ## Move CHUNKS=100000 to another store (TO=mongo or qdrant) and back, killed on the way
 	$(BIN)/python -m tests.evaluation.copying.drill --to $${TO:-mongo} --chunks $${CHUNKS:-100000}
 
@@ -104,4 +110,4 @@ migrate: ## Bring the running database to this version's schema
 	@$(BIN)/polyplane migrate
 
 clean: ## Remove .venv and caches; data in .polyplane stays (polyplane reset deletes it)
-	rm -rf .venv .venv-tools .venv-qwen .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf .venv .venv-tools .venv-qwen .venv-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

@@ -5,8 +5,11 @@ from importlib import import_module
 
 from tests.benchmarks.records import Conditions, Measurement
 
-NAMES: tuple[str, ...] = ("chat_log", "ingestion", "logins", "start")
+NAMES: tuple[str, ...] = ("gateway", "chat_log", "ingestion", "logins", "start")
 """Modules of this package; each is imported when it is its turn."""
+
+ON_REQUEST = ("peers",)
+"""Those that run only where they are named: they need what `make benchmark-peers` installs."""
 
 
 class NoSuchPart(Exception):
@@ -14,16 +17,16 @@ class NoSuchPart(Exception):
 
 
 def chosen(names: str) -> tuple[str, ...]:
-    """Return the parts named, separated by commas, in their own order; all if none is.
+    """Return the parts named, separated by commas, in their own order; `NAMES` if none is.
 
     Raises:
         NoSuchPart: One of them is unknown.
     """
-    wanted = {name.strip() for name in names.split(",") if name.strip()}
-    if unknown := wanted - set(NAMES):
+    wanted, known = {name.strip() for name in names.split(",") if name.strip()}, NAMES + ON_REQUEST
+    if unknown := wanted - set(known):
         told = ", ".join(sorted(unknown))
-        raise NoSuchPart(f"There is no part {told}; there are: {', '.join(NAMES)}.")
-    return tuple(name for name in NAMES if name in wanted or not wanted)
+        raise NoSuchPart(f"There is no part {told}; there are: {', '.join(known)}.")
+    return tuple(name for name in known if name in (wanted or NAMES))
 
 
 def measure(name: str, conditions: Conditions) -> Iterator[Measurement]:

@@ -2,7 +2,8 @@
 
 It speaks the wire over one hand-written protocol, so that it costs little beside what it is asked
 by. `max_tokens` of a question says how many `delta` events its answer has; more than one are sent
-one by one, `PACE_S` apart.
+one by one, `PACE_S` apart. To `/chat/completions` it says the same in OpenAI's shapes, for other
+gateways that are measured beside ours.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from typing import ClassVar
 from uuid import UUID
 
 import httptools
+import orjson
 import uvloop
 
 from planes.shared.domain import ChatMode, FinishReason
@@ -28,7 +30,8 @@ from planes.shared.wire import (
 MODEL = "bench-model"
 PACE_S = 0.01
 _WORD = " seven words of an answer follow here"
-_DELTAS = re.compile(rb'"max_tokens":(\d+)')
+_DELTAS = re.compile(rb'"max_tokens":\s*(\d+)')
+_STREAMED = re.compile(rb'"stream":\s*true')
 _HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
     b"cache-control: no-store\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -60,6 +63,32 @@ def _events(deltas: int) -> list[bytes]:
     return [*events, encode_event("done", done, event_id=len(events) + 1)]
 
 
+def _json(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (
+        len(body),
+        body,
+    )
+
+
+def _completion(deltas: int) -> bytes:
+    message = {"role": "assistant", "content": _WORD * deltas}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    tokens = {"prompt_tokens": 40, "completion_tokens": 7 * deltas, "total_tokens": 40 + 7 * deltas}
+    head = {"id": "chatcmpl-bench", "object": "chat.completion", "created": 0, "model": MODEL}
+    return _json(orjson.dumps({**head, "choices": [choice], "usage": tokens}))
+
+
+def _completion_events(deltas: int) -> list[bytes]:
+    head = {"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 0, "model": MODEL}
+    parts: list[tuple[dict[str, str], str | None]] = [({"role": "assistant", "content": ""}, None)]
+    parts += [({"content": _WORD}, None)] * deltas + [({}, "stop")]
+    bodies = (
+        {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
+        for delta, reason in parts
+    )
+    return [*(b"data: %s\n\n" % orjson.dumps(body) for body in bodies), b"data: [DONE]\n\n"]
+
+
 def _health() -> bytes:
     health = ServingHealth(
         wire=WIRE_VERSION,
@@ -68,17 +97,13 @@ def _health() -> bytes:
         embedding_model="bench-embedder",
         parts={"generator": "ok", "embedder": "ok", "database": "ok"},
     )
-    body = health.model_dump_json().encode()
-    return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (
-        len(body),
-        body,
-    )
+    return _json(health.model_dump_json().encode())
 
 
 class _Upstream(asyncio.Protocol):
     """One connection, kept alive."""
 
-    _answers: ClassVar[dict[int, list[bytes]]] = {}
+    _answers: ClassVar[dict[tuple[bool, int], list[bytes]]] = {}
     _health = _health()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -102,9 +127,14 @@ class _Upstream(asyncio.Protocol):
             return
         found = _DELTAS.search(body)
         deltas = int(found[1]) if found else 1
-        if deltas not in self._answers:
-            self._answers[deltas] = [_chunk(event) for event in _events(deltas)]
-        chunks = self._answers[deltas]
+        is_completion = self._url.endswith(b"/chat/completions")
+        if is_completion and not _STREAMED.search(body):
+            self._send(_completion(deltas))
+            return
+        if (is_completion, deltas) not in self._answers:
+            events = _completion_events(deltas) if is_completion else _events(deltas)
+            self._answers[is_completion, deltas] = [_chunk(event) for event in events]
+        chunks = self._answers[is_completion, deltas]
         if deltas == 1:
             self._send(_HEAD + b"".join(chunks) + b"0\r\n\r\n")
         else:
