@@ -88,7 +88,7 @@ def _served(stack: ExitStack, conditions: Conditions, folder: Path) -> tuple[str
     parameters = {
         "model": f"openai/{MODEL}",
         "api_base": f"http://127.0.0.1:{upstream}/v1",
-        "api_key": "none",
+        "api_key": _KEY,
     }
     configuration = {
         "model_list": [{"model_name": MODEL, "litellm_params": parameters}],

@@ -16,7 +16,6 @@ DOORS = 40
 _AT_ONCE = 16
 _EVERY_S = 1.0
 _READY_S = 1800
-_PASSWORD = "seven herons near a quiet lake"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +90,12 @@ async def new_people(base_url: str, number: int) -> list[Person]:
 async def _sign_up(http: httpx.AsyncClient, place: int) -> _Newcomer:
     person = Person(
         email=f"load-{secrets.token_hex(8)}@example.com",
-        password=_PASSWORD,
+        password=secrets.token_urlsafe(18),
         tenant_id="",
         address=f"2001:db8:{place >> 16:x}:{place & 0xFFFF:x}::1",
         mark=secrets.token_hex(4),
     )
-    body = {"email": person.email, "password": _PASSWORD, "tenant_name": f"Load {place}"}
+    body = {"email": person.email, "password": person.password, "tenant_name": f"Load {place}"}
     headers = {"x-forwarded-for": person.address}
     registered = await _post(http, "/auth/register", headers=headers, json=body)
     token = registered["access_token"]
