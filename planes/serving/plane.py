@@ -18,6 +18,7 @@ from planes.serving.caches.citations import CitationCheck
 from planes.serving.caches.embeddings import EmbeddingCache
 from planes.serving.caches.keys import CacheKeys, recipe_of
 from planes.serving.caches.passages import CachedRetriever
+from planes.serving.caches.sentences import SentenceVectors
 from planes.serving.caches.shared import SharedCache
 from planes.serving.embedding import TextEmbedding
 from planes.serving.generation.choose import Choice, choose
@@ -146,6 +147,22 @@ class Plane:
 
 
 @dataclass(frozen=True, slots=True)
+class _Embedding:
+    """Vectors by the default model, which the extractive generator compares."""
+
+    embeddings: EmbeddingCache
+    sentences: SentenceVectors
+
+    def question(self, tenant_id: UUID) -> Embed:
+        """Return what embeds a tenant's questions; its search has mostly asked before."""
+        return self.embeddings.of(tenant_id, MODEL_NAME, is_counted=False)
+
+    def sentence(self, tenant_id: UUID) -> Embed:
+        """Return what embeds the sentences of a tenant's passages."""
+        return self.sentences.of(tenant_id, MODEL_NAME)
+
+
+@dataclass(frozen=True, slots=True)
 class _Stores:
     registry: Database
     chunks: ChunkStore
@@ -196,10 +213,12 @@ def build_plane(
         CacheKeys(settings.token_secret.get_secret_value(), recipe_of(settings)),
     )
     chunks, registry = chunk_stores(settings, database), DocumentRegistry(database)
-    embeddings = EmbeddingCache(embed_by, keys, max_bytes=settings.cache_embeddings_bytes)
+    embeddings = EmbeddingCache(embed_by, max_bytes=settings.cache_embeddings_bytes)
+
+    sentences = SentenceVectors(embed_by, max_bytes=settings.cache_sentences_bytes)
 
     embed = embed_by(MODEL_NAME)
-    reranker_by = build_reranker(settings, embed_by)
+    reranker_by = build_reranker(settings, sentences.of)
 
     async def retriever_of(tenant_id: UUID, generation: int) -> HybridRetriever:
         model = await registry.embedder_of(generation)
@@ -209,7 +228,9 @@ def build_plane(
     retriever = CachedRetriever(retriever_of, registry, cache, keys)
     answers = AnswerCache(cache, keys, CitationCheck(database, chunks), settings.cached_modes)
     providers = _providers(settings)
-    generator = language_model or _generator(settings, choice, embed, providers)
+    generator = language_model or _generator(
+        settings, choice, providers, _Embedding(embeddings, sentences)
+    )
     tools = _agent_tools(settings, choice, _Stores(database, chunks), retriever, generator)
     return Plane(
         tokens=ServingTokens(settings.token_secret.get_secret_value()),
@@ -272,7 +293,10 @@ def _generator_check(
 
 
 def _generator(
-    settings: ServingSettings, choice: Choice, embed: Embed, providers: tuple[Provider, ...]
+    settings: ServingSettings,
+    choice: Choice,
+    providers: tuple[Provider, ...],
+    embedding: _Embedding,
 ) -> Generator:
     tokens = TokenCounter(load_tokenizer())
     if choice.status.kind == "openai":
@@ -281,7 +305,7 @@ def _generator(
             between_tokens_s=settings.openai_between_tokens_s,
         )
         return OpenAIGenerator(FallbackChain(providers), tokens, deadlines=deadlines)
-    return ExtractiveGenerator(embed, tokens)
+    return ExtractiveGenerator(embedding.question, embedding.sentence, tokens)
 
 
 def _providers(settings: ServingSettings) -> tuple[Provider, ...]:

@@ -79,6 +79,7 @@ class ServingSettings(ChunkStoreSettings, RedisSettings):
     cache_ttl_s: int = Field(default=3600, ge=1, le=7 * 24 * 3600)
     cache_redis_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
     cache_embeddings_bytes: int = Field(default=32 * 1024 * 1024, ge=0)
+    cache_sentences_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
 
     ray_dir: AbsolutePath | None = None
     object_store_bytes: int = Field(default=80 * 1024 * 1024, ge=76 * 1024 * 1024)

@@ -15,6 +15,7 @@ from planes.data.evaluation.dataset import Dataset, Entry
 from planes.data.pipeline.batch import Vectors
 from planes.data.pipeline.chunk import Chunker, TextChunk
 from planes.data.settings import available_processors
+from planes.serving.caches.sentences import SentenceVectors
 from planes.serving.retrieval.fusion import fuse
 from planes.serving.retrieval.hybrid import Embed, HybridRetriever
 from planes.serving.retrieval.registry import DocumentRegistry
@@ -35,6 +36,7 @@ MEANING, WORDS, SUM_OF_SCORES, PRODUCT = "meaning", "words", "sum of scores", "a
 WHOLE = "none"
 _DEPTH = 100
 _PASSAGES = 50
+_SENTENCES_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +146,12 @@ async def _indexed(
                         bar.update(task, completed=len(entries))
                 scope = SearchScope(tenant_id=tenant_id, generation=1)
                 embed_later = _asynchronous(embed)
+                sentences = SentenceVectors(lambda _: embed_later, max_bytes=_SENTENCES_BYTES)
                 retriever = HybridRetriever(
-                    store, DocumentRegistry(serving), embed_later, SentenceEvidence(embed_later)
+                    store,
+                    DocumentRegistry(serving),
+                    embed_later,
+                    SentenceEvidence(lambda tenant: sentences.of(tenant, MODEL_NAME)),
                 )
                 yield _Index(scope, entries, store, retriever, embed)
         finally:

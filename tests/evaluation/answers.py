@@ -21,14 +21,16 @@ from uuid import UUID, uuid4
 
 from planes.serving.agent.graph import Agent, build_graph
 from planes.serving.agent.state import AgentTools, Answer
+from planes.serving.caches.sentences import SentenceVectors
 from planes.serving.generation.evidence import MIN_SUPPORT, Quote
 from planes.serving.generation.extractive import ExtractiveGenerator
 from planes.serving.generation.tokens import TokenCounter
-from planes.serving.retrieval.hybrid import HybridRetriever
+from planes.serving.retrieval.hybrid import Embed, HybridRetriever
 from planes.serving.retrieval.registry import DocumentRegistry
 from planes.serving.retrieval.sentence_evidence import SentenceEvidence
 from planes.shared.domain import FinishReason, Passage, SearchScope
 from planes.shared.embedding import MiniLMEmbedder, load_tokenizer
+from planes.shared.embedding_models import MODEL_NAME
 from planes.shared.ports import Prompt
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
@@ -90,14 +92,20 @@ async def _ask(
     """Return what was answered, by place of search and question."""
     embedder = MiniLMEmbedder()
     embed = embedding_in_process(embedder)
+    kept = SentenceVectors(lambda _: embed, max_bytes=64 << 20)
+
+    def sentences(tenant_id: UUID) -> Embed:
+        return kept.of(tenant_id, MODEL_NAME)
+
     tenant, documents = await publish(urls, embedder, articles)
     names = {document: articles[name] for name, document in documents.items()}
     database = Database(urls["serving"], service="evaluation")
     await database.open()
     retriever = HybridRetriever(
-        PostgresChunks(database), DocumentRegistry(database), embed, SentenceEvidence(embed)
+        PostgresChunks(database), DocumentRegistry(database), embed, SentenceEvidence(sentences)
     )
-    generator = RecordingGenerator(embed, TokenCounter(load_tokenizer()), min_support=0.0)
+    tokens = TokenCounter(load_tokenizer())
+    generator = RecordingGenerator(lambda _: embed, sentences, tokens, min_support=0.0)
     agent = Agent(build_graph(), AgentTools(retriever, generator))
     found = {}
     for query in asked:

@@ -14,12 +14,12 @@ from planes.serving.generation.evidence import (
 )
 from planes.serving.generation.fitting import PromptRead
 from planes.serving.generation.tokens import TokenCounter
-from planes.serving.retrieval.hybrid import Embed
+from planes.serving.retrieval.hybrid import EmbedOf
 from planes.shared.domain import ChatMode, FinishReason, Passage
 from planes.shared.errors import NoLanguageModel
 from planes.shared.ports import Generated, Prompt
 
-_MAX_EMBEDDED = 7  # with the question one batch of the embedder; more change no answer
+_MAX_EMBEDDED = 7  # more change no answer
 _WORDS_A_PIECE = 12
 _MARKER_LIKE = re.compile(r"\s*\[\d{1,3}\]")
 _PIECE = re.compile(rf"(?:\S+\s*){{1,{_WORDS_A_PIECE}}}")
@@ -37,16 +37,23 @@ class ExtractiveGenerator:
     model = "extractive"
 
     def __init__(
-        self, embed: Embed, tokens: TokenCounter, *, min_support: float = MIN_SUPPORT
+        self,
+        questions: EmbedOf,
+        sentences: EmbedOf,
+        tokens: TokenCounter,
+        *,
+        min_support: float = MIN_SUPPORT,
     ) -> None:
         """Store the parts.
 
         Args:
-            embed: The embedder.
+            questions: What embeds a tenant's questions.
+            sentences: What embeds the sentences of a tenant's passages.
             tokens: Counts what an answer costs.
             min_support: As in `best_quotes`.
         """
-        self._embed = embed
+        self._questions = questions
+        self._sentences = sentences
         self._tokens = tokens
         self._min_support = min_support
 
@@ -109,8 +116,10 @@ class ExtractiveGenerator:
             return []
         spans = [sentences[i] for i in promising]
         texts = [passages[s.number - 1].chunk.text[s.start : s.end] for s in spans]
-        vectors = await self._embed([prompt.standalone, *texts])
-        for i, cosine in zip(promising, (vectors[1:] @ vectors[0]).tolist(), strict=True):
+        tenant_id = passages[0].chunk.tenant_id
+        (question,) = await self._questions(tenant_id)([prompt.standalone])
+        vectors = await self._sentences(tenant_id)(texts)
+        for i, cosine in zip(promising, (vectors @ question).tolist(), strict=True):
             sentences[i] = scored(sentences[i], cosine, passages)
         return best_quotes(sentences, passages, min_support=self._min_support)
 

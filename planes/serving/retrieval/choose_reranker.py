@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from uuid import UUID
 
 from planes.serving.generation.choose import RefusedConfiguration
 from planes.serving.retrieval.cross_encoder import (
@@ -32,11 +33,15 @@ def check_reranker(settings: ServingSettings) -> None:
 
 
 def build_reranker(
-    settings: ServingSettings, embed_by: Callable[[str], Embed]
+    settings: ServingSettings, sentences_of: Callable[[UUID, str], Embed]
 ) -> Callable[[str], Reranker | None]:
     """Return the reranker of one replica by the embedding model of the index that is searched.
 
     A cross-encoder reads texts, and is one for all; None where the arms' order stands.
+
+    Args:
+        settings: From the environment.
+        sentences_of: Returns what embeds a tenant's sentences by a model.
 
     Raises:
         RefusedConfiguration: A model is named whose extra or weights are absent.
@@ -45,7 +50,9 @@ def build_reranker(
     if settings.reranker == _NONE:
         return lambda _: None
     if settings.reranker == _SENTENCES:
-        return functools.cache(lambda model: SentenceEvidence(embed_by(model)))
+        return functools.cache(
+            lambda model: SentenceEvidence(lambda tenant_id: sentences_of(tenant_id, model))
+        )
     try:
         score = load_cross_encoder(settings.reranker)
     except OSError as error:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
+from uuid import UUID
 
 import numpy as np
 import structlog
@@ -20,6 +21,8 @@ Vectors: TypeAlias = NDArray[np.float32]
 Embed: TypeAlias = Callable[[Sequence[str]], Awaitable[Vectors]]
 EmbedBy: TypeAlias = Callable[[str], Embed]
 """Returns the function that embeds by a model, which is named."""
+EmbedOf: TypeAlias = Callable[[UUID], Embed]
+"""Returns the function that embeds texts of a tenant."""
 
 _DEPTH = 100
 _log = structlog.get_logger(__name__)

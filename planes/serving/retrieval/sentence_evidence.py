@@ -5,35 +5,26 @@ A passage's vector is the mean of all that it says; the one sentence that answer
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from hashlib import blake2b
 from itertools import islice
-from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planes.serving.caches.vectors import VectorCache
 from planes.serving.retrieval.fusion import fuse
-from planes.serving.retrieval.hybrid import Embed
+from planes.serving.retrieval.hybrid import EmbedOf
 from planes.serving.sentences import sentence_spans
 from planes.shared.domain import Ranked
 
 _DEPTH = 5  # passages
 _MOST_SENTENCES = 96  # of all of them, so that tables do not cost more than prose
-_CACHE_BYTES = 16 << 20  # some 16,000 sentences
 
 
 class SentenceEvidence:
-    """Adds to the first passages of a ranking the cosine of their closest sentences.
+    """Adds to the first passages of a ranking the cosine of their closest sentences."""
 
-    Vectors of sentences are kept, because the passages that people ask for are few. Tenants share
-    none: how fast an answer comes tells nobody what others have.
-    """
-
-    def __init__(self, embed: Embed) -> None:
-        """Store the embedder."""
-        self._embed = embed
-        self._kept: VectorCache[bytes] = VectorCache(max_bytes=_CACHE_BYTES, kept_as=np.float16)
+    def __init__(self, sentences: EmbedOf) -> None:
+        """Store what embeds a tenant's sentences."""
+        self._sentences = sentences
 
     async def rerank(
         self, question: str, vector: NDArray[np.float32], ranked: Sequence[Ranked]
@@ -48,19 +39,12 @@ class SentenceEvidence:
         if not sentences:
             return list(ranked)
         tenant_id = ranked[0].candidate.chunk.tenant_id
-        vectors = await self._vectors(tenant_id, [text for _, text in sentences])
+        vectors = await self._sentences(tenant_id)([text for _, text in sentences])
         closest: dict[int, float] = {}
         for (place, _), cosine in zip(sentences, (vectors @ vector).tolist(), strict=True):
             closest[place] = max(cosine, closest.get(place, -1.0))
         candidates = (item.candidate for item in ranked)
         return fuse([replace(c, sentence=closest.get(i)) for i, c in enumerate(candidates)])
-
-    async def _vectors(self, tenant_id: UUID, texts: Sequence[str]) -> NDArray[np.float16]:
-        """Return the sentences' vectors, each embedded once as long as it is remembered."""
-        digests = [blake2b(tenant_id.bytes + text.encode()).digest() for text in texts]
-        asked = dict(zip(digests, texts, strict=True))
-        found = await self._kept.vectors(asked, self._embed)
-        return np.stack([found[digest] for digest in digests])
 
 
 def _sentences(ranked: Sequence[Ranked]) -> Iterator[tuple[int, str]]:

@@ -28,7 +28,8 @@ TOWN = [
 @pytest.fixture(scope="module")
 def generator() -> ExtractiveGenerator:
     tokens = TokenCounter(load_tokenizer())
-    return ExtractiveGenerator(embedding_in_process(MiniLMEmbedder()), tokens)
+    embed = embedding_in_process(MiniLMEmbedder())
+    return ExtractiveGenerator(lambda _: embed, lambda _: embed, tokens)
 
 
 def prompt(

@@ -1,14 +1,17 @@
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from planes.serving.caches.sentences import SentenceVectors
 from planes.serving.generation.choose import RefusedConfiguration
 from planes.serving.retrieval import choose_reranker
 from planes.serving.retrieval.choose_reranker import build_reranker
 from planes.serving.retrieval.duplicates import without_near_duplicates
 from planes.serving.retrieval.fusion import fuse
+from planes.serving.retrieval.hybrid import EmbedOf
 from planes.serving.retrieval.sentence_evidence import SentenceEvidence
 from planes.serving.settings import ServingSettings
 from planes.shared.domain import Candidate, Ranked, new_id
@@ -30,6 +33,11 @@ class Embedder:
         return np.array(rows, dtype=np.float32)
 
 
+def kept(embedder: Embedder) -> EmbedOf:
+    """The embedder behind the cache of sentences, as the plane has it."""
+    return partial(SentenceVectors(lambda _: embedder, max_bytes=1 << 20).of, model="any")
+
+
 def pool(*texts: str) -> list[Candidate]:
     """Candidates whose arms favour the first, a little."""
     tenant = new_id()
@@ -43,7 +51,9 @@ def texts_of(ranked: Sequence[Ranked]) -> list[str]:
 
 async def test_a_passage_with_the_closest_sentence_comes_first() -> None:
     ranked = fuse(pool("Boats lie in the harbour. Rain fell.", ABOUT_HERONS, "Snow fell."))
-    reranked = await SentenceEvidence(Embedder()).rerank("What do herons eat?", HERONS, ranked)
+    reranked = await SentenceEvidence(kept(Embedder())).rerank(
+        "What do herons eat?", HERONS, ranked
+    )
     assert texts_of(reranked)[0] == ABOUT_HERONS
     assert set(texts_of(reranked)) == set(texts_of(ranked))
     assert [item.score for item in reranked] == sorted((i.score for i in reranked), reverse=True)
@@ -51,7 +61,7 @@ async def test_a_passage_with_the_closest_sentence_comes_first() -> None:
 
 async def test_a_sentence_is_embedded_once() -> None:
     embedder = Embedder()
-    reranker = SentenceEvidence(embedder)
+    reranker = SentenceEvidence(kept(embedder))
     ranked = fuse(pool(ABOUT_HERONS, "Rain fell. Snow fell."))
     first = await reranker.rerank("What do herons eat?", HERONS, ranked)
     again = await reranker.rerank("Where do herons live?", HERONS, ranked)
@@ -60,9 +70,25 @@ async def test_a_sentence_is_embedded_once() -> None:
     assert [item.score for item in again] == pytest.approx([item.score for item in first])
 
 
+async def test_tenants_share_no_vectors_of_sentences() -> None:
+    embedder = Embedder()
+    reranker = SentenceEvidence(kept(embedder))
+    for _ in range(2):  # `pool` makes a tenant each time
+        await reranker.rerank("What do herons eat?", HERONS, fuse(pool(ABOUT_HERONS)))
+    assert len(embedder.asked) == 2
+
+
+async def test_another_models_vectors_of_a_sentence_are_others() -> None:
+    embedder, tenant = Embedder(), new_id()
+    vectors = SentenceVectors(lambda _: embedder, max_bytes=1 << 20)
+    for model in ("one", "other", "one"):
+        await vectors.of(tenant, model)(["A heron eats fish."])
+    assert len(embedder.asked) == 2
+
+
 async def test_passages_without_a_sentence_keep_their_order() -> None:
     ranked = fuse(pool("--", "..."))
-    assert await SentenceEvidence(Embedder()).rerank("what?", HERONS, ranked) == ranked
+    assert await SentenceEvidence(kept(Embedder())).rerank("what?", HERONS, ranked) == ranked
 
 
 def test_a_passage_that_a_better_one_holds_is_left_out() -> None:
@@ -78,7 +104,7 @@ def test_a_passage_that_a_better_one_holds_is_left_out() -> None:
 
 @pytest.mark.parametrize(("reranker", "kind"), [("sentences", SentenceEvidence), ("none", None)])
 def test_the_setting_chooses_the_reranker(reranker: str, kind: type | None) -> None:
-    built = build_reranker(settings(reranker), lambda _: Embedder())("a-model")
+    built = build_reranker(settings(reranker), lambda *_: Embedder())("a-model")
     assert (built if kind is None else type(built)) is kind
 
 
@@ -87,7 +113,7 @@ def test_a_cross_encoder_without_its_extra_is_refused_with_the_command(
 ) -> None:
     monkeypatch.setattr(choose_reranker, "is_installed", lambda: False)
     with pytest.raises(RefusedConfiguration, match="make up EXTRAS=qwen"):
-        build_reranker(settings("some/cross-encoder"), lambda _: Embedder())
+        build_reranker(settings("some/cross-encoder"), lambda *_: Embedder())
 
 
 def settings(reranker: str) -> ServingSettings:
