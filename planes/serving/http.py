@@ -52,7 +52,7 @@ def create_app(plane: Plane) -> FastAPI:
     return app
 
 
-def _plane(request: Request) -> Plane:
+async def _plane(request: Request) -> Plane:  # not in a thread, which costs more than it does
     plane: Plane = request.app.state.plane
     return plane
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable
+from functools import cached_property
 
 from planes.serving.agent.citations import MARKER
 from planes.serving.agent.prompts import DECLINED
@@ -29,7 +30,7 @@ def unsupported_spans(
         sources: The texts that the answer may quote.
     """
     masked = MARKER.sub(lambda marker: " " * len(marker.group()), content)
-    read = "\n".join(_words(source) for source in sources)
+    read = _Read(sources)
     return tuple(
         TextSpan(start=start, end=end)
         for start, end in sentence_spans(masked)
@@ -41,9 +42,20 @@ def unsupported_spans(
     )
 
 
-def _quotes_hold(sentence: str, read: str) -> bool:
+class _Read:
+    """The words of all sources, made where an answer quotes any."""
+
+    def __init__(self, sources: Iterable[str]) -> None:
+        self._sources = sources
+
+    @cached_property
+    def words(self) -> str:
+        return "\n".join(_words(source) for source in self._sources)
+
+
+def _quotes_hold(sentence: str, read: _Read) -> bool:
     quoted = (_words(found) for found in _QUOTED.findall(sentence))
-    return all(words in read for words in quoted if words.count(" ") >= _MIN_QUOTED_WORDS)
+    return all(words in read.words for words in quoted if words.count(" ") >= _MIN_QUOTED_WORDS)
 
 
 def _words(text: str) -> str:

@@ -19,6 +19,7 @@ held back by its last run alone, and comes out the same wherever its pieces are 
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 
 _RUN = "".join(map(chr, range(0x21, 0x7F)))
 _MAX_RUN = 2000
@@ -53,7 +54,7 @@ class InertText:
             read: What the model was given: bare addresses that stand in it may be repeated. None
                 leaves all of them.
         """
-        self._known = None if read is None else frozenset(_addresses(read))
+        self._read = None if read is None else tuple(read)
         self._held = ""
 
     def feed(self, piece: str) -> str:
@@ -72,15 +73,20 @@ class InertText:
         return self._inert(text)
 
     def _inert(self, text: str) -> str:
-        if self._known is None:
+        if self._read is None:
             return inert(text)
         return _BROKEN_UP.sub(r"\g<0> ", _ADDRESS.sub(self._shown, _TARGET.sub("]", text)))
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        """Addresses that were read; few answers hold one, so that few need them."""
+        return frozenset(_addresses(self._read or ()))
 
     def _shown(self, found: re.Match[str]) -> str:
         """Return a bare address that was read, and words in place of another."""
         address = _bare(found.group())
         after = found.group()[len(address) :]
-        if self._known is None or address not in self._known:
+        if address not in self._known:
             is_in_brackets = found.string[: found.start()].endswith("(")
             return (_REMOVED if is_in_brackets else f"({_REMOVED})") + after
         is_whole = _ENDS.match(found.string, found.start() + len(address))

@@ -5,12 +5,16 @@ closest sentences' cosines, on the dense arm's scale. docs/evaluation.md says wh
 """
 
 from collections.abc import Sequence
-from statistics import fmean, pstdev
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from planes.shared.domain import Candidate, Ranked
 
 _ARM_WEIGHT = 0.5
 _SENTENCE_WEIGHT = 0.375
+_Scores: TypeAlias = NDArray[np.float64]
 
 
 def fuse(candidates: Sequence[Candidate]) -> list[Ranked]:
@@ -22,26 +26,23 @@ def fuse(candidates: Sequence[Candidate]) -> list[Ranked]:
     dense = _filled([candidate.dense for candidate in candidates])
     lexical = _filled([candidate.lexical for candidate in candidates])
     sentence = _filled([candidate.sentence for candidate in candidates])
-    parts = (
-        [_ARM_WEIGHT * score for score in _standard_scores(dense, dense)],
-        [_ARM_WEIGHT * score for score in _standard_scores(lexical, lexical)],
-        [_SENTENCE_WEIGHT * score for score in _standard_scores(sentence, dense)],
+    scores = (
+        _ARM_WEIGHT * _standard_scores(dense, dense)
+        + _ARM_WEIGHT * _standard_scores(lexical, lexical)
+        + _SENTENCE_WEIGHT * _standard_scores(sentence, dense)
     )
-    ranked = [
-        Ranked(candidate, sum(scores))
-        for candidate, *scores in zip(candidates, *parts, strict=True)
-    ]
+    ranked = [Ranked(*each) for each in zip(candidates, scores.tolist(), strict=True)]
     return sorted(ranked, key=lambda item: (-item.score, item.candidate.chunk.id))
 
 
-def _filled(scores: Sequence[float | None]) -> list[float]:
+def _filled(scores: Sequence[float | None]) -> _Scores:
     lowest = min((score for score in scores if score is not None), default=0.0)
-    return [lowest if score is None else score for score in scores]
+    return np.array([lowest if score is None else score for score in scores])
 
 
-def _standard_scores(scores: Sequence[float], scale: Sequence[float]) -> list[float]:
+def _standard_scores(scores: _Scores, scale: _Scores) -> _Scores:
     """Return how far each score is from the mean, in standard deviations of `scale`."""
-    if not scores or min(scores) == max(scores) or min(scale) == max(scale):
-        return [0.0] * len(scores)
-    mean, deviation = fmean(scores), pstdev(scale)
-    return [(score - mean) / deviation for score in scores] if deviation else [0.0] * len(scores)
+    if not scores.size or not np.ptp(scores) or not np.ptp(scale):
+        return np.zeros_like(scores)
+    deviation = scale.std()
+    return (scores - scores.mean()) / deviation if deviation else np.zeros_like(scores)

@@ -43,8 +43,10 @@ class SentenceEvidence:
         closest: dict[int, float] = {}
         for (place, _), cosine in zip(sentences, (vectors @ vector).tolist(), strict=True):
             closest[place] = max(cosine, closest.get(place, -1.0))
-        candidates = (item.candidate for item in ranked)
-        return fuse([replace(c, sentence=closest.get(i)) for i, c in enumerate(candidates)])
+        candidates = [item.candidate for item in ranked]
+        for place, cosine in closest.items():
+            candidates[place] = replace(candidates[place], sentence=cosine)
+        return fuse(candidates)
 
 
 def _sentences(ranked: Sequence[Ranked]) -> Iterator[tuple[int, str]]:
