@@ -11,7 +11,7 @@ STORES := tests/contract tests/integration/stores tests/integration/gateway/auth
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs doctor demo test test-stores test-qwen unit fmt lint types e2e lock migrate clean audit security fault-drill copy-drill compose-up compose-down image-size
+.PHONY: help setup up down status logs doctor demo test test-stores test-qwen unit fmt lint types e2e lock migrate clean audit security fault-drill copy-drill benchmark compose-up compose-down image-size
 
 help: ## Show this list
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,9 @@ e2e: setup ## Start a platform and test it by HTTP
 
 fault-drill: setup ## Kill parts at every step of the ingestion, and every store, ROUNDS=20 times; SEED=105 says where
 	ROUNDS=$${ROUNDS:-20} E2E_PLATFORMS=embedded,exact $(BIN)/pytest -s tests/e2e/test_fault_drill.py tests/e2e/test_store_drill.py
+
+benchmark: setup ## Measure PARTS=gateway,... (else all) beside bare loops, ROUNDS=7 times; polyplane benchmark compares
+	$(BIN)/python -m tests.benchmarks
 
 copy-drill: setup ## Move CHUNKS=100000 to another store (TO=mongo or qdrant) and back, killed on the way
 	$(BIN)/python -m tests.evaluation.copying.drill --to $${TO:-mongo} --chunks $${CHUNKS:-100000}

@@ -13,30 +13,20 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import httpx
-import psutil
 from httpx_sse import aconnect_sse
 
 from services.cli.demo_client import DemoClient
 from services.embedded.home import locate
-from services.embedded.state import supervisor_pid
+from tests.benchmarks.cpu import NoPlatform, platform_cpu_s, used_s
 
 _DOCUMENTS, _DOORS = 10, 40
 _ROUNDS = ((1, 30), (16, 128), (64, 192))  # connections, questions
 _PLAN = "enterprise"
-_NAMES = {  # a word of the command line, and what the process is called here
-    "services.gateway": "gateway",
-    ":Ingress": "ingress",
-    ":Embedder": "embedder",
-    "haproxy": "proxy",
-    "postgres": "postgres",
-    "redis-server": "redis",
-    "ray": "rest of Ray",
-}
+_IN_BACKGROUND = {"dagster", "supervisor", "other"}  # no part of an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +45,18 @@ class Answered:
 
 async def main(address: str) -> None:
     """Print two lines for each number of connections, and their cost."""
+    home = locate().root
     with httpx.Client(base_url=address, timeout=60) as http:
         token, doors = _library(DemoClient(http), http)
     questions = (f"Which code opens door {door}?" for door in doors)
     for connections, count in _ROUNDS:
         some = list(itertools.islice(questions, count))
         for name in ("new", "again"):
-            before, started = _cpu_s(), time.monotonic()
+            before, started = platform_cpu_s(home), time.monotonic()
             answers = await _asked(address, token, some, connections)
             elapsed_s = time.monotonic() - started
             _print(f"{connections} connections, {name}", answers, elapsed_s)
-            _print_cost(before, _cpu_s(), count)
+            _print_cost(used_s(before, platform_cpu_s(home)), count)
 
 
 def _library(client: DemoClient, http: httpx.Client) -> tuple[str, Iterator[str]]:
@@ -153,26 +144,6 @@ async def _ask_once(http: httpx.AsyncClient, question: str, refusals: int) -> An
     return Answered(times["meta"], times["delta"], times["done"], is_cached, refusals)
 
 
-def _cpu_s() -> dict[str, float]:
-    """Return the processor seconds so far of the platform's processes, by their kind.
-
-    Raises:
-        SystemExit: No platform runs in this home.
-    """
-    pid = supervisor_pid(locate())
-    if pid is None:
-        raise SystemExit("No platform runs here: set POLYPLANE_HOME to its folder.")
-    seconds: dict[str, float] = defaultdict(float)
-    for process in psutil.Process(pid).children(recursive=True):
-        try:
-            command, times = " ".join(process.cmdline()), process.cpu_times()
-        except psutil.Error:  # it ended
-            continue
-        name = next((name for word, name in _NAMES.items() if word in command), "other")
-        seconds[name] += times.user + times.system
-    return seconds
-
-
 def _print(name: str, answers: Sequence[Answered], elapsed_s: float) -> None:
     cached = sum(answer.is_cached for answer in answers)
     refused = sum(answer.refusals for answer in answers)
@@ -186,11 +157,14 @@ def _print(name: str, answers: Sequence[Answered], elapsed_s: float) -> None:
         print(f"  {field[:-2]:12} median {statistics.median(values):7.1f} ms, p95 {last:7.1f} ms")
 
 
-def _print_cost(before: dict[str, float], after: dict[str, float], answers: int) -> None:
-    cost = {name: (after[name] - before.get(name, 0.0)) * 1000 / answers for name in after}
-    parts = ", ".join(f"{name} {cost[name]:.1f}" for name in _NAMES.values() if name in cost)
-    print(f"  CPU-ms an answer: {sum(cost.get(n, 0) for n in _NAMES.values()):.1f} ({parts})")
+def _print_cost(used: dict[str, float], answers: int) -> None:
+    cost = {kind: s * 1000 / answers for kind, s in used.items() if kind not in _IN_BACKGROUND}
+    told = ", ".join(f"{kind} {ms:.1f}" for kind, ms in cost.items())
+    print(f"  CPU-ms an answer: {sum(cost.values()):.1f} ({told})")
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    try:
+        asyncio.run(main(sys.argv[1]))
+    except NoPlatform as error:
+        sys.exit(f"{error}: set POLYPLANE_HOME to the folder of one that does")

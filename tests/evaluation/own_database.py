@@ -20,14 +20,17 @@ _START_S = 30
 
 
 @contextmanager
-def own_database() -> Iterator[dict[str, str]]:
-    """Yield the URLs of a fresh migrated database, by who logs in: admin, serving, data."""
+def own_database(*, durable: bool = False) -> Iterator[dict[str, str]]:
+    """Yield the URLs of a fresh migrated database, by who logs in: admin, gateway, serving, data.
+
+    Unless it is to be durable, what is committed does not wait for the disk.
+    """
     folder = Path(tempfile.mkdtemp(prefix="polyplane-evaluation-"))
     folder.chmod(0o711)
     server = Postgres(folder / "postgres", port=free_port(), owner_password=_PASSWORD)
     server.prepare()
     process = subprocess.Popen(
-        [*server.command(), "-c", "fsync=off"],
+        [*server.command(), *([] if durable else ["-c", "fsync=off"])],
         cwd=server.folder,
         env=server.environment(),
         **identity(unprivileged_account()),
