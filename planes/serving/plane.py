@@ -272,9 +272,8 @@ def _agent_tools(
 
 
 def _shared_cache(settings: ServingSettings) -> SharedCache:
-    url = settings.redis_url
-    caches = None
-    if url is not None:
+    url, caches = settings.redis_url, None
+    if url is not None and settings.cache_redis_bytes:
         client = redis_client(
             url.get_secret_value(), settings.redis_login, max_connections=32, wait_s=_CACHE_WAIT_S
         )
