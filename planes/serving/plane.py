@@ -213,7 +213,9 @@ def build_plane(
         CacheKeys(settings.token_secret.get_secret_value(), recipe_of(settings)),
     )
     chunks, registry = chunk_stores(settings, database), DocumentRegistry(database)
-    embeddings = EmbeddingCache(embed_by, keys, max_bytes=settings.cache_embeddings_bytes)
+    embeddings = EmbeddingCache(embed_by, max_bytes=settings.cache_embeddings_bytes)
+
+    sentences = SentenceVectors(embed_by, max_bytes=settings.cache_sentences_bytes)
 
     sentences = SentenceVectors(embed_by, max_bytes=settings.cache_sentences_bytes)
 
@@ -272,9 +274,8 @@ def _agent_tools(
 
 
 def _shared_cache(settings: ServingSettings) -> SharedCache:
-    url = settings.redis_url
-    caches = None
-    if url is not None:
+    url, caches = settings.redis_url, None
+    if url is not None and settings.cache_redis_bytes:
         client = redis_client(
             url.get_secret_value(), settings.redis_login, max_connections=32, wait_s=_CACHE_WAIT_S
         )

@@ -147,11 +147,14 @@ def traced(step: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
     return in_span
 
 
-def traced_choice(choose: Callable[P, T]) -> Callable[P, T]:
-    """Return a choice of the next step, which a span of its name tells."""
+def traced_choice(choose: Callable[P, T]) -> Callable[P, Awaitable[T]]:
+    """Return a choice of the next step, which a span of its name tells.
+
+    It is asynchronous because LangGraph would make any other in a thread.
+    """
 
     @functools.wraps(choose)
-    def in_span(*args: P.args, **kwargs: P.kwargs) -> T:
+    async def in_span(*args: P.args, **kwargs: P.kwargs) -> T:
         with span(choose.__name__):
             chosen = choose(*args, **kwargs)
             note(next=str(chosen))

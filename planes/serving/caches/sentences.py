@@ -5,12 +5,11 @@ all else of an answer.
 """
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from uuid import UUID
 
 import numpy as np
 
-from planes.serving.caches.vectors import VectorCache
+from planes.serving.caches.vectors import VectorCache, text_key
 from planes.serving.retrieval.hybrid import Embed, EmbedBy, Vectors
 
 
@@ -32,18 +31,11 @@ class SentenceVectors:
 
         It raises `Unavailable` where the embedder does not answer.
         """
-        begun = blake2b(tenant_id.bytes + model.encode())
 
         async def embed(texts: Sequence[str]) -> Vectors:
-            digests = [_digest(begun, text) for text in texts]
-            asked = dict(zip(digests, texts, strict=True))
+            keys = [text_key(tenant_id, model, text) for text in texts]
+            asked = dict(zip(keys, texts, strict=True))
             found = await self._kept.vectors(asked, self._embed_by(model))
-            return np.stack([found[digest] for digest in digests]).astype(np.float32)
+            return np.stack([found[key] for key in keys]).astype(np.float32)
 
         return embed
-
-
-def _digest(begun: blake2b, text: str) -> bytes:
-    digest = begun.copy()
-    digest.update(text.encode())
-    return digest.digest()

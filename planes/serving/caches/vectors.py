@@ -1,7 +1,9 @@
 """Vectors of texts, kept in this process."""
 
 from collections.abc import Callable, Hashable, Mapping
+from hashlib import blake2b
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -12,6 +14,11 @@ from planes.serving.retrieval.hybrid import Embed
 Key = TypeVar("Key", bound=Hashable)
 
 _ENTRY_BYTES = 300  # key and bookkeeping, beside the vector's own
+
+
+def text_key(tenant_id: UUID, model: str, text: str) -> bytes:
+    """Return what a tenant's text is found by; it cannot be read, and is shared with nobody."""
+    return blake2b(b"\0".join((tenant_id.bytes, model.encode(), text.encode()))).digest()
 
 
 class VectorCache(Generic[Key]):

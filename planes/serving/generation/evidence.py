@@ -7,12 +7,11 @@ answers a question often stands in the next sentence, or in the one before, so a
 
 import heapq
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from planes.serving.sentences import sentence_spans
+from planes.serving.generation.reading import Reading, Statement
 from planes.shared.analysis import terms
 from planes.shared.domain import Passage
 
@@ -24,9 +23,6 @@ _NEIGHBOUR_MARGIN = 0.6
 _PASSAGE_WEIGHT = 0.12
 _MAX_QUOTES = 2
 _ANY_COSINE = 0.3  # of a sentence that shares few words with the question and was not embedded
-_HEADING = re.compile(r"#{1,6}\s")
-_FULL_STOP = re.compile(r"[.!?\u2026\u3002\uff01\uff1f][\"'\u201d\u2019)\]]*$")
-_TITLE_WORDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +55,35 @@ class Quote:
         return Quote(self.number, self.best.start, self.best.end, self.best)
 
 
-def split(question: str, passages: Sequence[Passage]) -> list[Sentence]:
+def split(
+    question: str, passages: Sequence[Passage], readings: Sequence[Reading]
+) -> list[Sentence]:
     """Return the sentences of all passages, in order, without headings and labels.
 
     Each has its `words` and, as long as nobody has looked at its meaning, a guess at the rest.
+
+    Args:
+        question: Whose words count.
+        passages: Where sentences are looked for.
+        readings: Of the passages' chunks.
     """
-    sentences = [
-        Sentence(number, start, end)
-        for number, passage in enumerate(passages, start=1)
-        for start, end in sentence_spans(passage.chunk.text)
-        if _says_something(passage.chunk.text[start:end])
+    found = [
+        (number, passage, statement)
+        for number, (passage, reading) in enumerate(zip(passages, readings, strict=True), start=1)
+        for statement in reading.statements
     ]
-    shares = coverage(question, sentences, passages)
+    held = [(passage.chunk.language, statement.terms) for _, passage, statement in found]
     return [
-        scored(replace(sentence, words=words), _ANY_COSINE, passages)
-        for sentence, words in zip(sentences, shares, strict=True)
+        _scored(number, statement, passage.score, words=words)
+        for (number, passage, statement), words in zip(found, coverage(question, held), strict=True)
     ]
+
+
+def _scored(number: int, statement: Statement, score: float, *, words: float) -> Sentence:
+    support = words + _ANY_COSINE
+    return Sentence(
+        number, statement.start, statement.end, words, support, support + _PASSAGE_WEIGHT * score
+    )
 
 
 def scored(sentence: Sentence, cosine: float, passages: Sequence[Passage]) -> Sentence:
@@ -89,40 +98,27 @@ def most_promising(sentences: Sequence[Sentence], count: int) -> list[int]:
     return heapq.nlargest(count, range(len(sentences)), key=lambda i: sentences[i].score)
 
 
-def _says_something(text: str) -> bool:
-    """Tell sentences, list items and table rows from headings and from labels of forms."""
-    if _HEADING.match(text) or text.endswith(":"):
-        return False
-    return bool(_FULL_STOP.search(text)) or len(text.split()) > _TITLE_WORDS
-
-
-def coverage(
-    question: str, sentences: Sequence[Sentence], passages: Sequence[Passage]
-) -> list[float]:
+def coverage(question: str, held: Sequence[tuple[str, frozenset[str]]]) -> list[float]:
     """Return for each sentence the share of the question's terms that it holds, 0 to 1.
 
     Terms weigh by their inverse document frequency over the sentences, so one that no sentence
     holds weighs most.
+
+    Args:
+        question: Whose terms are wanted.
+        held: The language and the terms of each sentence.
     """
-    chunks = [passages[sentence.number - 1].chunk for sentence in sentences]
-    wanted = {language: set(terms(question, language)) for language in {c.language for c in chunks}}
-    held = [
-        wanted[chunk.language]
-        & set(terms(chunk.text[sentence.start : sentence.end], chunk.language))
-        for sentence, chunk in zip(sentences, chunks, strict=True)
-    ]
-    counts = Counter(term for found in held for term in found)
-
-    def weight(found: set[str]) -> float:
-        return sum(
-            math.log(1 + (len(sentences) - counts[term] + 0.5) / (counts[term] + 0.5))
-            for term in found
-        )
-
-    totals = {language: weight(found) for language, found in wanted.items()}
+    wanted = {language: set(terms(question, language)) for language in {lang for lang, _ in held}}
+    shared = [(language, wanted[language] & found) for language, found in held]
+    counts = Counter(term for _, found in shared for term in found)
+    weights = {
+        term: math.log(1 + (len(held) - counts[term] + 0.5) / (counts[term] + 0.5))
+        for term in set().union(*wanted.values())
+    }
+    totals = {language: sum(weights[term] for term in found) for language, found in wanted.items()}
     return [
-        weight(found) / totals[chunk.language] if totals[chunk.language] else 0.0
-        for found, chunk in zip(held, chunks, strict=True)
+        sum(weights[term] for term in found) / totals[language] if totals[language] else 0.0
+        for language, found in shared
     ]
 
 

@@ -13,6 +13,7 @@ from planes.serving.generation.evidence import (
     split,
 )
 from planes.serving.generation.fitting import PromptRead
+from planes.serving.generation.reading import PassageReader
 from planes.serving.generation.tokens import TokenCounter
 from planes.serving.retrieval.hybrid import EmbedOf
 from planes.shared.domain import ChatMode, FinishReason, Passage
@@ -55,6 +56,7 @@ class ExtractiveGenerator:
         self._questions = questions
         self._sentences = sentences
         self._tokens = tokens
+        self._reader = PassageReader(tokens)
         self._min_support = min_support
 
     async def generate(self, prompt: Prompt) -> AsyncGenerator[Generated, None]:
@@ -83,7 +85,7 @@ class ExtractiveGenerator:
         spent = min(self._tokens.count(prompt.question), prompt.max_prompt_tokens)
         passages: list[Passage] = []
         for passage in prompt.passages:
-            cost = self._tokens.count(passage.chunk.text)
+            cost = self._reader.read(passage.chunk).tokens
             if spent + cost > prompt.max_prompt_tokens:
                 break
             spent += cost
@@ -110,7 +112,8 @@ class ExtractiveGenerator:
         Of a follow-up only its own words count, for the words that it carries on from the question
         before are those of the answer before; its meaning needs both.
         """
-        sentences = split(prompt.question, passages)
+        readings = [self._reader.read(passage.chunk) for passage in passages]
+        sentences = split(prompt.question, passages, readings)
         promising = most_promising(sentences, _MAX_EMBEDDED)
         if not promising:
             return []

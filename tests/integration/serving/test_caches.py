@@ -332,6 +332,36 @@ async def test_a_question_is_embedded_once_for_its_tenant(library: Library, tena
         assert plane.embedded.count(OPENED) == 2
 
 
+async def test_of_a_known_passage_the_question_alone_is_embedded(
+    library: Library, tenant: UUID
+) -> None:
+    async with Plane(library).running() as plane:
+        first = await plane.ask(tenant, OPENED)
+        again = f"{OPENED} And by whom?"
+        plane.embedded.clear()
+        second = await plane.ask(tenant, again)
+        assert plane.embedded == [again]
+        assert first[-1][2]["citations"]
+        assert second[-1][2]["citations"]
+        assert {"cache": "embedding", "is_hit": False} in second[-1][2]["caches"]
+        assert {"cache": "embedding", "is_hit": True} not in second[-1][2]["caches"]
+    async with Plane(library).running(cache_sentences_bytes=0) as plane:
+        await plane.ask(tenant, OPENED)
+        plane.embedded.clear()
+        await plane.ask(tenant, again)
+        assert len(plane.embedded) > 1
+
+
+async def test_without_a_share_of_redis_nothing_is_kept_there(
+    library: Library, redis_server: Redis, redis: Client, tenant: UUID
+) -> None:
+    settings = {"redis_url": redis_server.serving_url(), "cache_redis_bytes": 0}
+    async with Plane(library).running(**settings) as plane:
+        for _ in range(2):
+            assert not is_cached(await plane.ask(tenant, OPENED))
+    assert not await redis.keys(f"cache:{{{tenant}}}:*")
+
+
 async def test_a_replica_keeps_no_more_than_its_share(
     library: Library, redis_server: Redis, redis: Client, tenant: UUID
 ) -> None:
