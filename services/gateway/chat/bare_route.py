@@ -25,6 +25,7 @@ from services.gateway.idempotency.dependencies import repeatable
 _Handler: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
 _JSON = (b"content-type", b"application/json")
 _REQUEST = TypeAdapter(ChatRequest)
+_Handler: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
 
 
 class BareChatRoute:

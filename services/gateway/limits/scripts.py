@@ -78,17 +78,23 @@ class RedisScripts:
             return [await self._evaluate(calls[0])]
         async with answer_within(_DEADLINE_S), self._client.pipeline(transaction=False) as together:
             for call in calls:
-                together.evalsha(call.script.digest, len(call.keys), *call.keys, *call.arguments)
+                together.evalsha(call.script.digest, len(call.keys), *call.values)
             answers = await together.execute(raise_on_error=False)
         return [
-            await self._evaluate(call) if isinstance(answer, NoScriptError) else answer
+            await self._evaluate_again(call) if isinstance(answer, NoScriptError) else answer
             for call, answer in zip(calls, answers, strict=True)
         ]
 
+    async def _evaluate_again(self, call: "_Call") -> Any:
+        """Run a script that the server did not know; what goes wrong is this call's alone."""
+        try:
+            return await self._evaluate(call)
+        except REDIS_ERRORS as error:
+            return error
+
     async def _evaluate(self, call: "_Call") -> Any:
         """Run a script where its keys are; that server may not know it, or no more."""
-        script, keys, arguments, _ = call
-        values: list[Any] = [*keys, *arguments]
+        script, keys, values = call.script, call.keys, call.values
         async with answer_within(_DEADLINE_S):
             try:
                 return await self._client.evalsha(script.digest, len(keys), *values)
@@ -111,3 +117,8 @@ class _Call(NamedTuple):
     keys: Sequence[str]
     arguments: Sequence[str | int]
     asked_at: float
+
+    @property
+    def values(self) -> list[Any]:
+        """Keys and arguments, as commands have them."""
+        return [*self.keys, *self.arguments]
