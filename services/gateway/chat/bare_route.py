@@ -22,7 +22,6 @@ from services.gateway.chat.asking import ChatAsking
 from services.gateway.chat.schemas import ChatAnswer, ChatRequest
 from services.gateway.idempotency.dependencies import repeatable
 
-_Handler: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
 _JSON = (b"content-type", b"application/json")
 _REQUEST = TypeAdapter(ChatRequest)
 _Handler: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
