@@ -7,6 +7,7 @@ security, port and encoding.
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
@@ -24,6 +25,7 @@ from planes.shared.domain import ChatMessage, new_id
 from planes.shared.stores.chat_rows import payload_of
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chat_log import BUCKET_ROWS, PostgresChatLog
+from tests.benchmarks.cpu import tree_cpu_s
 from tests.benchmarks.pinning import pin
 from tests.benchmarks.records import Conditions, Measurement, in_turns
 from tests.evaluation.own_database import own_database
@@ -79,10 +81,11 @@ class Bare:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one round of writes took."""
+    """What one round of writes took; the processor time is the writer's and the database's."""
 
     rows_per_s: float
     p99_ms: float
+    cpu_us: float
 
 
 def measure(conditions: Conditions) -> Iterator[Measurement]:
@@ -135,7 +138,12 @@ def _run(
         return time.perf_counter() - started
 
     rows = shape.writers * shape.messages * shape.writes
-    return Round(rows / runner.run(everyone()), 1e3 * sorted(taken_s)[int(0.99 * len(taken_s))])
+    before = sum(tree_cpu_s(os.getpid()).values())  # the database is a child
+    seconds = runner.run(everyone())
+    cpu_s = sum(tree_cpu_s(os.getpid()).values()) - before
+    return Round(
+        rows / seconds, 1e3 * sorted(taken_s)[int(0.99 * len(taken_s))], 1e6 * cpu_s / rows
+    )
 
 
 def _messages(tenant_id: UUID, number: int) -> list[ChatMessage]:
@@ -163,12 +171,23 @@ def _rows(messages: Sequence[ChatMessage]) -> list[Row]:
 
 
 def _measurements(shape: str, rounds: dict[str, tuple[Round, ...]]) -> Iterator[Measurement]:
-    rate, bare_rate = f"chat_log.{shape}.rate", f"chat_log.{shape}.bare.rate"
-    p99, bare_p99 = f"chat_log.{shape}.p99", f"chat_log.{shape}.bare.p99"
-    rates = {who: tuple(each.rows_per_s for each in rounds[who]) for who in rounds}
-    p99s = {who: tuple(each.p99_ms for each in rounds[who]) for who in rounds}
     rate_goal, p99_goal = _GOALS[shape]
-    yield Measurement(rate, "rows/s", rates["log"], "higher", (bare_rate,), rate_goal)
-    yield Measurement(bare_rate, "rows/s", rates["bare"], "higher")
-    yield Measurement(p99, "ms", p99s["log"], "lower", (bare_p99,), p99_goal)
-    yield Measurement(bare_p99, "ms", p99s["bare"], "lower")
+    for who, name, goals in (
+        ("log", f"chat_log.{shape}", (rate_goal, p99_goal)),
+        ("bare", f"chat_log.{shape}.bare", (None, None)),
+    ):
+        beside = f"chat_log.{shape}.bare" if who == "log" else ""
+        rates = tuple(each.rows_per_s for each in rounds[who])
+        p99s = tuple(each.p99_ms for each in rounds[who])
+        cpus = tuple(each.cpu_us for each in rounds[who])
+        yield _measurement(f"{name}.rate", "rows/s", rates, beside, goals[0])
+        yield _measurement(f"{name}.p99", "ms", p99s, beside, goals[1])
+        yield _measurement(f"{name}.cpu", "µs/row", cpus, beside, None)
+
+
+def _measurement(
+    name: str, unit: str, samples: tuple[float, ...], beside: str, goal: float | None
+) -> Measurement:
+    figure = name.rpartition(".")[2]
+    others = (f"{beside}.{figure}",) if beside else ()
+    return Measurement(name, unit, samples, "higher" if figure == "rate" else "lower", others, goal)
