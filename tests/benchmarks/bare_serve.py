@@ -37,7 +37,6 @@ def main(folder: str, port: int) -> None:
     sys.stdout.write(json.dumps({"memory_mb": memory / 1e6}) + "\n")
     sys.stdout.flush()
     sys.stdin.read()
-    serve.shutdown()
     ray.shutdown()
 
 
