@@ -79,7 +79,7 @@ def run_step(running: World, url: str, process: psutil.Process, asks: Path, *, s
     before = {name: cpu_s(pid) for name, pid in pids.items()}
     load = drive(url, asks, connections=_CONNECTIONS, seconds=seconds)
     spent = {name: cpu_s(pid) - before[name] for name, pid in pids.items()}
-    return Run(load, {name: each / load.requests * 1e6 for name, each in spent.items()})
+    return Run(load, {name: each / max(1, load.requests) * 1e6 for name, each in spent.items()})
 
 
 def measure(
