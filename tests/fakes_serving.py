@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 
 from planes.shared.domain import Chunk, FinishReason, Passage, chunk_id, new_id
-from planes.shared.embedding import MiniLMEmbedder
 from planes.shared.indexing import indexed_terms
 from planes.shared.ports import Generated, Prompt
 from planes.shared.stores.postgres import Database
@@ -59,7 +58,15 @@ def passage(text: str, *, score: float = 1.0, start: int = 0) -> Passage:
     return Passage(chunk(text, start=start), "guide.txt", 1, score)
 
 
-def embedding_in_process(embedder: MiniLMEmbedder) -> Callable[[Sequence[str]], Awaitable[Vectors]]:
+class Embeds(Protocol):
+    """What turns the texts of chunks into vectors."""
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return a unit vector a text."""
+        ...
+
+
+def embedding_in_process(embedder: Embeds) -> Callable[[Sequence[str]], Awaitable[Vectors]]:
     """The embedder deployment's answer, without the deployment."""
 
     async def embed(texts: Sequence[str]) -> Vectors:
@@ -97,7 +104,7 @@ class Library:
     """Documents of tenants in a real database, indexed and published as the data plane does."""
 
     urls: Mapping[str, str]
-    embedder: MiniLMEmbedder
+    embedder: Embeds
 
     async def add_tenant(self) -> UUID:
         """A tenant with one user who owns its documents; the user's id is the tenant's."""

@@ -5,7 +5,15 @@ from importlib import import_module
 
 from tests.benchmarks.records import Conditions, Measurement
 
-NAMES: tuple[str, ...] = ("gateway", "chat_log", "ingestion", "logins", "start")
+NAMES: tuple[str, ...] = (
+    "gateway",
+    "retrieval",
+    "answers",
+    "chat_log",
+    "ingestion",
+    "logins",
+    "start",
+)
 """Modules of this package; each is imported when it is its turn."""
 
 ON_REQUEST = ("peers",)

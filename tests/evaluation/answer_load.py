@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import httpx
@@ -47,20 +47,25 @@ async def main(address: str) -> None:
     """Print two lines for each number of connections, and their cost."""
     home = locate().root
     with httpx.Client(base_url=address, timeout=60) as http:
-        token, doors = _library(DemoClient(http), http)
+        token, doors = library(DemoClient(http), http, os.environ)
     questions = (f"Which code opens door {door}?" for door in doors)
     for connections, count in _ROUNDS:
         some = list(itertools.islice(questions, count))
         for name in ("new", "again"):
             before, started = platform_cpu_s(home), time.monotonic()
-            answers = await _asked(address, token, some, connections)
+            answers = await asked(address, token, some, connections)
             elapsed_s = time.monotonic() - started
             _print(f"{connections} connections, {name}", answers, elapsed_s)
             _print_cost(used_s(before, platform_cpu_s(home)), count)
 
 
-def _library(client: DemoClient, http: httpx.Client) -> tuple[str, Iterator[str]]:
-    """Make a tenant of a large plan with documents; return its user's token, and all doors."""
+def library(
+    client: DemoClient, http: httpx.Client, environment: Mapping[str, str]
+) -> tuple[str, Iterator[str]]:
+    """Make a tenant of a large plan with documents; return its user's token, and all doors.
+
+    The environment is that of the platform's commands.
+    """
     client.register()
     tenant = http.get("/auth/me").json()["tenant"]["id"]
     command = [
@@ -74,11 +79,11 @@ def _library(client: DemoClient, http: httpx.Client) -> tuple[str, Iterator[str]
         "--plan",
         _PLAN,
     ]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
     mark = f"{time.time_ns() % 10**6}"
     doors = [[f"{mark}-{a}-{b}" for b in range(_DOORS)] for a in range(_DOCUMENTS)]
     ids = [
-        client.upload(f"doors-{number}.txt", _text(some).encode())
+        client.upload(f"doors-{number}.txt", text_of(some).encode())
         for number, some in enumerate(doors)
     ]
     while any(client.document(one)["status"] != "ready" for one in ids):
@@ -87,7 +92,8 @@ def _library(client: DemoClient, http: httpx.Client) -> tuple[str, Iterator[str]
     return token, itertools.chain.from_iterable(doors)
 
 
-def _text(doors: Sequence[str]) -> str:
+def text_of(doors: Sequence[str]) -> str:
+    """Return a document: a paragraph of three sentences about each door."""
     return "\n\n".join(
         f"Door {door} opens with the code {abs(hash(door)) % 10**6}. Its key hangs in the hall, "
         "beside the plan of the building. Nobody may copy it without asking the caretaker first."
@@ -95,9 +101,10 @@ def _text(doors: Sequence[str]) -> str:
     )
 
 
-async def _asked(
+async def asked(
     address: str, token: str, questions: Sequence[str], connections: int
 ) -> list[Answered]:
+    """Ask every question once, by so many connections at a time."""
     waiting = iter(questions)
 
     async def ask_on(http: httpx.AsyncClient) -> list[Answered]:
