@@ -21,8 +21,9 @@ pytestmark = pytest.mark.integration
 _OLDER = "0007"
 _FOR_BACKUPS = """
 CREATE TABLE removal_holds (id uuid PRIMARY KEY, until timestamptz NOT NULL);
-CREATE TABLE chat_log_place (live text, also text);
-"""  # what that schema lacks for being backed up; neither is in a backup
+CREATE TABLE chat_log_place (live text, also text, leaving text);
+"""  # what that schema lacks for being backed up, and the newest function below; no backup has them
+_TOGETHER = Path(migrations.__file__).parent / "versions" / "0010_together.sql"
 
 
 def _nothing(stage: str) -> None:
@@ -52,6 +53,9 @@ async def source(older: Callable[[], Place]) -> tuple[Place, Tenant]:
     place = older()
     connection = await asyncpg.connect(place.url)
     await connection.execute(_FOR_BACKUPS)
+    functions = _TOGETHER.read_text("utf-8")
+    start = functions.index("CREATE FUNCTION logged_messages")
+    await connection.execute(functions[start : functions.index("GRANT SELECT", start)])
     await connection.close()
     return place, await settle(place, "acme", are_new=True)
 

@@ -26,6 +26,8 @@ _COMMAND_S = 300
 def given(postgres: Postgres, tmp_path: Path) -> Iterator[Place]:
     """The migrated stores of a platform in server mode, which does not run."""
     with owner_connection(postgres.url("postgres")) as connection:
+        # other tests may have made one on this server
+        connection.execute(text(f"DROP DATABASE IF EXISTS {PLATFORM_DATABASE} WITH (FORCE)"))
         connection.execute(text(f"CREATE DATABASE {PLATFORM_DATABASE} TEMPLATE migrated"))
     yield Place(postgres.url(PLATFORM_DATABASE), tmp_path / "objects")
     with owner_connection(postgres.url("postgres")) as connection:
