@@ -1,5 +1,6 @@
 """What was acknowledged to a visitor, against what the stores hold once nothing is under way."""
 
+import time
 from collections.abc import Iterator
 from typing import Any, Self
 from uuid import UUID
@@ -71,9 +72,25 @@ class Books:
             elif number % max(1, len(self._visitor.documents) // _LOOKED_AT) == 0:
                 mark = name.removesuffix(".txt")
                 query = {"query": f"tide of {mark}", "document_ids": [document_id]}
-                found = self._http.post("/search", json=query).json()["passages"]
+                found = self._search(query)
                 if not any(mark in passage["text"] for passage in found):
                     yield f"{name} is ready and not found: {found}"
+
+    def _search(self, query: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return what is found; who is told to come back later does so."""
+        answers: list[httpx.Response] = []
+
+        def is_answered() -> bool:
+            answers.append(self._http.post("/search", json=query))
+            if answers[-1].status_code in (429, 503):
+                time.sleep(int(answers[-1].headers["retry-after"]))
+                return False
+            return True
+
+        until(is_answered, seconds=_SETTLED_S, what="a search")
+        assert answers[-1].status_code == httpx.codes.OK, answers[-1].text
+        passages: list[dict[str, Any]] = answers[-1].json()["passages"]
+        return passages
 
     def _faults_of_answers(self, messages: list[ChatMessage]) -> Iterator[str]:
         """Compare what arrived with the chat log."""

@@ -34,7 +34,9 @@ WHERE v.tenant_id = ANY (:tenants) AND d.deleted_at IS NULL
 UNION ALL
 SELECT concat_ws(' ', 'deletion', d.document_id) FROM deletions d
 WHERE d.tenant_id = ANY (:tenants) AND d.completed_at IS NULL
-"""
+UNION ALL
+SELECT concat_ws(' ', 'upload', u.version_id) FROM uploads u WHERE u.tenant_id = ANY (:tenants)
+"""  # an upload that was refused half-way is swept when its intent expires
 
 
 _VERSIONS_OF = "SELECT id FROM document_versions WHERE document_id = :document"
@@ -149,7 +151,7 @@ class Records:
         return asyncio.run(opened())
 
     def unsettled(self, tenants: Iterable[str]) -> list[str]:
-        """Name what the data plane has still to do for some tenants."""
+        """Name what gateway and data plane have still to do for some tenants."""
         try:
             return self.values(_UNSETTLED, tenants=[UUID(one) for one in tenants])
         except OperationalError:
