@@ -217,8 +217,6 @@ def build_plane(
 
     sentences = SentenceVectors(embed_by, max_bytes=settings.cache_sentences_bytes)
 
-    sentences = SentenceVectors(embed_by, max_bytes=settings.cache_sentences_bytes)
-
     embed = embed_by(MODEL_NAME)
     reranker_by = build_reranker(settings, sentences.of)
 
