@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from planes.shared.stores import migrations
 from services.embedded.accounts import identity, unprivileged_account
+from services.embedded.ports import free_port
 from services.embedded.postgres import OWNER, SERVICE_ROLES, Postgres
 from services.embedded.redis import Redis
 from services.embedded.schema import allow_login, owner_connection
@@ -34,7 +35,6 @@ from tests.servers.mongo_fixtures import (
     mongo_url,
     mongod_container,
 )
-from tests.servers.ports import free_port
 from tests.servers.qdrant_fixtures import qdrant_container, qdrant_engine, qdrant_url
 from tests.servers.s3_fixtures import s3_container, s3_url, s3_values
 from tests.servers.sharing import pytest_xdist_make_scheduler
@@ -43,7 +43,6 @@ __all__ = [  # fixtures and hooks of their own modules
     "cassandra_server",
     "cql_values",
     "ferretdb_url",
-    "free_port",
     "mongo_container",
     "mongo_search_double",
     "mongo_search_url",

@@ -1,11 +1,13 @@
 """Which ports the parts listen on."""
 
 import errno
+import random
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 _NEARBY = 50
+_LEAST_PORT, _FIRST_OUTGOING_PORT = 10_240, 32_768
 
 
 class PortTaken(RuntimeError):
@@ -40,7 +42,7 @@ def choose(wanted: Mapping[str, int], *, host: str, strict: bool) -> PortChoice:
             continue
         if port:
             taken[purpose] = port
-        ports[purpose] = _free_port(address, port, exclude={*wanted.values(), *ports.values()})
+        ports[purpose] = _port_near(address, port, exclude={*wanted.values(), *ports.values()})
     if strict and taken:
         listing = ", ".join(f"{port} ({purpose})" for purpose, port in taken.items())
         raise PortTaken(f"Taken by another program: port {listing}. POLYPLANE_STRICT_PORTS is set.")
@@ -104,13 +106,22 @@ def url(host: str, port: int, *, tls: bool = False) -> str:
     return f"{'https' if tls else 'http'}://{name}:{port}"
 
 
-def _free_port(address: str, near: int, *, exclude: set[int]) -> int:
+def free_port(address: str = "127.0.0.1") -> int:
+    """Return some port that a server could listen on now.
+
+    It lies below those that systems hand to outgoing connections (32768 and more on Linux, 49152
+    elsewhere), so that no connection takes it before the server does.
+    """
+    while True:
+        port = random.randrange(_LEAST_PORT, _FIRST_OUTGOING_PORT)  # noqa: S311 - no secret
+        if is_free(address, port):
+            return port
+
+
+def _port_near(address: str, near: int, *, exclude: set[int]) -> int:
     for port in range(near + 1, near + _NEARBY) if near else ():
         if port not in exclude and is_free(address, port):
             return port
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in exclude and is_free(address, port):
-            return port
+    while (port := free_port(address)) in exclude:
+        pass
+    return port

@@ -9,8 +9,8 @@ from passlib.hash import sha512_crypt
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from services.embedded.binaries import redis_server
+from services.embedded.ports import free_port
 from tests.architecture.compose import FILES, module
-from tests.conftest import free_port
 from tests.servers.processes import OwnServer
 
 make_secrets = module(FILES / "make_secrets.py")

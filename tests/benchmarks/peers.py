@@ -19,13 +19,13 @@ from pathlib import Path
 
 import httpx
 
+from services.embedded.ports import free_port
 from services.embedded.processes import proportional_memory_bytes
 from tests.benchmarks.gateway.upstream import MODEL
 from tests.benchmarks.gateway.world import cpu_s
 from tests.benchmarks.gateway.wrk import Ask, Load, drive, write_asks
 from tests.benchmarks.pinning import pin, pinned
 from tests.benchmarks.records import Conditions, Measurement
-from tests.servers.ports import free_port
 
 _PROGRAM = Path(os.environ.get("PEERS_VENV", ".venv-peers")) / "bin" / "litellm"
 _CONNECTIONS, _SECONDS, _DELTAS = 64, 8, 50

@@ -14,10 +14,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from services.embedded.ports import free_port
 from services.embedded.processes import proportional_memory_bytes
 from tests.benchmarks.platform import stopped_platform
 from tests.benchmarks.records import Conditions, Measurement
-from tests.conftest import free_port
 from tests.e2e.conftest import RunningPlatform
 
 _MOST_ROUNDS = 5  # a round takes half a minute

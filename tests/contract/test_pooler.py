@@ -12,8 +12,8 @@ import pytest
 
 from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres import Database
+from services.embedded.ports import free_port
 from services.embedded.postgres import SERVICE_ROLES, Postgres
-from tests.conftest import free_port
 from tests.integration.gateway.auth.conftest import bearer, gateway
 from tests.integration.gateway.auth.test_limits import allow
 from tests.servers import debian, pgbouncer

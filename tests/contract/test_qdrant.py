@@ -16,9 +16,9 @@ from planes.shared.lexical import lexical_score, term_weights
 from planes.shared.stores.postgres_search_registry import SearchedCorpus
 from planes.shared.stores.qdrant import QdrantChunks
 from planes.shared.stores.qdrant_settings import QdrantSettings
+from services.embedded.ports import free_port
 from tests.contract.conftest import ACME
 from tests.servers import qdrant
-from tests.servers.ports import free_port
 from tests.servers.qdrant import QdrantServer, settings_of
 
 pytestmark = pytest.mark.contract("chunks", "qdrant", "qdrant")

@@ -16,8 +16,8 @@ from planes.shared.errors import Unavailable
 from planes.shared.stores.postgres import Connection, Database
 from planes.shared.stores.postgres_replica import ListReads
 from services.embedded.accounts import give_to, identity, unprivileged_account
+from services.embedded.ports import free_port
 from services.embedded.postgres import OWNER, Postgres
-from tests.conftest import free_port
 from tests.servers.processes import OwnServer
 
 pytestmark = pytest.mark.contract("lists", "replica", "postgres")

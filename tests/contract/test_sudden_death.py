@@ -16,6 +16,7 @@ from sqlalchemy import text
 from planes.shared.errors import Unavailable
 from planes.shared.index_ports import ChunkStore
 from services.embedded.accounts import identity, unprivileged_account
+from services.embedded.ports import free_port
 from services.embedded.postgres import OWNER, SERVICE_ROLES, Postgres
 from services.embedded.schema import create_database, owner_connection
 from tests.conftest import make_template, told_by
@@ -26,7 +27,6 @@ from tests.contract.test_chunk_store import vectors_for, version_of
 from tests.servers import ferretdb
 from tests.servers.ferretdb import FerretServer
 from tests.servers.matrix import ran
-from tests.servers.ports import free_port
 from tests.servers.processes import OwnServer
 
 _CHUNKS, _WRITERS, _VERSIONS = 20, 4, 12

@@ -18,10 +18,10 @@ import pytest
 from services.embedded.home import Home
 from services.embedded.installation import running_installation
 from services.embedded.logs import log_files, tail
+from services.embedded.ports import free_port
 from services.embedded.postgres import PLATFORM_DATABASE
 from services.embedded.settings import EmbeddedSettings
 from services.embedded.state import PlatformState, read_state
-from tests.conftest import free_port
 from tests.e2e import stores
 from tests.e2e.stores import GivenStores
 

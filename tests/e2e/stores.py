@@ -14,6 +14,7 @@ from secrets import token_hex
 from typing import Protocol, Self
 
 from planes.shared.stores.chat_log_settings import ChatLogSettings
+from services.embedded.ports import free_port
 from services.embedded.postgres import DAGSTER_ROLE, SERVICE_ROLES
 from services.embedded.schema import create_database, owner_connection
 from tests.servers import cassandra, ferretdb, s3
@@ -22,7 +23,6 @@ from tests.servers.cql_fixtures import migrate_when_ready
 from tests.servers.embedded import OwnPostgres, OwnRedis
 from tests.servers.ferretdb import FerretServer
 from tests.servers.mongo_search import SearchServer
-from tests.servers.ports import free_port
 from tests.servers.s3 import S3Server
 
 _BUCKET, _PREFIX = "bucket", "platform"

@@ -36,10 +36,10 @@ from planes.shared.stores.chat_log_settings import (
 from planes.shared.stores.chat_rows import payload_of
 from planes.shared.stores.cql_cluster import READ, WRITE, connected
 from planes.shared.stores.postgres import Database
+from services.embedded.ports import free_port
 from services.embedded.temporary import temporary_postgres
 from tests.servers import cassandra
 from tests.servers.cql_fixtures import cql_settings, drop, migrate_when_ready
-from tests.servers.ports import free_port
 
 _CONVERSATIONS, _MESSAGES = 25, 80  # that are read
 _TALKING, _TURNS = 250, 4  # a round writes a question and an answer of each, so many times

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from planes.shared.stores import migrations
 from services.embedded.accounts import identity, unprivileged_account
+from services.embedded.ports import free_port
 from services.embedded.postgres import OWNER, SERVICE_ROLES, Postgres
 from services.embedded.schema import allow_login, owner_connection
-from tests.conftest import free_port
 
 _PASSWORD = "evaluation"
 _START_S = 30

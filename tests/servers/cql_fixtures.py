@@ -12,10 +12,10 @@ import pytest
 from planes.shared.errors import Unavailable
 from planes.shared.stores.chat_log_settings import ChatLogSettings, cql_options, migrate_chat_log
 from planes.shared.stores.cql_cluster import READ, WRITE, CqlRefused, connected
+from services.embedded.ports import free_port
 from tests.servers import cassandra, docker
 from tests.servers.cassandra import CassandraServer
 from tests.servers.matrix import ran
-from tests.servers.ports import free_port
 
 _READY_S = 300
 

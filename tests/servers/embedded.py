@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from services.embedded.accounts import identity, unprivileged_account
+from services.embedded.ports import free_port
 from services.embedded.postgres import Postgres
 from services.embedded.redis import Redis
-from tests.servers.ports import free_port
 from tests.servers.processes import OwnServer
 
 _OPEN_S = 300

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.embedded.accounts import identity, unprivileged_account
+from services.embedded.ports import free_port
 from services.embedded.postgres import Postgres
-from tests.servers.ports import free_port
 from tests.servers.processes import OwnServer
 
 PASSWORD = "given-password"

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
+from services.embedded.ports import free_port
 from services.embedded.postgres import Postgres
 from services.embedded.schema import create_database, owner_connection
 from tests.servers import docker, ferretdb
 from tests.servers.ferretdb import FerretServer
 from tests.servers.matrix import ran
 from tests.servers.mongo_search import SearchServer
-from tests.servers.ports import free_port
 
 
 @pytest.fixture(scope="session")

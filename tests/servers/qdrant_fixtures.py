@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from services.embedded.ports import free_port
 from tests.servers import docker, qdrant
 from tests.servers.matrix import ran
-from tests.servers.ports import free_port
 from tests.servers.qdrant import QdrantServer
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from services.embedded.ports import free_port
 from tests.servers import docker, s3
 from tests.servers.matrix import ran
-from tests.servers.ports import free_port
 from tests.servers.s3 import S3Server
 
 _IN_CONTAINER = "mkdir -p /data/bucket && exec versitygw --port :7070 --quiet posix /data"

@@ -18,11 +18,11 @@ import httpx
 import psutil
 from sqlalchemy import text
 
+from services.embedded.ports import free_port
 from services.embedded.postgres import PLATFORM_DATABASE, SERVICE_ROLES
 from services.embedded.schema import bootstrap, owner_connection
 from tests.benchmarks.pinning import Cores, pin, pinned
 from tests.servers.embedded import OwnPostgres, OwnRedis
-from tests.servers.ports import free_port
 
 _SECRET = "s" * 40
 _PASSWORD = "seven herons near a quiet lake"

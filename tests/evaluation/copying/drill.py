@@ -31,6 +31,7 @@ from planes.shared.stores.chunks_by_generation import ChunksByGeneration
 from planes.shared.stores.copy_check import CopyCheck, now_of
 from planes.shared.stores.generation_keeper import GenerationKeeper
 from planes.shared.stores.postgres import Database
+from services.embedded.ports import free_port
 from services.embedded.postgres import OWNER
 from services.embedded.processes import end_with_parent
 from services.embedded.schema import create_database, owner_connection
@@ -38,7 +39,6 @@ from services.embedded.temporary import temporary_postgres
 from tests.evaluation.copying.author import Author
 from tests.servers import ferretdb, qdrant
 from tests.servers.ferretdb import FerretServer
-from tests.servers.ports import free_port
 from tests.servers.qdrant import API_KEY, QdrantServer
 
 _OF_A_DOCUMENT = 50

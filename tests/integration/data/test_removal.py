@@ -9,8 +9,8 @@ from pydantic import SecretStr
 from planes.shared.domain import new_id
 from planes.shared.stores.redis_caches import CacheEntry, RedisCaches, entry_key
 from planes.shared.stores.redis_clients import redis_client
+from services.embedded.ports import free_port
 from services.embedded.redis import Redis
-from tests.conftest import free_port
 from tests.integration.data.conftest import Platform, ingest
 
 pytestmark = pytest.mark.integration

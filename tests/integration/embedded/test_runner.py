@@ -12,6 +12,7 @@ import pytest
 
 from services.embedded.home import Home
 from services.embedded.parts import Part, Readiness, port_answers
+from services.embedded.ports import free_port
 from services.embedded.processes import (
     INSTANCE_VARIABLE,
     PART_VARIABLE,
@@ -20,7 +21,6 @@ from services.embedded.processes import (
     proportional_memory_bytes,
 )
 from services.embedded.runner import PartRunner
-from tests.conftest import free_port
 
 pytestmark = pytest.mark.integration
 

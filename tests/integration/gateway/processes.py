@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import free_port
+from services.embedded.ports import free_port
 from tests.integration.gateway.conftest import NOBODY, Person, served, signed_up, until
 from tests.integration.gateway.plane import TOKEN_SECRET, FakePlane
 

@@ -16,9 +16,9 @@ import jwt
 import psutil
 import pytest
 
+from services.embedded.ports import free_port
 from services.embedded.postgres import Postgres
 from services.gateway.auth.key_rotation import rotate
-from tests.conftest import free_port
 from tests.integration.gateway.conftest import Person, until
 from tests.integration.gateway.plane import FakePlane
 from tests.integration.gateway.processes import (

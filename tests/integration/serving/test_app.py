@@ -16,7 +16,7 @@ from planes.serving.health_check import is_well
 from planes.serving.settings import ServingSettings
 from planes.shared.domain import TenantContext, new_id
 from planes.shared.wire import ServingTokens
-from tests.conftest import free_port
+from services.embedded.ports import free_port
 from tests.fakes_serving import TOKEN_SECRET
 from tests.servers.collector import Collector
 

@@ -23,8 +23,8 @@ from planes.shared.stores.redis_caches import CacheEntry, RedisCaches
 from planes.shared.stores.redis_clients import redis_client
 from planes.shared.stores.redis_memory import RedisMemory
 from planes.shared.wire import Done, ServingTokens
+from services.embedded.ports import free_port
 from services.embedded.redis import Redis
-from tests.conftest import free_port
 from tests.fakes_serving import TOKEN_SECRET, Library, events_of
 
 pytestmark = pytest.mark.integration

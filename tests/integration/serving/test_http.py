@@ -17,7 +17,7 @@ from planes.shared.domain import TenantContext
 from planes.shared.embedding import MiniLMEmbedder
 from planes.shared.errors import Unavailable
 from planes.shared.wire import Done, EmbedResponse, SearchResponse, ServingHealth, ServingTokens
-from tests.conftest import free_port
+from services.embedded.ports import free_port
 from tests.fakes_serving import TOKEN_SECRET, Library, embedding_in_process, events_of
 
 pytestmark = pytest.mark.integration

@@ -15,7 +15,7 @@ from planes.shared.domain import TenantContext
 from planes.shared.embedding import MiniLMEmbedder
 from planes.shared.errors import Unavailable
 from planes.shared.wire import ServingTokens
-from tests.conftest import free_port
+from services.embedded.ports import free_port
 from tests.fakes_serving import TOKEN_SECRET, Library, embedding_in_process, events_of
 from tests.servers.collector import Collector, attributes_of
 

@@ -5,9 +5,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.embedded.ports import PortTaken, admin_ports, choose, claim, is_free, url
+from services.embedded.ports import (
+    PortTaken,
+    admin_ports,
+    choose,
+    claim,
+    free_port,
+    is_free,
+    url,
+)
 from services.gateway.listening import listening_sockets
-from tests.conftest import free_port
 
 
 @pytest.fixture

@@ -18,12 +18,12 @@ from redis.asyncio import Redis as RedisClient
 
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.redis_clients import redis_client
+from services.embedded.ports import free_port
 from services.embedded.redis import Redis
 from services.gateway.limits.gate import SessionGate, SessionKey, Standing
 from services.gateway.limits.rates import EndpointClass, PlanLimits, Rates
 from services.gateway.limits.scripts import RedisScripts
 from services.gateway.limits.versions import Version
-from tests.conftest import free_port
 from tests.integration.gateway.auth.conftest import Client, bearer, eventually, gateway
 
 pytestmark = pytest.mark.integration

@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from planes.shared.stores.postgres import Database
+from services.embedded.ports import free_port
 from services.gateway.app import create_app
 from services.gateway.settings import GatewaySettings
-from tests.conftest import free_port
 from tests.integration.gateway.auth.mailbox import Mailbox, open_mailbox
 from tests.integration.gateway.auth.provider import CLIENT_ID, CLIENT_SECRET, BentProvider
 from tests.integration.gateway.conftest import PASSWORD, Gateway, served

@@ -14,7 +14,7 @@ from planes.shared.stores.postgres import Database
 from planes.shared.stores.redis_address import RedisSettings
 from services.cli import admin_people, admin_tenants
 from services.cli.main import app
-from tests.conftest import free_port
+from services.embedded.ports import free_port
 from tests.integration.gateway.auth.conftest import PASSWORD, SECRET, Client, bearer
 
 pytestmark = pytest.mark.integration

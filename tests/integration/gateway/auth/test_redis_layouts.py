@@ -19,11 +19,11 @@ from planes.shared.stores.redis_address import RedisLogin
 from planes.shared.stores.redis_caches import CacheEntry, RedisCaches
 from planes.shared.stores.redis_clients import redis_client
 from services.embedded.binaries import redis_server
+from services.embedded.ports import free_port
 from services.gateway.chat.stops import StopChannel
 from services.gateway.chat.stream_buffer import Batch, SentEvent, StreamBuffer, stream_key
 from services.gateway.limits.feed import RevocationFeed
 from services.gateway.limits.revocations import Revocation
-from tests.conftest import free_port
 from tests.integration.gateway.auth.conftest import Client, bearer, eventually, gateway
 from tests.integration.gateway.auth.test_limits import allow
 from tests.servers import debian

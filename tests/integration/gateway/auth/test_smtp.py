@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from services.embedded.ports import free_port
 from services.gateway.mail.smtp import Letter, LetterRefused, MailUnavailable, SmtpServer
-from tests.conftest import free_port
 from tests.integration.gateway.auth.mailbox import open_mailbox
 
 pytestmark = pytest.mark.integration

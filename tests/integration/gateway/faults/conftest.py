@@ -17,10 +17,10 @@ from sqlalchemy import text
 
 from planes.shared.stores import migrations
 from services.embedded.accounts import identity, unprivileged_account
+from services.embedded.ports import free_port
 from services.embedded.postgres import SERVICE_ROLES, Postgres
 from services.embedded.redis import Redis
 from services.embedded.schema import allow_login, owner_connection
-from tests.conftest import free_port
 from tests.integration.gateway.conftest import until
 from tests.integration.gateway.plane import TOKEN_SECRET
 from tests.servers.processes import OwnServer
