@@ -18,6 +18,7 @@ from planes.shared.stores.postgres import Database
 
 _OUTBOX_LEASE = timedelta(seconds=30)
 _BATCH = 500
+_MOVED_AT_ONCE = 5000  # within one database
 _TENANTS_AT_ONCE = 4
 _log = structlog.get_logger(__name__)
 
@@ -35,12 +36,16 @@ class ChatLogDrain:
     async def drain(self) -> int:
         """Move what is due and return how many messages; a repeat changes nothing.
 
-        While the log is away the same messages are tried again, instead of more and more being
-        leased that then wait for their leases to end.
+        A log in the same database takes them by one statement. While one elsewhere is away the same
+        messages are tried again, instead of more and more being leased that then wait for their
+        leases to end.
 
         Raises:
             Unavailable: The log, or the database, does not answer.
         """
+        moved = await self._move()
+        if moved is not None:
+            return moved
         if monotonic() >= self._claimed_until:
             self._claimed = []
         if not self._claimed:
@@ -55,6 +60,20 @@ class ChatLogDrain:
                     "SELECT acknowledge_outbox($1)", [message.id for message in messages]
                 )
         return len(messages)
+
+    async def _move(self) -> int | None:
+        """Have the database move all that is due; None: the log is somewhere else, too."""
+        moved = 0
+        while True:
+            async with self._database.platform() as connection:
+                count: int | None = await connection.fetchval(
+                    "SELECT drain_outbox($1)", _MOVED_AT_ONCE
+                )
+            if count is None:
+                return None
+            moved += count
+            if count < _MOVED_AT_ONCE:
+                return moved
 
     async def _append(self, by_tenant: list[list[ChatMessage]]) -> None:
         """Write the messages of several tenants at once; all are through when this returns.

@@ -45,7 +45,10 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What the reservation found out; `summary` tells the messages up to `summary_seq`."""
+    """What the reservation found out; `summary` tells the messages up to `summary_seq`.
+
+    `last_answer` is the conversation's newest one; None: there is none, or it is not known.
+    """
 
     question_seq: int
     mode: ChatMode
@@ -55,6 +58,7 @@ class Reservation:
     corpus_version: int
     summary: str = ""
     summary_seq: int = 0
+    last_answer: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ async def reserve_all(
         asyncpg.LockNotAvailableError: A wait took longer; none is reserved.
     """
     rows = await connection.fetch(
-        "SELECT * FROM reserve_answers($1, $2, $3)",
+        "SELECT * FROM reserve_group($1, $2, $3)",
         [_asked(number, each) for number, each in enumerate(asked)],
         lock_ms,
         RESERVATION_LIFETIME,
@@ -204,4 +208,5 @@ def _reserved(row: asyncpg.Record) -> Reservation | PlatformError:
         corpus_version=row["corpus_version"],
         summary=row["summary"],
         summary_seq=row["summary_seq"],
+        last_answer=row["last_answer"],
     )

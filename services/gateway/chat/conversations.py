@@ -100,6 +100,7 @@ class ConversationService:
         async with self._database.tenant(context.tenant_id) as connection:
             await repository.find_conversation(connection, context, conversation_id)
             await repository.tombstone_conversation(connection, context, conversation_id)
+        self._history.recent.forget(conversation_id)
 
     async def messages(
         self, context: TenantContext, conversation_id: UUID, *, after_seq: int, limit: int

@@ -17,6 +17,7 @@ from planes.shared.stores.postgres import Database
 from planes.shared.together import Together
 from planes.shared.wire import ChatTurn
 from services.gateway.chat import repository
+from services.gateway.chat.recent import RecentTurns
 
 LEAST_SUMMED_UP = 10  # messages that the plane tells a model word by word
 _MOST_SUMMED_UP = 40
@@ -38,6 +39,14 @@ class Summary:
 
     text: str
     seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a question stands: its number, and the conversation's newest answer, if known."""
+
+    seq: int
+    last_answer: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +77,7 @@ class ChatHistory:
         self._chat_log = chat_log
         self._clock = clock
         self._paused_until = float("-inf")
+        self.recent = RecentTurns(clock)
         self._pending_of = Together[tuple[TenantContext, UUID, int], list[ChatMessage]](
             self._all_pending
         )
@@ -149,20 +159,33 @@ class ChatHistory:
         self,
         context: TenantContext,
         conversation_id: UUID,
+        place: Place,
         *,
-        seq: int,
         limit: int,
         summary: Summary | None = None,
     ) -> Remembered:
-        """Return what a generator is told of the messages before the one numbered `seq`.
+        """Return what a generator is told of the messages before a question.
 
         That is the last `limit` of them, and with a summary also all before those that it does not
         tell yet. A conversation that began long before its first summary is read from its last 40.
         """
-        if summary is None or seq - 1 <= LEAST_SUMMED_UP:
-            return await self.turns_before(context, conversation_id, seq=seq, limit=limit)
-        untold = min(seq - 1 - summary.seq, _MOST_SUMMED_UP)
-        told = await self.turns_before(context, conversation_id, seq=seq, limit=max(limit, untold))
+        seq, last_answer = place.seq, place.last_answer
+        if summary is not None and seq - 1 > LEAST_SUMMED_UP:
+            limit = max(limit, min(seq - 1 - summary.seq, _MOST_SUMMED_UP))
+        else:
+            summary = None
+        recent = self.recent.before(conversation_id, seq=seq, limit=limit, last_answer=last_answer)
+        if recent is not None:
+            told = Remembered(recent)
+        else:
+            told = await self.turns_before(context, conversation_id, seq=seq, limit=limit)
+            if not told.is_partial:
+                numbers = max(1, seq - limit), seq - 1
+                self.recent.keep(
+                    conversation_id, told.turns, numbers=numbers, last_answer=last_answer
+                )
+        if summary is None:
+            return told
         return replace(told, summary=summary.text, summary_seq=summary.seq)
 
     async def turns_before(

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -133,9 +133,15 @@ class AnswerLedger:
     """Checkpoints and settlement of one answer, with the retries that money deserves."""
 
     def __init__(
-        self, database: Database, books: AnswerBooks, context: TenantContext, answer_id: UUID
+        self,
+        database: Database,
+        books: AnswerBooks,
+        context: TenantContext,
+        answer_id: UUID,
+        on_settled: Callable[[Settlement], None] = lambda _: None,
     ) -> None:
-        """Store which reservation this is about."""
+        """Store which reservation this is about, and who is told what it came to."""
+        self._on_settled = on_settled
         self._database = database
         self._books = books
         self._context = context
@@ -169,6 +175,7 @@ class AnswerLedger:
                 await asyncio.sleep(0.25 * 2**attempt)
                 continue
             if cost is not None:
+                self._on_settled(settlement)
                 return cost
             break
         raise Unavailable("The answer was closed before it could be stored.")

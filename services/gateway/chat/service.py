@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from uuid import UUID
 
 from planes.shared.clients.serving import ServingClient
@@ -16,13 +17,14 @@ from services.gateway.auth.models import Account
 from services.gateway.billing.prices import Prices
 from services.gateway.chat import booking, repository
 from services.gateway.chat.answers import Accounting, Answer
-from services.gateway.chat.booking import Intent, Reservation
+from services.gateway.chat.booking import Intent, Reservation, Settlement
 from services.gateway.chat.group_commit import AnswerBooks
 from services.gateway.chat.guard import StreamGuard
 from services.gateway.chat.history import (
     LEAST_SUMMED_UP,
     ChatHistory,
     Exchange,
+    Place,
     Remembered,
     Summary,
 )
@@ -132,7 +134,13 @@ class ChatService:
         context = account.context
         intent = self._intent(asked)
         reservation = await self._reserve(context, intent, asked)
-        ledger = AnswerLedger(self._parts.database, self._books, context, intent.answer_id)
+        ledger = AnswerLedger(
+            self._parts.database,
+            self._books,
+            context,
+            intent.answer_id,
+            partial(self._note, asked, intent, reservation),
+        )
         try:
             remembered = await self._remembered(context, asked, intent.conversation_id, reservation)
         except BaseException:
@@ -272,9 +280,27 @@ class ChatService:
         summary = None
         if self._parts.monitor.has_language_model and limit >= LEAST_SUMMED_UP:
             summary = Summary(reserved.summary, reserved.summary_seq)
+        if asked.replaces is not None:
+            self._parts.history.recent.forget(conversation_id)
         return await self._parts.history.before(
-            context, conversation_id, seq=seq, limit=limit, summary=summary
+            context, conversation_id, Place(seq, reserved.last_answer), limit=limit, summary=summary
         )
+
+    def _note(
+        self, asked: Asked, intent: Intent, reserved: Reservation, settlement: Settlement
+    ) -> None:
+        """Know a settled answer in the conversation, for the next question there."""
+        recent = self._parts.history.recent
+        if asked.replaces is not None or not asked.is_listed:
+            recent.forget(intent.conversation_id)
+        else:
+            recent.add(
+                intent.conversation_id,
+                seq=reserved.question_seq,
+                question=intent.question,
+                answer=settlement.payload["content"],
+                answer_id=intent.message_id,
+            )
 
     def _keep(self, answer: Answer, task: asyncio.Task[None], context: TenantContext) -> None:
         self._running[task] = answer, context

@@ -18,6 +18,7 @@ import httpx
 import psutil
 from sqlalchemy import text
 
+from planes.shared.stores.placed_chat_log import note_place
 from services.embedded.ports import free_port
 from services.embedded.postgres import PLATFORM_DATABASE, SERVICE_ROLES
 from services.embedded.schema import bootstrap, owner_connection
@@ -92,6 +93,7 @@ def world(cores: Cores) -> Iterator[World]:
         owner_url = postgres.settings.url(PLATFORM_DATABASE)
         with owner_connection(owner_url) as connection:
             connection.execute(text(_WITHOUT_LIMITS))
+        asyncio.run(note_place(owner_url.replace("+psycopg2", ""), "postgres"))
         role = SERVICE_ROLES[0]
         upstream = free_port()
         environment = {
