@@ -65,7 +65,7 @@ class CqlBridge:
             raise Unavailable(NO_ANSWER) from error
 
     async def _slot(self, end: float) -> None:
-        """Take a slot; a timeout, which costs as much as making ten messages, only for who waits.
+        """Take a slot; only who has to wait for one pays for a timeout.
 
         Raises:
             TimeoutError: None was free until `end`.

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import orjson
-from asyncpg.pgproto.pgproto import UUID as BytesUUID  # noqa: N811 - made of bytes in a tenth of the time
+from asyncpg.pgproto.pgproto import UUID as BytesUUID  # noqa: N811
 
 from planes.shared.domain import ChatMessage
 from planes.shared.errors import Unavailable
@@ -268,6 +268,7 @@ def _batches(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
 def _messages(
     conversation: tuple[UUID, UUID], rows: Sequence[tuple[int, bytes, str]]
 ) -> list[ChatMessage]:
+    """Return the messages of rows; ids come as bytes, since the driver takes ten times as long."""
     return [
         message_from(conversation, seq, BytesUUID(message_id), orjson.loads(payload))
         for seq, message_id, payload in rows
