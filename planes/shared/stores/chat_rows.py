@@ -1,14 +1,14 @@
 """Messages as rows: a key and a payload, the same in the outbox and in every chat log."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, make_dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from uuid import UUID
 
 from planes.shared.domain import ChatMessage
 
-_SETTERS = tuple(getattr(ChatMessage, member.name).__set__ for member in fields(ChatMessage))
+_Draft: Any = make_dataclass("_Draft", [each.name for each in fields(ChatMessage)], slots=True)
 
 
 class Row(Protocol):
@@ -47,13 +47,15 @@ def message_from(
 ) -> ChatMessage:
     """Return a message of (tenant, conversation).
 
-    Pages hold many, and a frozen dataclass sets each member by a look-up of its name: so members
-    are set here, in their order, which takes two thirds of the time.
+    Pages hold many, and a frozen dataclass sets each member by a look-up of its name: a draft that
+    is not frozen yet takes half the time.
     """
+    tenant_id, conversation_id = conversation
     get = payload.get
-    values = (
+    message = _Draft(
         message_id,
-        *conversation,
+        tenant_id,
+        conversation_id,
         seq,
         payload["role"],
         payload["content"],
@@ -67,7 +69,5 @@ def message_from(
         get("unsupported") or [],
         get("tool_calls") or [],
     )
-    message = object.__new__(ChatMessage)
-    for set_member, value in zip(_SETTERS, values, strict=True):
-        set_member(message, value)
-    return message
+    message.__class__ = ChatMessage  # of the same slots
+    return cast(ChatMessage, message)

@@ -52,13 +52,29 @@ class CqlBridge:
         """
         end = self._loop.time() + deadline_s
         try:
-            async with asyncio.timeout_at(end):
-                await self._slots.acquire()
-                left = max(0.001, end - self._loop.time())
-                return await self._send(session, statement, profile, left, paging_state)
+            await self._slot(end)
+            left = max(0.001, end - self._loop.time())
+            waiting = self._send(session, statement, profile, left, paging_state)
+            deadline = self._loop.call_at(end, _expire, waiting)
+            try:
+                return await waiting
+            finally:
+                deadline.cancel()
         except (TimeoutError, *DRIVER_ERRORS) as error:
             self._note(error)
             raise Unavailable(NO_ANSWER) from error
+
+    async def _slot(self, end: float) -> None:
+        """Take a slot; only who has to wait for one pays for a timeout.
+
+        Raises:
+            TimeoutError: None was free until `end`.
+        """
+        if self._slots.locked():
+            async with asyncio.timeout_at(end):
+                await self._slots.acquire()
+        else:
+            await self._slots.acquire()
 
     def _note(self, error: Exception) -> None:
         """Log what the cluster says, not more often than somebody reads it."""
@@ -124,3 +140,8 @@ class CqlBridge:
                 waiting.set_exception(outcome)
             else:
                 waiting.set_result(outcome)
+
+
+def _expire(waiting: asyncio.Future[ResultSet]) -> None:
+    if not waiting.done():
+        waiting.set_exception(TimeoutError())
