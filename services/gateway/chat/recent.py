@@ -9,8 +9,8 @@ from uuid import UUID
 
 from planes.shared.wire import ChatTurn
 
-_MOST_MESSAGES = 40  # of a conversation
-_MOST_CHARACTERS = 4_000_000
+_MOST_MESSAGES = 20  # of a conversation
+_MOST_CHARACTERS = 12_000_000
 _LIFETIME_S = 600.0
 _TURN_CHARACTERS = 500  # what an object costs besides its text
 

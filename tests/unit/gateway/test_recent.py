@@ -88,13 +88,13 @@ def test_more_than_is_known_is_not_made_up(recent: RecentTurns) -> None:
     assert contents(recent, conversation, seq=21, last_answer=last, limit=11) is None
 
 
-def test_only_the_last_forty_messages_are_known(recent: RecentTurns) -> None:
+def test_only_the_last_twenty_messages_are_known(recent: RecentTurns) -> None:
     conversation = uuid4()
     last = told(recent, conversation, 30)
-    assert contents(recent, conversation, seq=61, last_answer=last, limit=41) is None
-    known = contents(recent, conversation, seq=61, last_answer=last, limit=40)
+    assert contents(recent, conversation, seq=61, last_answer=last, limit=21) is None
+    known = contents(recent, conversation, seq=61, last_answer=last, limit=20)
     assert known is not None
-    assert (len(known), known[0]) == (40, "question 10")
+    assert (len(known), known[0]) == (20, "question 20")
 
 
 def test_answers_without_words_are_passed_over(recent: RecentTurns) -> None:
@@ -121,7 +121,7 @@ def test_long_conversations_push_out_the_oldest(recent: RecentTurns) -> None:
     first, last_of_first = uuid4(), uuid4()
     recent.add(first, seq=1, question="Why?", answer="So.", answer_id=last_of_first)
     newest, last = first, last_of_first
-    for _ in range(5):
+    for _ in range(13):
         newest = uuid4()
         last = told(recent, newest, 1, words="x" * 999_000)
     assert contents(recent, first, seq=3, last_answer=last_of_first) is None
