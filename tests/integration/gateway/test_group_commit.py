@@ -7,8 +7,15 @@ from decimal import Decimal
 
 import pytest
 
-from planes.shared.domain import new_id
-from planes.shared.errors import Conflict, NotFound, PlatformError, Unavailable
+from planes.shared.domain import ChatMode, new_id
+from planes.shared.errors import (
+    Conflict,
+    Forbidden,
+    NotFound,
+    PlatformError,
+    QuotaExceeded,
+    Unavailable,
+)
 from planes.shared.stores.postgres import Database
 from services.gateway.chat.booking import Intent, Reservation, Settlement
 from services.gateway.chat.group_commit import AnswerBooks
@@ -111,6 +118,112 @@ async def test_a_quota_that_covers_half_a_group_lets_that_half_pass(
     reserved = await _reserved(together, books, [books.intent() for _ in range(10)])
     assert sum(isinstance(each, Reservation) for each in reserved) == 5
     assert (await books.quota())["messages_reserved"] == 5
+
+
+class TestExistingConversations:
+    """Where nothing is in the way of any, a group is booked by one way; else by another."""
+
+    @pytest.fixture
+    async def begun(self, books: Books) -> list[Intent]:
+        """Eight conversations with a question and its answer each."""
+        intents = [books.intent() for _ in range(8)]
+        for intent in intents:
+            await books.reserve(intent)
+            await books.settle(intent, _settlement())
+        return intents
+
+    async def test_a_group_is_booked_exactly(
+        self, begun: list[Intent], together: AnswerBooks, books: Books, admin: Database
+    ) -> None:
+        intents = [books.intent(each.conversation_id) for each in begun]
+        reserved = await _reserved(together, books, intents)
+        for before, reservation in zip(begun, reserved, strict=True):
+            assert isinstance(reservation, Reservation)
+            assert reservation.question_seq == 3
+            assert reservation.last_answer == before.message_id
+        assert await books.quota() == {
+            "messages_used": 8,
+            "messages_reserved": 8,
+            "tokens_used": 8 * 42,
+            "tokens_reserved": 8 * 1200,
+        }
+        settling = (together.settle(books.context, i.answer_id, _settlement()) for i in intents)
+        assert await asyncio.gather(*settling) == [_COST] * 8
+        async with admin.platform() as connection:
+            assert not await connection.fetch("SELECT * FROM ledger_differences()")
+            stored = await connection.fetch(
+                "SELECT conversation_id, array_agg(seq ORDER BY seq) AS numbers, "
+                "count(held_by) AS held FROM outbox GROUP BY 1"
+            )
+            counted = await connection.fetch("SELECT message_count, last_answer FROM conversations")
+            noted = await connection.fetchval("SELECT count(*) FROM answers")
+        assert [(row["numbers"], row["held"]) for row in stored] == [([1, 2, 3, 4], 0)] * 8
+        assert {row["message_count"] for row in counted} == {4}
+        assert {row["last_answer"] for row in counted} == {each.message_id for each in intents}
+        assert noted == 16
+        assert await books.count("ledger") == 16
+
+    async def test_both_ways_find_the_same(
+        self, begun: list[Intent], together: AnswerBooks, books: Books
+    ) -> None:
+        one, other = [books.intent(each.conversation_id) for each in begun[:2]]
+        absent = replace(books.intent(new_id()), title=None)
+        (by_sets,) = await _reserved(together, books, [one])
+        one_by_one, refused = await _reserved(together, books, [other, absent])
+        assert isinstance(refused, NotFound)
+        assert isinstance(by_sets, Reservation)
+        assert isinstance(one_by_one, Reservation)
+        assert one_by_one.last_answer == begun[1].message_id
+        assert replace(by_sets, last_answer=None) == replace(one_by_one, last_answer=None)
+
+    @pytest.mark.parametrize(
+        "limit", ["messages_per_month = 8 + 3", "tokens_per_month = 8 * 42 + 3 * 1200"]
+    )
+    async def test_a_quota_lets_as_many_pass_as_it_covers(
+        self,
+        begun: list[Intent],
+        together: AnswerBooks,
+        books: Books,
+        admin: Database,
+        limit: str,
+    ) -> None:
+        async with admin.platform() as connection:
+            await connection.execute(f"UPDATE plans SET {limit}")  # noqa: S608 (given above)
+        intents = [books.intent(each.conversation_id) for each in begun]
+        reserved = await _reserved(together, books, intents)
+        assert sum(isinstance(each, Reservation) for each in reserved) == 3
+        assert sum(isinstance(each, QuotaExceeded) for each in reserved) == 5
+        assert (await books.quota())["messages_reserved"] == 3
+
+    async def test_others_conversations_are_absent(
+        self, begun: list[Intent], together: AnswerBooks, books: Books
+    ) -> None:
+        stranger = replace(books.context, user_id=new_id())
+        intents = [books.intent(each.conversation_id) for each in begun]
+        asked = [(stranger if number == 3 else books.context) for number in range(8)]
+        reserving = (
+            together.reserve(context, intent)
+            for context, intent in zip(asked, intents, strict=True)
+        )
+        reserved = await asyncio.gather(*reserving, return_exceptions=True)
+        assert isinstance(reserved.pop(3), NotFound)
+        assert all(isinstance(each, Reservation) for each in reserved)
+
+    async def test_a_plan_without_open_chat_refuses_it(
+        self, begun: list[Intent], together: AnswerBooks, books: Books, admin: Database
+    ) -> None:
+        async with admin.platform() as connection:
+            await connection.execute("UPDATE plans SET features = '{}'")
+        intents = [
+            replace(
+                books.intent(each.conversation_id),
+                mode=ChatMode.OPEN if number == 0 else ChatMode.RAG,
+            )
+            for number, each in enumerate(begun)
+        ]
+        refused, *others = await _reserved(together, books, intents)
+        assert isinstance(refused, Forbidden)
+        assert all(isinstance(each, Reservation) for each in others)
 
 
 async def test_a_conversation_that_somebody_holds_keeps_its_own_question_alone_waiting(
