@@ -13,7 +13,7 @@ from services.embedded.marks import HomeRefused
 
 _COMMANDS = (
     "up", "down", "status", "logs", "doctor", "demo", "reset", "migrate", "backup", "restore",
-    "models", "eval", "admin", "stores", "benchmark",
+    "models", "eval", "admin", "stores", "benchmark", "costs",
 )  # fmt: skip
 
 
