@@ -26,9 +26,11 @@ from tests.benchmarks.records import Conditions, Measurement, in_turns
 from tests.evaluation.answer_load import asked, library, text_of
 from tests.evaluation.own_database import own_database
 
+UNCACHED = {"SERVING_CACHE_ANSWERS": "off", "SERVING_CACHE_REDIS_BYTES": "0"}
+"""Settings with which no cache knows an answer or a passage."""
 _CONNECTIONS = {"one": 1, "many": 64}
 _QUESTIONS = {"one": 40, "many": 256}
-_MOST_ROUNDS = 6  # there are no more questions
+MOST_ROUNDS = 6  # there are no more questions
 _ASKED = (
     "Which code opens door {}?",
     "How is door {} opened?",
@@ -68,39 +70,39 @@ class Round:
 
 def measure(conditions: Conditions) -> Iterator[Measurement]:
     """Measure both ways of asking, the platform and the loop in turns; neither is pinned."""
-    settings = {"SERVING_CACHE_ANSWERS": "off", "SERVING_CACHE_REDIS_BYTES": "0"}
-    with running_platform(**settings) as platform, own_database() as urls, asyncio.Runner() as run:
+    with running_platform(**UNCACHED) as platform, own_database() as urls, asyncio.Runner() as run:
         with httpx.Client(base_url=platform.base_url, timeout=120) as http:
             token, doors = library(DemoClient(http), http, platform.environment)
         names, bare = list(doors), BareAnswers(urls)
         run.run(bare.open([text_of([name]).split("\n\n") for name in names]))
         asks: dict[str, tuple[Ask, Cpu]] = {
             "platform": (
-                partial(_ask_platform, platform.base_url, token),
+                partial(ask_platform, platform.base_url, token),
                 partial(platform_cpu_s, platform.home),
             ),
             "bare": (partial(bare_answers.asked, bare), _own_cpu_s),
         }
-        questions = {who: _questions(names) for who in asks}
+        questions = {who: questions_about(names) for who in asks}
         for way in _CONNECTIONS:
             works = {
-                who: partial(_round, run, way, ask, cpu, questions[who])
+                who: partial(one_round, run, way, ask, cpu, questions[who])
                 for who, (ask, cpu) in asks.items()
             }
-            yield from _measurements(way, in_turns(min(conditions.rounds, _MOST_ROUNDS), works))
+            yield from _measurements(way, in_turns(min(conditions.rounds, MOST_ROUNDS), works))
         run.run(bare.close())
 
 
-def _questions(names: Sequence[str]) -> Iterator[str]:
+def questions_about(names: Sequence[str]) -> Iterator[str]:
     """Yield every way of asking about every door, in an order without one."""
     found = [question.format(name) for question in _ASKED for name in names]
     random.Random(1).shuffle(found)  # noqa: S311 - nothing secret
     yield from found
 
 
-async def _ask_platform(
+async def ask_platform(
     address: str, token: str, questions: Sequence[str], connections: int
 ) -> list[float]:
+    """Ask every question once, so many at a time; return the seconds that each took."""
     return [answer.total_s for answer in await asked(address, token, questions, connections)]
 
 
@@ -109,7 +111,7 @@ def _own_cpu_s() -> dict[str, float]:
     return {"loop": sum(tree_cpu_s(os.getpid()).values())}
 
 
-def _round(run: asyncio.Runner, way: str, ask: Ask, cpu: Cpu, questions: Iterator[str]) -> Round:
+def one_round(run: asyncio.Runner, way: str, ask: Ask, cpu: Cpu, questions: Iterator[str]) -> Round:
     """Ask what was not asked yet; the first round makes all passages known."""
     some = list(itertools.islice(questions, _QUESTIONS[way]))
     before, own, started = cpu(), time.process_time(), time.perf_counter()

@@ -9,6 +9,7 @@ NAMES: tuple[str, ...] = (
     "gateway",
     "retrieval",
     "answers",
+    "scaling",
     "chat_log",
     "ingestion",
     "logins",

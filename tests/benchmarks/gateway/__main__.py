@@ -12,7 +12,7 @@ def main() -> None:
     """Read which steps to run, run them, and print what they cost."""
     parser = argparse.ArgumentParser()
     parser.add_argument("steps", nargs="*")
-    parser.add_argument("--seconds", type=int, default=8)
+    parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
     conditions = Conditions(Cores.of_this_process(), chosen.repeats)

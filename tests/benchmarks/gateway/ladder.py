@@ -1,23 +1,34 @@
-"""The ladder: what each step of a chat costs one gateway process on one core."""
+"""The ladder: what each step of a chat costs one gateway process on one core.
+
+Beside its chat stand two other servers under the same load: `bare`, the same work on libraries
+alone, and `plain`, a chain of FastAPI's dependencies.
+"""
 
 import json
 import statistics
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from uuid import UUID
 
+import jwt
 import psutil
 
+from tests.benchmarks.gateway.beside import DATABASE_VARIABLE
+from tests.benchmarks.gateway.books import check_books, open_books
 from tests.benchmarks.gateway.world import Asker, World, askers, cpu_s, served, world
 from tests.benchmarks.gateway.wrk import Ask, Load, drive, write_asks
 from tests.benchmarks.records import Conditions, Measurement
 
 PEOPLE, CONVERSATIONS = 16, 64
-_CONNECTIONS = 64
+CONNECTIONS = 64
 _DELTAS = 50
 _RATES = {"chat": 7000.0}
 _EVENT_US = 25.0
+_PRODUCT = "tests.benchmarks.gateway.process"
+_BESIDE = {"chat": ("bare", "plain")}
 
 
 class RequestsFailed(Exception):
@@ -26,11 +37,12 @@ class RequestsFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: its name, what is asked, and how many events each answer has."""
+    """One step: its name, what is asked, how many events each answer has, and which server."""
 
     name: str
     asks: Callable[[list[Asker]], list[Ask]]
     events: int = 1
+    server: str = _PRODUCT
 
 
 def _get(path: str) -> Callable[[list[Asker]], list[Ask]]:
@@ -51,12 +63,16 @@ def _chats(path: str = "/chat", **options: object) -> Callable[[list[Asker]], li
 
 
 _QUESTION = "What follows from the third rule, and where is it written down?"
+CHAT = _chats(message=_QUESTION, mode="open", max_tokens=1)
+"""What the step `chat` asks, and whoever else measures it."""
 STEPS = (
     Step("hello", _get("/steps/hello")),
     Step("jwt", _get("/steps/jwt")),
     Step("limits", _get("/steps/limits")),
     Step("book", _chats("/steps/book", message=_QUESTION, mode="open")),
-    Step("chat", _chats(message=_QUESTION, mode="open", max_tokens=1)),
+    Step("chat", CHAT),
+    Step("bare", CHAT, server="tests.benchmarks.gateway.bare"),
+    Step("plain", CHAT, server="tests.benchmarks.gateway.plain"),
     Step(
         "sse",
         _chats(message=_QUESTION, mode="open", max_tokens=_DELTAS, stream=True),
@@ -77,53 +93,79 @@ def run_step(running: World, url: str, process: psutil.Process, asks: Path, *, s
     """Drive one step and return what it cost."""
     pids = {"gateway": process.pid, **running.beside}
     before = {name: cpu_s(pid) for name, pid in pids.items()}
-    load = drive(url, asks, connections=_CONNECTIONS, seconds=seconds)
+    load = drive(url, asks, connections=CONNECTIONS, seconds=seconds)
     spent = {name: cpu_s(pid) - before[name] for name, pid in pids.items()}
     return Run(load, {name: each / max(1, load.requests) * 1e6 for name, each in spent.items()})
 
 
 def measure(
-    conditions: Conditions, *, seconds: int = 8, only: Collection[str] = ()
+    conditions: Conditions, *, seconds: int = 6, only: Collection[str] = ()
 ) -> Iterator[Measurement]:
     """Run the ladder on servers of its own; the steps take turns.
 
     Raises:
         RequestsFailed: A step has answered with errors: what it costs says nothing.
+        BooksWrong: A server beside the product has not done the work.
     """
     steps = [step for step in STEPS if not only or step.name in only]
-    with (
-        world(conditions.cores) as running,
-        served(running, "tests.benchmarks.gateway.process") as (url, process),
-    ):
-        people = askers(url, people=PEOPLE, conversations=CONVERSATIONS)
-        files = {s.name: write_asks(running.folder, s.name, s.asks(people)) for s in steps}
-        works = {
-            step.name: partial(run_step, running, url, process, files[step.name], seconds=seconds)
-            for step in steps
-        }
+    with world(conditions.cores) as running, ExitStack() as stack:
+        servers = {_PRODUCT: stack.enter_context(served(running, _PRODUCT))}
+        people = askers(servers[_PRODUCT][0], people=PEOPLE, conversations=CONVERSATIONS)
+        open_books(running.owner_url, [_tenant(person) for person in people])
+        for module in {step.server for step in steps} - {_PRODUCT}:
+            extra = {DATABASE_VARIABLE: running.owner_url}
+            servers[module] = stack.enter_context(served(running, module, extra))
+        works = {}
+        for step in steps:
+            asks = write_asks(running.folder, step.name, step.asks(people))
+            works[step.name] = partial(
+                run_step, running, *servers[step.server], asks, seconds=seconds
+            )
         for work in works.values():  # warm
             work(seconds=1)
         runs: dict[str, list[Run]] = {step.name: [] for step in steps}
         for _ in range(conditions.rounds):
             for name, work in works.items():
                 runs[name].append(work())
+        check_books(running.owner_url)
     for step in steps:
-        yield from _of(step, runs[step.name])
+        beside = [name for name in _BESIDE.get(step.name, ()) if name in runs]
+        yield from _of(step, runs[step.name], beside)
 
 
-def _of(step: Step, runs: list[Run]) -> Iterator[Measurement]:
+def check(name: str, loads: Iterable[Load]) -> None:
+    """Refuse what was answered with errors, or not at all.
+
+    Raises:
+        RequestsFailed: It names what was measured.
+    """
+    for load in loads:
+        if load.failed or not load.requests:
+            raise RequestsFailed(f"{name}: {load.failed} of {load.requests} requests failed")
+
+
+def _tenant(person: Asker) -> UUID:
+    return UUID(jwt.decode(person.token, options={"verify_signature": False})["tenant"])
+
+
+def _of(step: Step, runs: list[Run], beside: Collection[str]) -> Iterator[Measurement]:
     name = f"gateway.{step.name}"
-    if failed := sum(run.load.failed for run in runs):
-        raise RequestsFailed(f"{failed} requests of the step {step.name} failed")
+
+    def others(figure: str) -> tuple[str, ...]:
+        return tuple(f"gateway.{other}.{figure}" for other in beside)
+
+    check(step.name, [run.load for run in runs])
     rates = tuple(run.load.requests_per_s for run in runs)
-    yield Measurement(f"{name}.rate", "requests/s", rates, "higher", goal=_RATES.get(step.name))
+    goal = _RATES.get(step.name)
+    yield Measurement(f"{name}.rate", "requests/s", rates, "higher", others("rate"), goal)
     for percent in ("p50", "p95", "p99"):
         times = tuple(getattr(run.load, f"{percent}_ms") for run in runs)
-        yield Measurement(f"{name}.{percent}", "ms", times, "lower")
+        yield Measurement(f"{name}.{percent}", "ms", times, "lower", others(percent))
     for process in runs[0].cpu_us:
         spent = tuple(run.cpu_us[process] for run in runs)
         if all(spent):
-            yield Measurement(f"{name}.cpu.{process}", "µs", spent, "lower")
+            figure = f"cpu.{process}"
+            yield Measurement(f"{name}.{figure}", "µs", spent, "lower", others(figure))
     if step.events > 1:
         events = tuple(run.cpu_us["gateway"] / step.events for run in runs)
         yield Measurement(f"{name}.cpu.event", "µs", events, "lower", goal=_EVENT_US)

@@ -131,31 +131,43 @@ def served(
     running: World, module: str, extra: dict[str, str] | None = None
 ) -> Iterator[tuple[str, psutil.Process]]:
     """Run a module that serves HTTP at `GATEWAY_PORT`; yield its address and its process."""
-    port, admin = free_port(), free_port()
-    environment = {
-        **running.environment,
-        "GATEWAY_PORT": str(port),
-        "GATEWAY_ADMIN_PORT": str(admin),
-        **(extra or {}),
-    }
-    process = running.start(module, is_measured=True, environment=environment)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait_for(url, process)
+    with served_together(running, module, 1, extra) as (url, (process,)):
         yield url, process
+
+
+@contextmanager
+def served_together(
+    running: World, module: str, processes: int, extra: dict[str, str] | None = None
+) -> Iterator[tuple[str, list[psutil.Process]]]:
+    """Do so with several processes on one port, by `GATEWAY_SHARE_PORT`."""
+    port, started = free_port(), list[psutil.Process]()
+    url = f"http://127.0.0.1:{port}"
+    environment = {**running.environment, "GATEWAY_PORT": str(port), **(extra or {})}
+    if processes > 1:
+        environment["GATEWAY_SHARE_PORT"] = "true"
+    try:
+        for _ in range(processes):
+            admin = free_port()
+            own = {**environment, "GATEWAY_ADMIN_PORT": str(admin)}
+            process = running.start(module, is_measured=True, environment=own)
+            started.append(process)
+            live = url if processes == 1 else f"http://127.0.0.1:{admin}"
+            _wait_for(live, process, running.folder / f"{module}.log")
+        yield url, started
     finally:
-        running.stop(process)
+        for process in started:
+            running.stop(process)
 
 
-def _wait_for(url: str, process: psutil.Process) -> None:
+def _wait_for(url: str, process: psutil.Process, log: Path) -> None:
     end = time.monotonic() + _START_S
-    while time.monotonic() < end and process.is_running():
+    while time.monotonic() < end and process.status() != psutil.STATUS_ZOMBIE:
         try:
             if httpx.get(f"{url}/health/live", timeout=2, trust_env=False).is_success:
                 return
         except httpx.TransportError:
             time.sleep(0.1)
-    raise TimeoutError(f"{url} does not answer; see the log beside it")
+    raise TimeoutError(f"{url} does not answer:\n{log.read_text('utf-8')[-2000:]}")
 
 
 def askers(url: str, *, people: int, conversations: int) -> list[Asker]:
