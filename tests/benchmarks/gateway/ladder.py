@@ -6,9 +6,9 @@ alone, and `plain`, a chain of FastAPI's dependencies.
 
 import json
 import statistics
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -128,9 +128,14 @@ def measure(
             for name, work in works.items():
                 runs[name].append(work())
         check_books(running.owner_url)
-    for step in steps:
-        beside = [name for name in _BESIDE.get(step.name, ()) if name in runs]
-        yield from _of(step, runs[step.name], beside)
+    yield from known_beside([each for step in steps for each in _of(step, runs[step.name])])
+
+
+def known_beside(measurements: Sequence[Measurement]) -> Iterator[Measurement]:
+    """Leave out what should stand beside a measurement and was not measured."""
+    names = {each.name for each in measurements}
+    for each in measurements:
+        yield replace(each, beside=tuple(name for name in each.beside if name in names))
 
 
 def check(name: str, loads: Iterable[Load]) -> None:
@@ -148,11 +153,11 @@ def _tenant(person: Asker) -> UUID:
     return UUID(jwt.decode(person.token, options={"verify_signature": False})["tenant"])
 
 
-def _of(step: Step, runs: list[Run], beside: Collection[str]) -> Iterator[Measurement]:
+def _of(step: Step, runs: list[Run]) -> Iterator[Measurement]:
     name = f"gateway.{step.name}"
 
     def others(figure: str) -> tuple[str, ...]:
-        return tuple(f"gateway.{other}.{figure}" for other in beside)
+        return tuple(f"gateway.{other}.{figure}" for other in _BESIDE.get(step.name, ()))
 
     check(step.name, [run.load for run in runs])
     rates = tuple(run.load.requests_per_s for run in runs)

@@ -16,10 +16,11 @@ from services.gateway.auth.tokens import AccessTokens, TokenRules
 from services.gateway.limits.versions import Version
 from tests.benchmarks.gateway.bare import Waiting
 from tests.benchmarks.gateway.beside import DATABASE_VARIABLE, Place, done_of
-from tests.benchmarks.gateway.ladder import RequestsFailed, check
+from tests.benchmarks.gateway.ladder import RequestsFailed, check, known_beside
 from tests.benchmarks.gateway.upstream import MODEL, _events
 from tests.benchmarks.gateway.wrk import Load
 from tests.benchmarks.pinning import Cores
+from tests.benchmarks.records import Measurement
 from tests.benchmarks.scaling import compared, room_for_two
 
 
@@ -90,6 +91,13 @@ def test_a_step_that_fails_or_never_answers_says_nothing() -> None:
         check("chat", [load(5, 0), load(5, 2)])
     with pytest.raises(RequestsFailed, match="0 of 0"):
         check("chat", [load(0, 0)])
+
+
+def test_only_what_was_measured_stands_beside() -> None:
+    beside = ("gateway.bare.rate", "gateway.plain.rate")
+    chat = Measurement("gateway.chat.rate", "requests/s", (1.0,), "higher", beside)
+    bare = Measurement("gateway.bare.rate", "requests/s", (2.0,), "higher")
+    assert [each.beside for each in known_beside([chat, bare])] == [("gateway.bare.rate",), ()]
 
 
 def test_scaling_is_the_ratio_of_each_round() -> None:
