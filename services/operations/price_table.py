@@ -102,7 +102,7 @@ def read_prices(path: Path) -> PriceTable:
         PricesWrong: It cannot be read, is no YAML, or is no table of prices.
     """
     try:
-        content = yaml.load(path.read_bytes(), _Exactly)  # noqa: S506 - a safe loader
+        content = yaml.load(path.read_bytes(), _Exactly)  # noqa: S506 (a safe loader)
     except OSError as error:
         raise PricesWrong(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:  # such as the 31st of February
