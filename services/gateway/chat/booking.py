@@ -65,7 +65,8 @@ class Reservation:
 class Settlement:
     """What an answer came to; `payload` is what the chat log keeps of it.
 
-    The ledger row's id makes it known again when the same settlement is tried twice.
+    The ledger row's id makes it known again when the same settlement is tried twice. A `summary`
+    tells the conversation's messages up to `summary_seq`; None: there is no new one.
     """
 
     model: str
@@ -73,6 +74,8 @@ class Settlement:
     completion_tokens: int
     payload: dict[str, Any]
     ledger_id: UUID = field(default_factory=new_id)
+    summary: str | None = None
+    summary_seq: int = 0
 
 
 class Asked(NamedTuple):
@@ -185,6 +188,8 @@ def _settled(number: int, settled: Settled) -> dict[str, object]:
         "prompt_tokens": settlement.prompt_tokens,
         "completion_tokens": settlement.completion_tokens,
         "payload": settlement.payload,
+        "summary": settlement.summary,
+        "summary_seq": settlement.summary_seq,
     }
 
 

@@ -1,9 +1,10 @@
 """A serving plane that only answers: `python -m tests.benchmarks.gateway.upstream PORT`.
 
 It speaks the wire over one hand-written protocol, so that it costs little beside what it is asked
-by. `max_tokens` of a question says how many `delta` events its answer has; more than one are sent
-one by one, `PACE_S` apart. To `/chat/completions` it says the same in OpenAI's shapes, for other
-gateways that are measured beside ours.
+by. As the plane does, it sums a conversation up where more than ten messages are in no summary yet:
+all but the last four. `max_tokens` of a question says how many `delta` events its answer has; more
+than one are sent one by one, `PACE_S` apart. To `/chat/completions` it says the same in OpenAI's
+shapes, for other gateways that are measured beside ours.
 """
 
 import asyncio
@@ -31,6 +32,11 @@ MODEL = "bench-model"
 PACE_S = 0.01
 _WORD = " seven words of an answer follow here"
 _DELTAS = re.compile(rb'"max_tokens":\s*(\d+)')
+_LAST_SEQ = re.compile(rb'.*"seq":(\d+)', re.DOTALL)
+_SUMMARY_SEQ = re.compile(rb'"summary_seq":(\d+)')
+_NO_SUMMARY = b'"summary":null,"summary_seq":0'
+_SUMMARY = b'"summary":"It was about rules.","summary_seq":%d'
+_MOST_UNTOLD, _KEPT_UNTOLD = 10, 4
 _STREAMED = re.compile(rb'"stream":\s*true')
 _HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
@@ -61,6 +67,15 @@ def _events(deltas: int) -> list[bytes]:
         for number, (name, body) in enumerate(bodies, start=1)
     ]
     return [*events, encode_event("done", done, event_id=len(events) + 1)]
+
+
+def _summed_up(done: bytes, asked: bytes) -> bytes:
+    """Return the chunk of a `done` event, with a summary where a question's history needs one."""
+    last, told = _LAST_SEQ.match(asked), _SUMMARY_SEQ.search(asked)
+    if not last or not told or int(last[1]) - int(told[1]) <= _MOST_UNTOLD:
+        return done
+    event = done[done.index(b"\r\n") + 2 : -2]
+    return _chunk(event.replace(_NO_SUMMARY, _SUMMARY % (int(last[1]) - _KEPT_UNTOLD)))
 
 
 def _json(body: bytes) -> bytes:
@@ -135,6 +150,8 @@ class _Upstream(asyncio.Protocol):
             events = _completion_events(deltas) if is_completion else _events(deltas)
             self._answers[is_completion, deltas] = [_chunk(event) for event in events]
         chunks = self._answers[is_completion, deltas]
+        if not is_completion:
+            chunks = [*chunks[:-1], _summed_up(chunks[-1], body)]
         if deltas == 1:
             self._send(_HEAD + b"".join(chunks) + b"0\r\n\r\n")
         else:

@@ -175,7 +175,8 @@ END
 $$;
 
 -- As before, for any number: a second settlement of an answer finds its row of the ledger. Nothing
--- here refuses some and takes others, so that there is no other way beside.
+-- here refuses some and takes others, so that there is no other way beside. An answer may bring a
+-- summary of the messages up to summary_seq; one that tells more stays.
 CREATE OR REPLACE FUNCTION settle_answers(p_settled jsonb, p_lock_ms integer)
 RETURNS TABLE (number integer, cost_usd numeric)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp
@@ -193,7 +194,8 @@ BEGIN
                      + s.completion_tokens * r.completion_token_usd)::numeric(20, 10) AS cost
         FROM jsonb_to_recordset(p_settled) AS s (
             number integer, tenant_id uuid, answer_id uuid, ledger_id uuid, model text,
-            prompt_tokens integer, completion_tokens integer, payload jsonb)
+            prompt_tokens integer, completion_tokens integer, payload jsonb, summary text,
+            summary_seq integer)
         LEFT JOIN LATERAL (     -- as cost_of
             SELECT p.prompt_token_usd, p.completion_token_usd FROM prices p
             WHERE p.model IN (s.model, '*') ORDER BY p.model = '*' LIMIT 1
@@ -202,10 +204,14 @@ BEGIN
         DELETE FROM reservations r USING settled s
         WHERE r.id = s.answer_id AND r.tenant_id = s.tenant_id
         RETURNING r.*, s.number, s.ledger_id, s.model AS answered_by, s.prompt_tokens AS prompt,
-                  s.completion_tokens AS completion, s.payload, s.cost
+                  s.completion_tokens AS completion, s.payload, s.cost, s.summary,
+                  coalesce(s.summary_seq, 0) AS summary_seq
     ), closed AS (
         UPDATE conversations c
-        SET message_count = b.seq, updated_at = now(), last_answer = b.message_id
+        SET message_count = b.seq, updated_at = now(), last_answer = b.message_id,
+            summary = CASE WHEN c.summary_seq < b.summary_seq AND c.deleted_at IS NULL
+                      THEN b.summary ELSE c.summary END,
+            summary_seq = greatest(c.summary_seq, b.summary_seq)
         FROM billed b WHERE c.id = b.conversation_id
         RETURNING c.id
     ), freed AS (
