@@ -156,10 +156,11 @@ class Answer:
         loop = asyncio.get_running_loop()
         self._first_checkpoint = loop.call_later(_CHECKPOINT_S, self._begin_checkpoints)
         try:
-            async with serving.answer(self.request, context, trace_id) as frames:
-                async for frame in frames:
-                    if await self._pass_on(frame):
-                        return
+            async with serving.answer(self.request, context, trace_id) as stream:
+                while frames := await stream.next():
+                    for frame in frames:
+                        if await self._pass_on(frame):
+                            return
             await self._fail(Unavailable(_BROKEN_OFF))
         except asyncio.CancelledError:
             await (self._fail(self._reason) if self._reason else self._end_early())
