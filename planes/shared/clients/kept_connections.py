@@ -40,13 +40,13 @@ class KeptConnections:
         self._open: set[Connection] = set()
 
     async def post(self, path: str, head: str, body: bytes, *, within_s: float) -> "Connection":
-        """Send a request; return its connection when the head of the answer has come.
+        r"""Send a request; return its connection when the head of the answer has come.
 
         Where the server has closed a kept connection meanwhile, the request goes over a new one.
 
         Args:
             path: Below the server's.
-            head: The fields of the request, each with its `\\r\\n`, without length and host.
+            head: The fields of the request, each with its `\r\n`, without length and host.
             body: Of the request.
             within_s: For a connection and for the head; time in which our loop stood still is
                 added.

@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
+from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
 
 from planes.shared.domain import ChatMode, TenantContext
@@ -71,10 +72,19 @@ class FollowedStream(StreamingResponse):
 class ChatAsking:
     """Answers a question the way its client wants it."""
 
-    def __init__(self, request: Request, repeatable: Repeatable) -> None:
-        """Store the request and its key, and find the services."""
-        services = request.app.state
-        self._request = request
+    def __init__(
+        self, services: State, repeatable: Repeatable, receive: Receive, *, wants_events: bool
+    ) -> None:
+        """Find the services, and store what is known of the request.
+
+        Args:
+            services: The application's state.
+            repeatable: The request with its key, if it has one.
+            receive: Of a request that was read: tells when its client has gone.
+            wants_events: It accepts events, whatever its body says.
+        """
+        self._receive = receive
+        self._wants_events = wants_events
         self._chat: ChatService = services.chat
         self._streams: StreamService = services.streams
         self._conversations: ConversationService = services.conversations
@@ -84,7 +94,7 @@ class ChatAsking:
         self, account: Account, request: Question | FollowUp, conversation_id: UUID | None
     ) -> Response | ChatAnswer:
         """Answer, or tell again what was answered; whole and as events are two requests."""
-        is_stream = request.stream or EVENT_STREAM in self._request.headers.get("accept", "")
+        is_stream = request.stream or self._wants_events
         try:
             return await self._attempt(account, request, conversation_id, is_stream=is_stream)
         except AnswerUnderWay as under_way:
@@ -133,7 +143,7 @@ class ChatAsking:
 
     async def client_left(self) -> None:
         """Return when the client of a request that was read has gone."""
-        while (await self._request.receive())["type"] != "http.disconnect":
+        while (await self._receive())["type"] != "http.disconnect":
             pass
 
     def heard(self, answer: Answer) -> AsyncIterator[bytes]:
@@ -207,7 +217,8 @@ class ChatAsking:
 
 
 async def _asking(request: Request, repeatable: Idempotent) -> ChatAsking:
-    return ChatAsking(request, repeatable)
+    wants_events = EVENT_STREAM in request.headers.get("accept", "")
+    return ChatAsking(request.app.state, repeatable, request.receive, wants_events=wants_events)
 
 
 Asking = Annotated[ChatAsking, Depends(_asking)]
