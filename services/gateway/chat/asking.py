@@ -159,16 +159,24 @@ class ChatAsking:
         is_stream: bool,
     ) -> Response | ChatAnswer:
         context = account.context
+        if not self._repeatable.is_keyed:
+            asked = await self._asked(context, request, conversation_id, Effect())
+            return await self._answered(account, asked, is_stream=is_stream)
         async with self.attempt(account, request, stream=is_stream) as effect:
             if effect.answered is not None:
                 told = await self._conversations.settled_answer(context, effect.answered)
                 return _told_again(told, is_stream=is_stream)
             asked = await self._asked(context, request, conversation_id, effect)
-            if not is_stream:
-                return await self._chat.whole(account, asked, self.client_left)
-            answer = await self._chat.stream(account, asked)
-            is_resumable = "true" if await answer.is_resumable() else "false"
-            return AnswerStream(self.heard(answer), answer, {"x-resumable": is_resumable})
+            return await self._answered(account, asked, is_stream=is_stream)
+
+    async def _answered(
+        self, account: Account, asked: Asked, *, is_stream: bool
+    ) -> Response | ChatAnswer:
+        if not is_stream:
+            return await self._chat.whole(account, asked, self.client_left)
+        answer = await self._chat.stream(account, asked)
+        is_resumable = "true" if await answer.is_resumable() else "false"
+        return AnswerStream(self.heard(answer), answer, {"x-resumable": is_resumable})
 
     async def _asked(
         self,
