@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
         self._parts: list[bytes] = []
         self._unread_bytes = 0
         self._is_paused = self._is_left = self._is_late = False
-        self._is_complete = self._is_lost = False
+        self._is_complete = self._is_lost = self._may_be_kept = False
         self.status = 0
         self.has_answered = False
         self.idle_since = 0.0
@@ -210,6 +210,7 @@ class Connection(asyncio.Protocol):
         """Note the status; those below 200 only say that the answer will come."""
         status = self._parser.get_status_code()
         self.status = status if status >= 200 else 0
+        self._may_be_kept = self._parser.should_keep_alive()
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body until it is read."""
@@ -235,7 +236,7 @@ class Connection(asyncio.Protocol):
         self._deadline.clear()
         self._parts.clear()
         self._unread_bytes = 0
-        if self._is_lost or self._is_paused or not self._parser.should_keep_alive():
+        if self._is_lost or self._is_paused or not self._may_be_kept:
             self.abort()
             return
         self.idle_since = self._loop.time()

@@ -1,5 +1,6 @@
 """What the ways of asking share: whole or as events, once or again."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -47,10 +48,22 @@ class AnswerStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; a client that hangs up may come back for the rest where that is possible."""
+        watching = asyncio.create_task(self._hang_up_with(receive))
         try:
-            await super().__call__(scope, receive, send)
+            start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+            await send(start)
+            async for events in self.body_iterator:
+                await send({"type": "http.response.body", "body": events, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
         finally:
+            watching.cancel()
             self._answer.hang_up()
+
+    async def _hang_up_with(self, receive: Receive) -> None:
+        """End the stream when its client has gone: nothing more is to be read then."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._answer.hang_up()
 
 
 class FollowedStream(StreamingResponse):

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -25,8 +25,7 @@ _NO_ANSWER = "The buffer of streams does not answer. Try again in a moment."
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class SentEvent:
+class SentEvent(NamedTuple):
     """One server-sent event as it was sent; ids rise within an answer."""
 
     id: int
