@@ -202,6 +202,7 @@ class AnswerStream:
         self._unread = b""
         self._has_begun = self._is_whole = False
         self._end = 0.0
+        self._loop = asyncio.get_running_loop()
 
     async def __aenter__(self) -> Self:
         """Ask.
@@ -255,16 +256,24 @@ class AnswerStream:
 
     def _note(self, frames: Sequence[Frame]) -> None:
         """Give the next event its time."""
-        names = {frame.event for frame in frames}
-        self._is_whole = "done" in names or "error" in names
-        self._has_begun = self._has_begun or not names.isdisjoint({"delta", "tool_call"})
-        now, idle_s = asyncio.get_running_loop().time(), self._deadlines.idle_s
-        if self._has_begun or (names != {"meta"} and now + idle_s > self._end):
-            self._put_off(idle_s)
+        is_work = False
+        for frame in frames:
+            match frame.event:
+                case "delta" | "tool_call":
+                    self._has_begun = True
+                case "done" | "error":
+                    self._is_whole = True
+                case "meta":
+                    continue
+            is_work = True
+        if self._has_begun or is_work:
+            self._put_off(self._deadlines.idle_s, is_less=self._has_begun)
 
-    def _put_off(self, seconds: float) -> None:
-        self._end = asyncio.get_running_loop().time() + seconds
-        if self._connection is not None:
+    def _put_off(self, seconds: float, *, is_less: bool = True) -> None:
+        """Set the deadline; one that is earlier than that of now only where it may be."""
+        end = self._loop.time() + seconds
+        if self._connection is not None and (is_less or end > self._end):
+            self._end = end
             self._connection.put_off(seconds)
 
     async def _refusal(self, connection: Connection) -> PlatformError:

@@ -133,9 +133,7 @@ class StreamBuffer:
         left_ms: int = await self._ask(lambda: self._redis.pttl(f"{key}:seen"))
         return left_ms / 1000
 
-    async def _append_all(
-        self, appends: Sequence["_Append"]
-    ) -> Sequence[RedisUnavailable | None]:
+    async def _append_all(self, appends: Sequence["_Append"]) -> Sequence[RedisUnavailable | None]:
         await self._require_room()
         pipeline = self._redis.pipeline(transaction=False)
         for key, batch, oldest, lifetime_s in appends:

@@ -155,10 +155,11 @@ class LocalRates:
 
     def note(self, key: Hashable, rates: Rates) -> None:
         """Remember where somebody stands."""
-        now = self._clock()
-        for rate in rates.each:
-            self._due_s[key, rate.policy] = now + rate.reset_s, rates.history
-            self._due_s.move_to_end((key, rate.policy))
+        now, history = self._clock(), rates.history
+        for policy, _, _, reset_s, _ in rates.each:
+            limit = key, policy
+            self._due_s[limit] = now + reset_s, history
+            self._due_s.move_to_end(limit)
         while len(self._due_s) > self._max_keys:
             self._due_s.popitem(last=False)
 
