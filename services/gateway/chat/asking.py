@@ -48,6 +48,7 @@ class AnswerStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; a client that hangs up may come back for the rest where that is possible."""
+        del scope
         watching = asyncio.create_task(self._hang_up_with(receive))
         try:
             start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
