@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import structlog
 from fastapi import APIRouter, FastAPI
@@ -443,7 +443,7 @@ def _add_middleware(app: GatewayApplication, settings: GatewaySettings, log: Req
         )
     if settings.trusted_proxies:
         networks = [str(network) for network in settings.trusted_proxies]
-        front = ProxyHeadersMiddleware(front, trusted_hosts=networks)
+        front = cast("ASGIApp", ProxyHeadersMiddleware(cast("Any", front), trusted_hosts=networks))
     app.front = front
 
 

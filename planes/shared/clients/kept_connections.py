@@ -6,6 +6,7 @@ its own, costs a process several times as much for each answer, and for each eve
 
 import asyncio
 import ssl
+from typing import cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -186,7 +187,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Store where to write."""
-        self._transport = transport  # type: ignore[assignment] (of a stream)
+        self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Whoever waits learns it."""

@@ -108,7 +108,7 @@ class AccessTokens:
         """
         if len(token) > _MAX_TOKEN_CHARACTERS:
             raise _invalid()
-        digest = hashlib.sha256(token.encode()).digest()
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         known = self._verified.get(digest)
         if known is None:
             known = self._verified[digest] = self._decoded(token)
@@ -194,4 +194,4 @@ class RefreshTokens:
 
     def stored(self, token: str) -> bytes:
         """Return the form in which a token is stored."""
-        return hashlib.sha256(token.encode()).digest()
+        return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -15,12 +15,13 @@ theirs. Tests ask both ways and compare.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import orjson
 from fastapi import FastAPI
 from fastapi.responses import Response
 from pydantic import TypeAdapter, ValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -79,12 +80,16 @@ class BareChatRoute:
             await self._layers(scope, receive, send)
             return
         started = time.perf_counter()
-        message = await next_part(receive, self._idle_s)
+        try:
+            message = await next_part(receive, self._idle_s)
+        except (HTTPException, asyncio.CancelledError) as error:
+            await self._layers(scope, _raising(error), send)
+            return
         question = _question(message)
         if question is None:
             await self._layers(scope, _again(message, receive), send)
             return
-        scope |= {"app": self._app, "route": route}
+        scope["app"], scope["route"] = self._app, route
         status = 0
 
         async def send_head(head: Message) -> None:
@@ -148,7 +153,7 @@ class BareChatRoute:
 
     async def _handled(self, request: Request, error: Exception) -> Response:
         """Return the answer of the handler that the application has for an error."""
-        handlers: Mapping[Any, _Handler] = self._app.exception_handlers
+        handlers = cast("Mapping[Any, _Handler]", self._app.exception_handlers)
         for kind in type(error).__mro__:
             if kind in handlers:
                 return await handlers[kind](request, error)
@@ -184,6 +189,15 @@ def _again(first: Message, receive: Receive) -> Receive:
         return left.pop() if left else await receive()
 
     return receive_again
+
+
+def _raising(error: BaseException) -> Receive:
+    """Return a `receive` that says why nothing comes."""
+
+    async def receive_nothing() -> Message:
+        raise error
+
+    return receive_nothing
 
 
 def _question(message: Message) -> ChatRequest | None:
