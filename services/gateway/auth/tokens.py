@@ -194,4 +194,4 @@ class RefreshTokens:
 
     def stored(self, token: str) -> bytes:
         """Return the form in which a token is stored."""
-        return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        return hashlib.sha256(token.encode()).digest()
