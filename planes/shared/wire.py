@@ -336,8 +336,8 @@ class ServingTokens:
             "aud": _AUDIENCE,
             "iat": now,
             "exp": now + _LIFETIME_S,
-            "sub": context.user_id,
-            "tenant": context.tenant_id,
+            "sub": str(context.user_id),
+            "tenant": str(context.tenant_id),
             "jti": request_id,
         }
         signed = _HEADER + b"." + _base64url(orjson.dumps(claims))
