@@ -80,6 +80,10 @@ class KeptConnections:
         """Take back a connection whose answer has come to its end."""
         self._idle.append(connection)
 
+    def note(self, connection: "Connection") -> None:
+        """Note that a connection was opened."""
+        self._open.add(connection)
+
     def forget(self, connection: "Connection") -> None:
         """Note that a connection was closed."""
         self._open.discard(connection)
@@ -103,7 +107,6 @@ class KeptConnections:
             raise
         except OSError as error:
             raise BrokenOff(str(error)) from error
-        self._open.add(connection)
         return connection
 
 
@@ -188,6 +191,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Store where to write."""
         self._transport = cast("asyncio.Transport", transport)
+        self._connections.note(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Whoever waits learns it."""
