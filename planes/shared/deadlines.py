@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 
@@ -43,6 +43,53 @@ async def answer_within(seconds: float) -> AsyncIterator[None]:
         finally:
             if timer is not None:
                 timer.cancel()
+
+
+class Deadline:
+    """A deadline for another process that is put off again and again: one timer for all of it.
+
+    Time in which our loop stood still is added, as `answer_within` does.
+    """
+
+    def __init__(self, missed: Callable[[], None]) -> None:
+        """Store what is called when it passes; `set` begins."""
+        self._missed = missed
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._seconds = self._end = 0.0
+        self._extensions = 0
+
+    def set(self, seconds: float) -> None:
+        """Let it pass so many seconds from now."""
+        self._seconds, self._extensions = seconds, 0
+        self._end = self._loop.time() + seconds
+        if self._timer is None or self._timer.when() > self._end:
+            self._look_at(self._end)
+
+    def clear(self) -> None:
+        """Let it pass no more."""
+        self._end = math.inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._look, when)
+
+    def _look(self, due: float) -> None:
+        self._timer = None
+        now = self._loop.time()
+        late = now - due
+        if self._end > due:  # it was put off
+            self._look_at(self._end)
+        elif late < self._seconds / 10 or self._extensions == _MAX_EXTENSIONS:
+            self._missed()
+        else:
+            self._extensions += 1
+            self._end = now + min(late, self._seconds)
+            self._look_at(self._end)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import random
 import re
 import secrets
 import sys
@@ -99,7 +100,8 @@ def traceparent(trace_id: str) -> str:
     caller = _caller.get()
     if caller is not None and trace_id_of(caller) == trace_id:
         return caller
-    return f"00-{trace_id}-{secrets.token_hex(8)}-00"
+    span = random.getrandbits(64) or 1  # all zeros is no span
+    return f"00-{trace_id}-{span:016x}-00"
 
 
 def trace_id_of(header: str | None) -> str | None:

@@ -323,6 +323,7 @@ class ServingTokens:
         if len(secret.encode()) < 32:
             raise ValueError("SERVING_TOKEN_SECRET needs 32 bytes or more")
         self._secret = secret
+        self._key = secret.encode()
 
     def mint(self, context: TenantContext, request_id: str) -> str:
         """Return a token for one request, valid for 60 seconds.
@@ -340,7 +341,7 @@ class ServingTokens:
             "jti": request_id,
         }
         signed = _HEADER + b"." + _base64url(orjson.dumps(claims))
-        signature = hmac.digest(self._secret.encode(), signed, "sha256")
+        signature = hmac.digest(self._key, signed, "sha256")
         return (signed + b"." + _base64url(signature)).decode()
 
     def mint_for_health(self) -> str:

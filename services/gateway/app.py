@@ -6,14 +6,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
-from typing import TypeAlias
+from typing import Any, TypeAlias, cast
 
 import structlog
 from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
-from fastapi_offline import FastAPIOffline
 from redis.asyncio import Redis
+from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from planes.shared.clients.dagster import DagsterClient
@@ -35,6 +35,7 @@ from services.gateway.admin.drain import Drain, DrainMiddleware
 from services.gateway.admin.health import HealthService, Probe, ServingMonitor
 from services.gateway.admin.metrics import GatewayMetrics
 from services.gateway.admin.routes import router as health_router
+from services.gateway.application import GatewayApplication
 from services.gateway.auth.account import AccountDeletion
 from services.gateway.auth.account_export import AccountExport
 from services.gateway.auth.account_routes import router as account_router
@@ -96,7 +97,7 @@ from services.gateway.tenants.invitation_routes import router as invitation_rout
 from services.gateway.tenants.member_routes import router as member_router
 from services.gateway.tenants.removal import TenantStores
 from services.gateway.tenants.routes import router as tenant_router
-from services.gateway.tracing import TracingMiddleware
+from services.gateway.tracing import RequestLog, TracingMiddleware
 from services.gateway.webhooks.delivery import WebhookSender
 from services.gateway.webhooks.routes import router as webhooks_router
 from services.gateway.webhooks.service import WebhookService
@@ -143,7 +144,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
                 stack.callback(task.cancel)
             yield
 
-    app = FastAPIOffline(
+    app = GatewayApplication(
         docs_url=None,  # install_docs_pages has them
         redoc_url=None,
         title="Polyplane",
@@ -159,7 +160,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.state.drain = Drain()
     problems.install(app)
     install_replays(app)
-    _add_middleware(app, settings, metrics)
+    _add_middleware(app, settings, RequestLog(metrics))
     _add_routes(app)
     install_docs_pages(app)
     describe(app)
@@ -406,9 +407,8 @@ def _probes(parts: _Parts) -> dict[str, Probe]:
     }
 
 
-def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMetrics) -> None:
-    """Add the layers, the innermost first."""
-    app.add_middleware(BareChatRoute, declared=_chat_routes())
+def _add_middleware(app: GatewayApplication, settings: GatewaySettings, log: RequestLog) -> None:
+    """Add the layers, the innermost first, and what stands in front of them."""
     app.add_middleware(
         BodyLimitMiddleware,
         limits=BodyLimits(
@@ -423,11 +423,12 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
     app.add_middleware(RateHeadersMiddleware)
     app.add_middleware(DrainMiddleware, drain=app.state.drain)
     app.add_middleware(HttpRulesMiddleware)
-    app.add_middleware(TracingMiddleware, metrics=metrics, unexpected=problems.unexpected_response)
+    app.add_middleware(TracingMiddleware, log=log, unexpected=problems.unexpected_response)
     app.add_middleware(OpenAIErrorsMiddleware)
+    front: ASGIApp = BareChatRoute(app, app.layers, declared=_chat_routes(), log=log)
     if settings.cors_origins:  # outermost, so that browsers can read unexpected errors too
-        app.add_middleware(
-            CORSMiddleware,
+        front = CORSMiddleware(
+            front,
             allow_origins=settings.cors_origins,
             allow_methods=["*"],
             allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id"],
@@ -441,10 +442,9 @@ def _add_middleware(app: FastAPI, settings: GatewaySettings, metrics: GatewayMet
             ],
         )
     if settings.trusted_proxies:
-        app.add_middleware(
-            ProxyHeadersMiddleware,
-            trusted_hosts=[str(network) for network in settings.trusted_proxies],
-        )
+        networks = [str(network) for network in settings.trusted_proxies]
+        front = cast("ASGIApp", ProxyHeadersMiddleware(cast("Any", front), trusted_hosts=networks))
+    app.front = front
 
 
 def _chat_routes() -> dict[str, APIRoute]:

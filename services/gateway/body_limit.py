@@ -55,7 +55,7 @@ class BodyLimitMiddleware:
 
         async def receive_counted() -> Message:
             nonlocal received, is_whole
-            message = await (receive() if is_whole else self._next_part(receive))
+            message = await (receive() if is_whole else next_part(receive, self._idle_s))
             is_whole = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > limit or (declared.isdigit() and int(declared) > limit):
@@ -73,10 +73,16 @@ class BodyLimitMiddleware:
             return self._max_form_bytes
         return self._max_body_bytes
 
-    async def _next_part(self, receive: Receive) -> Message:
-        try:
-            async with asyncio.timeout(self._idle_s):
-                return await receive()
-        except TimeoutError as error:
-            detail = f"Nothing more of the body has come for {self._idle_s:g} seconds."
-            raise HTTPException(408, detail, {"connection": "close"}) from error
+
+async def next_part(receive: Receive, idle_s: float) -> Message:
+    """Receive the next part of a body.
+
+    Raises:
+        HTTPException: 408, nothing has come for so long.
+    """
+    try:
+        async with asyncio.timeout(idle_s):
+            return await receive()
+    except TimeoutError as error:
+        detail = f"Nothing more of the body has come for {idle_s:g} seconds."
+        raise HTTPException(408, detail, {"connection": "close"}) from error

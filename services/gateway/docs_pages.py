@@ -3,12 +3,16 @@
 import base64
 import hashlib
 import re
+from pathlib import Path
 
+import fastapi_offline
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_redoc_html, get_swagger_ui_html
 from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.staticfiles import StaticFiles
 
-_FILES = "/static-offline-docs"  # fastapi_offline serves them
+_FILES = "/static-offline-docs"
+_FOLDER = Path(fastapi_offline.__file__).parent / "static"
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _POLICY = (
     "default-src 'none'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; "
@@ -18,7 +22,8 @@ _POLICY = (
 
 
 def install(app: FastAPI) -> None:
-    """Add `/docs` and `/redoc`, and lead from `/` to the first."""
+    """Add `/docs` and `/redoc` with their files, and lead from `/` to the first."""
+    app.mount(_FILES, StaticFiles(directory=_FOLDER), name="static-offline-docs")
     swagger = _Page(
         get_swagger_ui_html(
             openapi_url="/openapi.json",

@@ -6,6 +6,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from planes.shared.errors import BadRequest, PlatformError, UnsupportedMediaType
 from services.gateway.problems import problem_response
 
+PROTECTING = ((b"x-content-type-options", b"nosniff"), (b"cache-control", b"no-store"))
+"""What every answer says that has none of its own; some may be kept."""
+
 _MAY_BE_KEPT = ("/docs", "/redoc", "/openapi.json", "/static-offline-docs/")
 
 

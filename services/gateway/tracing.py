@@ -28,18 +28,48 @@ def current_address() -> str:
     return _address.get()
 
 
+def begin_request(scope: Scope, traceparent: str | None) -> str:
+    """Return the trace id of a request, which this task answers from now on."""
+    trace_id = begin_trace(traceparent)
+    _trace_id.set(trace_id)
+    _address.set(scope["client"][0] if scope.get("client") else "")
+    return trace_id
+
+
+class RequestLog:
+    """The access log, and the metrics of requests."""
+
+    def __init__(self, metrics: GatewayMetrics) -> None:
+        """Store where to count."""
+        self._metrics = metrics
+
+    def answered(self, scope: Scope, trace_id: str, status: int, started: float) -> None:
+        """Count and log a request that began at `started`, by `time.perf_counter`."""
+        elapsed_s = time.perf_counter() - started
+        route = getattr(scope.get("route"), "path_format", "unmatched")
+        self._metrics.observe(scope["method"], route, status, elapsed_s)
+        _log.info(
+            "request",
+            trace_id=trace_id,
+            method=scope["method"],
+            route=route,
+            status=status,
+            ms=round(elapsed_s * 1000, 1),
+        )
+
+
 class TracingMiddleware:
     """Outermost layer: trace id, access log and request metrics."""
 
     def __init__(
         self,
         app: ASGIApp,
-        metrics: GatewayMetrics,
+        log: RequestLog,
         unexpected: Callable[[Exception], Response],
     ) -> None:
-        """Store the application below, where to count, and what answers an unexpected error."""
+        """Store the application below, its log, and what answers an unexpected error."""
         self._app = app
-        self._metrics = metrics
+        self._log = log
         self._unexpected = unexpected
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,9 +77,8 @@ class TracingMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        trace_id = begin_trace(Headers(scope=scope).get("traceparent"))
-        token = _trace_id.set(trace_id)
-        address_token = _address.set(scope["client"][0] if scope.get("client") else "")
+        token, address_token = _trace_id.set(""), _address.set("")
+        trace_id = begin_request(scope, Headers(scope=scope).get("traceparent"))
         started = time.perf_counter()
         status = 0
 
@@ -70,16 +99,6 @@ class TracingMiddleware:
                 raise
             await response(scope, receive, send_traced)
         finally:
-            elapsed_s = time.perf_counter() - started
-            route = getattr(scope.get("route"), "path_format", "unmatched")
-            self._metrics.observe(scope["method"], route, status, elapsed_s)
-            _log.info(
-                "request",
-                trace_id=trace_id,
-                method=scope["method"],
-                route=route,
-                status=status,
-                ms=round(elapsed_s * 1000, 1),
-            )
+            self._log.answered(scope, trace_id, status, started)
             _trace_id.reset(token)
             _address.reset(address_token)

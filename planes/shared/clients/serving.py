@@ -1,10 +1,10 @@
 """The gateway's client of the serving plane; every wait has a deadline."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple, Self
 
 from pydantic import BaseModel, ValidationError
 from pyreqwest.client import Client, ClientBuilder
@@ -12,7 +12,7 @@ from pyreqwest.exceptions import PyreqwestError
 from pyreqwest.request import RequestBuilder
 from pyreqwest.response import Response
 
-from planes.shared.deadlines import answer_within
+from planes.shared.clients.kept_connections import BrokenOff, Connection, KeptConnections
 from planes.shared.domain import TenantContext
 from planes.shared.errors import PlatformError, Unavailable
 from planes.shared.telemetry import traceparent
@@ -34,10 +34,12 @@ _NOT_OURS = (
     "SERVING_TOKEN_SECRET differs."
 )
 _NO_ANSWER = "The serving plane does not answer. Try again in a moment."
+_NOT_OPEN = "The client of the serving plane is not open."
+_BROKEN_OFF = "The serving plane broke off the answer."
+_MOST_OF_REFUSAL_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One server-sent event as it came, with its id, its name and its undecoded JSON."""
 
     id: int
@@ -59,7 +61,7 @@ class Deadlines:
 
 
 class ServingClient:
-    """Speaks `planes.shared.wire` over one pool of connections."""
+    """Speaks `planes.shared.wire`: answers over connections of their own, all else by a library."""
 
     def __init__(self, url: str, tokens: ServingTokens, deadlines: Deadlines) -> None:
         """Store where the plane is; `open` makes the pool."""
@@ -67,40 +69,35 @@ class ServingClient:
         self._tokens = tokens
         self._deadlines = deadlines
         self._client: Client | None = None
+        self._connections: KeptConnections | None = None
 
     def open(self) -> None:
-        """Make the pool of connections."""
+        """Make the pools of connections."""
+        self._connections = KeptConnections(self._url)
         self._client = ClientBuilder().connect_timeout(timedelta(seconds=1)).build()
 
     async def close(self) -> None:
-        """Close the pool."""
+        """Close the pools."""
+        if self._connections is not None:
+            self._connections.close()
         if self._client is not None:
             await self._client.close()
 
-    @asynccontextmanager
-    async def answer(
+    def answer(
         self, request: AnswerRequest, context: TenantContext, trace_id: str
-    ) -> AsyncIterator[AsyncIterator[Frame]]:
-        """Open an answer's stream of events; leaving the context hangs up.
-
-        Raises:
-            Unavailable: No headers in time, or the stream stalls or breaks.
-            PlatformError: The plane refused the request; status and detail are the plane's.
-        """
-        builder = self._request("/v1/answer", request, context, trace_id)
-        # without a limit of 0 the client waits for 64 KiB before it shows the headers
-        stream = builder.streamed_read_buffer_limit(0).build_streamed()
-        try:
-            async with answer_within(self._deadlines.headers_s):
-                response = await stream.__aenter__()
-        except (PyreqwestError, TimeoutError) as error:
-            raise Unavailable(_NO_ANSWER) from error
-        try:
-            if response.status != 200:
-                raise await self._refusal(response)
-            yield self._frames(response)
-        finally:
-            await stream.__aexit__(None, None, None)
+    ) -> "AnswerStream":
+        """Return an answer's stream of events, to be entered; leaving it hangs up."""
+        head = (
+            f"authorization: Bearer {self._tokens.mint(context, trace_id)}\r\n"
+            "content-type: application/json\r\n"
+            f"traceparent: {traceparent(trace_id)}\r\n"
+            f"{WIRE_HEADER}: {WIRE_VERSION}\r\n"
+        )
+        if self._connections is None:
+            raise Unavailable(_NOT_OPEN)
+        return AnswerStream(
+            self._connections, head, request.model_dump_json().encode(), self._deadlines
+        )
 
     async def search(
         self, request: SearchRequest, context: TenantContext, trace_id: str
@@ -166,7 +163,7 @@ class ServingClient:
 
     def _open(self) -> Client:
         if self._client is None:
-            raise Unavailable("The client of the serving plane is not open.")
+            raise Unavailable(_NOT_OPEN)
         return self._client
 
     def _request(
@@ -183,44 +180,133 @@ class ServingClient:
         )
 
     async def _refusal(self, response: Response) -> PlatformError:
-        if response.status == 401:  # ours to mend; the client's own identity is good
-            return Unavailable(_NOT_OURS)
         try:
             async with asyncio.timeout(self._deadlines.headers_s):
-                body = bytes(await response.bytes())
-            return remote_problem(Problem.model_validate_json(body))
-        except (PyreqwestError, TimeoutError, ValidationError):
+                return _refused(response.status, bytes(await response.bytes()))
+        except (PyreqwestError, TimeoutError):
             return Unavailable(_NO_ANSWER)
 
-    async def _frames(self, response: Response) -> AsyncIterator[Frame]:
-        """Split the stream into events; the first token has a longer deadline than the rest.
 
-        A model that thinks before may take minutes: then each step has the time of an event.
+class AnswerStream:
+    """An answer's events, in the groups in which they come."""
+
+    def __init__(
+        self, connections: KeptConnections, head: str, body: bytes, deadlines: Deadlines
+    ) -> None:
+        """Store what is asked, and how long it may take."""
+        self._connections = connections
+        self._head = head
+        self._body = body
+        self._deadlines = deadlines
+        self._connection: Connection | None = None
+        self._unread = b""
+        self._has_begun = self._is_whole = False
+        self._end = 0.0
+        self._loop = asyncio.get_running_loop()
+
+    async def __aenter__(self) -> Self:
+        """Ask.
+
+        Raises:
+            Unavailable: No headers in time.
+            PlatformError: The plane refused the request; status and detail are the plane's.
         """
-        buffer = b""
-        now = asyncio.get_running_loop().time
-        deadline = now() + self._deadlines.first_token_s
-        has_begun = False
-        while True:
+        try:
+            self._connection = await self._connections.post(
+                "/v1/answer", self._head, self._body, within_s=self._deadlines.headers_s
+            )
+        except (BrokenOff, TimeoutError) as error:
+            raise Unavailable(_NO_ANSWER) from error
+        if self._connection.status != 200:
             try:
-                async with asyncio.timeout_at(deadline):
-                    block = await response.body_reader.read_chunk()
-            except (PyreqwestError, TimeoutError) as error:
-                raise Unavailable("The serving plane broke off the answer.") from error
-            if block is None:
-                return
-            *events, buffer = (buffer + bytes(block)).split(b"\n\n")
-            for frame in filter(None, map(_parse, events)):  # comments prolong nothing
-                has_begun = has_begun or frame.event in {"delta", "tool_call"}
-                yield frame
-                if has_begun:
-                    deadline = now() + self._deadlines.idle_s
-                elif frame.event != "meta":
-                    deadline = max(deadline, now() + self._deadlines.idle_s)
+                raise await self._refusal(self._connection)
+            finally:
+                self._connection.leave(is_whole=False)
+        self._put_off(self._deadlines.first_token_s)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Hang up, or keep the connection where the answer is whole."""
+        if self._connection is not None:
+            self._connection.leave(is_whole=self._is_whole)
+
+    async def next(self) -> Sequence[Frame]:
+        """Wait for events, and return those that have come together; none after the last.
+
+        The first token has a longer deadline than the rest. A model that thinks before may take
+        minutes: then each step has the time of an event.
+
+        Raises:
+            Unavailable: The stream stalls or breaks.
+        """
+        connection = self._connection
+        while connection is not None:
+            try:
+                data = await connection.read()
+            except (BrokenOff, TimeoutError) as error:
+                raise Unavailable(_BROKEN_OFF) from error
+            if not data:
+                break
+            *events, self._unread = (self._unread + data).split(b"\n\n")
+            frames = [frame for frame in map(_parse, events) if frame is not None]
+            if frames:  # comments prolong nothing
+                self._note(frames)
+                return frames
+        return ()
+
+    def _note(self, frames: Sequence[Frame]) -> None:
+        """Give the next event its time."""
+        is_work = False
+        for frame in frames:
+            match frame.event:
+                case "delta" | "tool_call":
+                    self._has_begun = True
+                case "done" | "error":
+                    self._is_whole = True
+                case "meta":
+                    continue
+            is_work = True
+        if self._has_begun or is_work:
+            self._put_off(self._deadlines.idle_s, is_less=self._has_begun)
+
+    def _put_off(self, seconds: float, *, is_less: bool = True) -> None:
+        """Set the deadline; one that is earlier than that of now only where it may be."""
+        end = self._loop.time() + seconds
+        if self._connection is not None and (is_less or end > self._end):
+            self._end = end
+            self._connection.put_off(seconds)
+
+    async def _refusal(self, connection: Connection) -> PlatformError:
+        body = b""
+        connection.put_off(self._deadlines.headers_s)
+        try:
+            while len(body) < _MOST_OF_REFUSAL_BYTES and (part := await connection.read()):
+                body += part
+        except (BrokenOff, TimeoutError):
+            return Unavailable(_NO_ANSWER)
+        return _refused(connection.status, body)
+
+
+def _refused(status: int, body: bytes) -> PlatformError:
+    """Return what the plane has refused a request with."""
+    if status == 401:  # ours to mend; the client's own identity is good
+        return Unavailable(_NOT_OURS)
+    try:
+        return remote_problem(Problem.model_validate_json(body))
+    except ValidationError:
+        return Unavailable(_NO_ANSWER)
 
 
 def _parse(raw: bytes) -> Frame | None:
     """Return the event of one block of lines, or None for a comment (heartbeat)."""
+    head, found, data = raw.partition(b"\ndata: ")
+    number_of, found_event, name = head.partition(b"\nevent: ")
+    if found and found_event and number_of[:4] == b"id: " and b"\n" not in data:  # as we write it
+        return Frame(int(number_of[4:]), name.decode(), data, raw + b"\n\n")
+    return _parsed_by_line(raw)
+
+
+def _parsed_by_line(raw: bytes) -> Frame | None:
     number, event, data = 0, "", b""
     for line in raw.split(b"\n"):
         if line.startswith(b"event: "):

@@ -13,6 +13,8 @@ class GatewayMetrics:
     def __init__(self) -> None:
         """Register every metric."""
         self.registry = CollectorRegistry()
+        self._of_route: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._of_answer: dict[tuple[str, str], tuple[Counter, Counter, Counter]] = {}
         self._requests = Counter(
             "polyplane_gateway_requests_total",
             "Requests answered",
@@ -54,8 +56,15 @@ class GatewayMetrics:
 
     def observe(self, method: str, route: str, status: int, elapsed_s: float) -> None:
         """Count one answered request."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(method, route).observe(elapsed_s)
+        key = method, route, status
+        if key not in self._of_route:  # which is quicker than to ask for labels each time
+            self._of_route[key] = (
+                self._requests.labels(method, route, str(status)),
+                self._seconds.labels(method, route),
+            )
+        requests, seconds = self._of_route[key]
+        requests.inc()
+        seconds.observe(elapsed_s)
 
     def count_lookups(self, lookups: Iterable[CacheLookup]) -> None:
         """Count what caches were asked; the hit rate is the share of `outcome="hit"`."""
@@ -64,6 +73,14 @@ class GatewayMetrics:
 
     def count_answer(self, finish_reason: str, model: str, tokens: tuple[int, int]) -> None:
         """Count one settled answer with its (prompt, completion) tokens."""
-        self.answers.labels(finish_reason, model).inc()
-        self.tokens.labels("prompt", model).inc(tokens[0])
-        self.tokens.labels("completion", model).inc(tokens[1])
+        key = finish_reason, model
+        if key not in self._of_answer:
+            self._of_answer[key] = (
+                self.answers.labels(finish_reason, model),
+                self.tokens.labels("prompt", model),
+                self.tokens.labels("completion", model),
+            )
+        answers, prompt, completion = self._of_answer[key]
+        answers.inc()
+        prompt.inc(tokens[0])
+        completion.inc(tokens[1])

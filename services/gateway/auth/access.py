@@ -13,6 +13,8 @@ from services.gateway.limits.gate import SessionGate, SessionKey, Standing, Verd
 from services.gateway.limits.rates import EndpointClass, LocalRates, Rates
 from services.gateway.limits.scripts import RedisUnavailable
 
+_UNSURE = (Standing.UNKNOWN,)
+_UNSURE_OF_KEYS = (Standing.UNKNOWN, Standing.OUTDATED)
 _Read: TypeAlias = Callable[[], Awaitable[SessionState]]
 
 
@@ -77,7 +79,7 @@ class AccessControl:
         outlives_versions: bool = False,
     ) -> tuple[AccessClaims, Rates]:
         """Ask Redis, and PostgreSQL by `read` where Redis is not sure or does not answer."""
-        unsure = {Standing.UNKNOWN, Standing.OUTDATED} if outlives_versions else {Standing.UNKNOWN}
+        unsure = _UNSURE_OF_KEYS if outlives_versions else _UNSURE
         try:
             verdict = await self._check(claims, endpoint)
             if verdict.standing in unsure:

@@ -1,5 +1,6 @@
 """What routes ask for: who calls, with which role, and the services of this feature."""
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -30,7 +31,12 @@ BearerToken = Annotated[str | None, Depends(_bearer)]
 
 def bearer_token(request: Request) -> str | None:
     """Return what the dependency `BearerToken` finds."""
-    scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
+    return token_of(request.headers.get("authorization"))
+
+
+def token_of(authorization: str | None) -> str | None:
+    """Return the token that the field `Authorization` bears; None: none."""
+    scheme, token = get_authorization_scheme_param(authorization)
     return token if scheme.lower() == "bearer" else None
 
 
@@ -60,11 +66,21 @@ class Permission:
             TooManyRequests: The user's limit is used up.
             Forbidden: The role or the key's scopes do not suffice.
         """
+        scope = request.scope
+        return await self.admit(request.app.state.identity, token, scope.setdefault("state", {}))
+
+    async def admit(
+        self, identity: Identity, token: str | None, state: MutableMapping[str, object]
+    ) -> Account:
+        """Return who calls with a token, and leave in a request's state how it was counted.
+
+        Raises:
+            PlatformError: As a call of the dependency.
+        """
         if not token:
             raise Unauthenticated("Send an access token as `Authorization: Bearer <token>`.")
-        identity: Identity = request.app.state.identity
         account, rates = await identity.access.admit(token, self.endpoint)
-        setattr(request.state, RATE_STATE, rates)
+        state[RATE_STATE] = rates
         rates.check()
         self._check(account)
         return account

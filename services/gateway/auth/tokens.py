@@ -106,22 +106,28 @@ class AccessTokens:
         Raises:
             Unauthenticated: Not ours, not for us, not now, or not whole; it does not say which.
         """
-        if len(token) > _MAX_TOKEN_CHARACTERS or _COMPACT.fullmatch(token) is None:
+        if len(token) > _MAX_TOKEN_CHARACTERS:
             raise _invalid()
-        digest = hashlib.sha256(token.encode()).digest()
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         known = self._verified.get(digest)
+        if known is None:
+            known = self._verified[digest] = self._decoded(token)
+            if len(self._verified) > _MAX_CACHED:
+                self._verified.popitem(last=False)
+        claims, key_id, expires_at = known
+        if expires_at <= self._clock() or self._keys.find(key_id) is None:
+            del self._verified[digest]
+            raise _invalid()
+        self._verified.move_to_end(digest)
+        return claims
+
+    def _decoded(self, token: str) -> tuple[AccessClaims, str, float]:
+        if _COMPACT.fullmatch(token) is None:
+            raise _invalid()
         try:
-            claims, key_id, expires_at = known or self._decode(token)
+            return self._decode(token)
         except (jwt.PyJWTError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise _invalid() from error
-        if expires_at <= self._clock() or self._keys.find(key_id) is None:
-            self._verified.pop(digest, None)
-            raise _invalid()
-        self._verified[digest] = claims, key_id, expires_at
-        self._verified.move_to_end(digest)
-        if len(self._verified) > _MAX_CACHED:
-            self._verified.popitem(last=False)
-        return claims
 
     def _decode(self, token: str) -> tuple[AccessClaims, str, float]:
         header = jwt.get_unverified_header(token)

@@ -1,7 +1,7 @@
 """An answer under way: events pass through, tokens are counted, and it is settled exactly once."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -74,6 +74,7 @@ class Answer:
         self._accounting = accounting
         self._writer = writer
         self._is_stream = is_stream
+        self._is_told = is_stream or writer is not None
         self._has_partial_history = has_partial_history
         self._meter = Meter()
         self._reader: Reader | Awaiting = Reader() if is_stream else Awaiting()
@@ -109,7 +110,10 @@ class Answer:
         await self._reader.ended()
 
     def events(self, heartbeat_s: float | None = None) -> AsyncIterator[bytes]:
-        """Yield the events, once, `done` or `error` last; comments in between if wanted."""
+        """Yield the events, once, those together that came together, `done` or `error` last.
+
+        There are comments in silences of `heartbeat_s`.
+        """
         assert isinstance(self._reader, Reader)  # noqa: S101 (a stream)
         return self._reader.events(heartbeat_s)
 
@@ -156,9 +160,9 @@ class Answer:
         loop = asyncio.get_running_loop()
         self._first_checkpoint = loop.call_later(_CHECKPOINT_S, self._begin_checkpoints)
         try:
-            async with serving.answer(self.request, context, trace_id) as frames:
-                async for frame in frames:
-                    if await self._pass_on(frame):
+            async with serving.answer(self.request, context, trace_id) as stream:
+                while frames := await stream.next():
+                    if await self._pass_on(frames):
                         return
             await self._fail(Unavailable(_BROKEN_OFF))
         except asyncio.CancelledError:
@@ -174,31 +178,47 @@ class Answer:
             if self._writer is not None:
                 await self._writer.close()
 
-    async def _pass_on(self, frame: Frame) -> bool:
-        """Forward one event, rebuilt where prices are in it; True after the last."""
-        if self._is_stopped:  # a frame that arrives together with the cancellation can hide it
+    async def _pass_on(self, frames: Sequence[Frame]) -> bool:
+        """Forward events that came together, rebuilt where prices are in them.
+
+        Returns True after the last of the answer.
+        """
+        if self._is_stopped:  # frames that arrive together with the cancellation can hide it
             raise asyncio.CancelledError
-        self._last_event_id = frame.id
-        match frame.event:
-            case "usage":
-                usage = Usage.model_validate_json(frame.data)
-                if self._meter.count(usage):  # the plane tells the last one again
-                    tokens = (usage.prompt_tokens, usage.completion_tokens)
-                    priced = self._accounting.prices.usage(self._meter.model, *tokens)
-                    await self._put(self._encoded("usage", priced))
-            case "done":
-                await self._finish(Done.model_validate_json(frame.data))
-                return True
-            case "error":
-                raise remote_problem(Problem.model_validate_json(frame.data))
-            case "meta":
-                self._meter.model = Meta.model_validate_json(frame.data).model
-                await self._put(frame.raw)
-            case _:
-                kept = storable_frame(frame)
-                self._meter.keep(kept)
-                await self._put(kept.raw)
+        told: list[SentEvent] = []
+        for frame in frames:
+            match frame.event:
+                case "done":
+                    await self._put(told)
+                    self._last_event_id = frame.id
+                    await self._finish(Done.model_validate_json(frame.data))
+                    return True
+                case "error":
+                    await self._put(told)
+                    self._last_event_id = frame.id
+                    raise remote_problem(Problem.model_validate_json(frame.data))
+                case "usage":
+                    usage = Usage.model_validate_json(frame.data)
+                    if self._meter.count(usage):  # the plane tells the last one again
+                        told.append(SentEvent(frame.id, self._priced(frame.id, usage)))
+                case "meta":
+                    self._meter.model = Meta.model_validate_json(frame.data).model
+                    told.append(SentEvent(frame.id, frame.raw))
+                case _:
+                    kept = storable_frame(frame)
+                    self._meter.keep(kept)
+                    told.append(SentEvent(frame.id, kept.raw))
+        await self._put(told)
+        self._last_event_id = frames[-1].id
         return False
+
+    def _priced(self, event_id: int, usage: Usage) -> bytes:
+        """Return the event `usage` with what it costs; for nobody it is not made."""
+        if not self._is_told:
+            return b""
+        tokens = (usage.prompt_tokens, usage.completion_tokens)
+        priced = self._accounting.prices.usage(self._meter.model, *tokens)
+        return encode_event("usage", priced, event_id=event_id)
 
     async def _finish(self, done: Done) -> None:
         """Settle a whole answer, then tell the client."""
@@ -310,7 +330,7 @@ class Answer:
             usage=usage_of(*tokens, cost),
             has_partial_history=self._has_partial_history,
         )
-        if self._is_stream or self._writer is not None:
+        if self._is_told:
             self._end_with(self._encoded("done", self.whole.without_content()))
         else:
             self._reader.end()
@@ -330,12 +350,19 @@ class Answer:
     def _encoded(self, event: str, data: BaseModel | dict[str, object]) -> bytes:
         return encode_event(event, data, event_id=self._last_event_id)
 
-    async def _put(self, event: bytes) -> None:
-        """Hand an event to the client; one that reads nothing for long has hung up."""
+    async def _put(self, events: Sequence[SentEvent]) -> None:
+        """Hand events to the client; one that reads nothing for long has hung up."""
+        if not events or not self._is_told:
+            return
         if self._writer is not None:
-            self._writer.put(SentEvent(self._last_event_id, event))
-        if not await self._reader.put(event):
-            # the id stays that of the last event that is on its way, so that nothing is lost
+            for event in events:
+                self._writer.put(event)
+        if not isinstance(self._reader, Reader):
+            return
+        raw = events[0].raw if len(events) == 1 else b"".join([event.raw for event in events])
+        self._last_event_id = events[-1].id
+        if not await self._reader.put(raw, len(events)):
+            # the id is that of the last event that is on its way, so that nothing is lost
             problem = problem_document(RequestTimeout(_NOT_READ))
-            self._reader.end(encode_event("error", problem, event_id=self._last_event_id - 1))
+            self._reader.end(encode_event("error", problem, event_id=events[0].id - 1))
             self.hang_up()

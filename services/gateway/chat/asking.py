@@ -1,5 +1,6 @@
 """What the ways of asking share: whole or as events, once or again."""
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -8,6 +9,7 @@ from uuid import UUID
 from fastapi import Depends, Request
 from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
+from starlette.datastructures import State
 from starlette.types import Receive, Scope, Send
 
 from planes.shared.domain import ChatMode, TenantContext
@@ -46,10 +48,23 @@ class AnswerStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; a client that hangs up may come back for the rest where that is possible."""
+        del scope
+        watching = asyncio.create_task(self._hang_up_with(receive))
         try:
-            await super().__call__(scope, receive, send)
+            start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+            await send(start)
+            async for events in self.body_iterator:
+                await send({"type": "http.response.body", "body": events, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
         finally:
+            watching.cancel()
             self._answer.hang_up()
+
+    async def _hang_up_with(self, receive: Receive) -> None:
+        """End the stream when its client has gone: nothing more is to be read then."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._answer.hang_up()
 
 
 class FollowedStream(StreamingResponse):
@@ -71,10 +86,19 @@ class FollowedStream(StreamingResponse):
 class ChatAsking:
     """Answers a question the way its client wants it."""
 
-    def __init__(self, request: Request, repeatable: Repeatable) -> None:
-        """Store the request and its key, and find the services."""
-        services = request.app.state
-        self._request = request
+    def __init__(
+        self, services: State, repeatable: Repeatable, receive: Receive, *, wants_events: bool
+    ) -> None:
+        """Find the services, and store what is known of the request.
+
+        Args:
+            services: The application's state.
+            repeatable: The request with its key, if it has one.
+            receive: Of a request that was read: tells when its client has gone.
+            wants_events: It accepts events, whatever its body says.
+        """
+        self._receive = receive
+        self._wants_events = wants_events
         self._chat: ChatService = services.chat
         self._streams: StreamService = services.streams
         self._conversations: ConversationService = services.conversations
@@ -84,7 +108,7 @@ class ChatAsking:
         self, account: Account, request: Question | FollowUp, conversation_id: UUID | None
     ) -> Response | ChatAnswer:
         """Answer, or tell again what was answered; whole and as events are two requests."""
-        is_stream = request.stream or EVENT_STREAM in self._request.headers.get("accept", "")
+        is_stream = request.stream or self._wants_events
         try:
             return await self._attempt(account, request, conversation_id, is_stream=is_stream)
         except AnswerUnderWay as under_way:
@@ -133,7 +157,7 @@ class ChatAsking:
 
     async def client_left(self) -> None:
         """Return when the client of a request that was read has gone."""
-        while (await self._request.receive())["type"] != "http.disconnect":
+        while (await self._receive())["type"] != "http.disconnect":
             pass
 
     def heard(self, answer: Answer) -> AsyncIterator[bytes]:
@@ -149,16 +173,24 @@ class ChatAsking:
         is_stream: bool,
     ) -> Response | ChatAnswer:
         context = account.context
+        if not self._repeatable.is_keyed:
+            asked = await self._asked(context, request, conversation_id, Effect())
+            return await self._answered(account, asked, is_stream=is_stream)
         async with self.attempt(account, request, stream=is_stream) as effect:
             if effect.answered is not None:
                 told = await self._conversations.settled_answer(context, effect.answered)
                 return _told_again(told, is_stream=is_stream)
             asked = await self._asked(context, request, conversation_id, effect)
-            if not is_stream:
-                return await self._chat.whole(account, asked, self.client_left)
-            answer = await self._chat.stream(account, asked)
-            is_resumable = "true" if await answer.is_resumable() else "false"
-            return AnswerStream(self.heard(answer), answer, {"x-resumable": is_resumable})
+            return await self._answered(account, asked, is_stream=is_stream)
+
+    async def _answered(
+        self, account: Account, asked: Asked, *, is_stream: bool
+    ) -> Response | ChatAnswer:
+        if not is_stream:
+            return await self._chat.whole(account, asked, self.client_left)
+        answer = await self._chat.stream(account, asked)
+        is_resumable = "true" if await answer.is_resumable() else "false"
+        return AnswerStream(self.heard(answer), answer, {"x-resumable": is_resumable})
 
     async def _asked(
         self,
@@ -207,7 +239,8 @@ class ChatAsking:
 
 
 async def _asking(request: Request, repeatable: Idempotent) -> ChatAsking:
-    return ChatAsking(request, repeatable)
+    wants_events = EVENT_STREAM in request.headers.get("accept", "")
+    return ChatAsking(request.app.state, repeatable, request.receive, wants_events=wants_events)
 
 
 Asking = Annotated[ChatAsking, Depends(_asking)]

@@ -38,6 +38,7 @@ from services.gateway.idempotency.service import Effect
 from services.gateway.tracing import current_trace_id
 
 _SHUTDOWN_S = 10.0
+_WATCHED_AFTER_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +213,12 @@ class ChatService:
             PlatformError: What went wrong on the way.
         """
         answer = await self._begin(account, asked, is_stream=False)
-        watch = asyncio.ensure_future((client_left or asyncio.Event().wait)())
-        watch.add_done_callback(lambda _: answer.hang_up())
+        watching = Watch(client_left, answer.hang_up) if client_left is not None else None
         try:
             await answer.ended()
         finally:
-            watch.cancel()
+            if watching is not None:
+                watching.end()
             answer.hang_up()
         if answer.whole is None:
             raise answer.problem or Unavailable("The answer was stopped.")
@@ -311,6 +312,30 @@ class ChatService:
         answer, _ = self._running.pop(task)
         self._parts.guard.leave(answer)
         self._parts.metrics.open_answers.dec()
+
+
+class Watch:
+    """Looks whether a client has left, from a moment after it asked.
+
+    Most answers have ended before: they get no task for it.
+    """
+
+    def __init__(self, left: Callable[[], Awaitable[object]], tell: Callable[[], None]) -> None:
+        """Begin; `tell` is called once `left` has returned."""
+        self._left = left
+        self._tell = tell
+        self._task: asyncio.Future[object] | None = None
+        self._timer = asyncio.get_running_loop().call_later(_WATCHED_AFTER_S, self._begin)
+
+    def end(self) -> None:
+        """Look no more."""
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _begin(self) -> None:
+        self._task = asyncio.ensure_future(self._left())
+        self._task.add_done_callback(lambda _: self._tell())
 
 
 def _message_id(replaces: Exchange | None) -> UUID:

@@ -1,9 +1,9 @@
 """What answers have sent, kept in Redis for a while: any gateway can go on from there."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -13,6 +13,7 @@ from planes.shared.deadlines import answer_within
 from planes.shared.domain import TenantContext
 from planes.shared.stores.redis_clients import REDIS_ERRORS
 from planes.shared.stores.redis_memory import RedisMemory
+from planes.shared.together import Together
 from services.gateway.limits.scripts import RedisUnavailable
 
 _DEADLINE_S = 1.0
@@ -25,8 +26,7 @@ _NO_ANSWER = "The buffer of streams does not answer. Try again in a moment."
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class SentEvent:
+class SentEvent(NamedTuple):
     """One server-sent event as it was sent; ids rise within an answer."""
 
     id: int
@@ -40,6 +40,15 @@ class Batch:
 
     previous: int
     events: tuple[SentEvent, ...]
+
+
+class _Append(NamedTuple):
+    """A batch that is to be stored under a key."""
+
+    key: str
+    batch: Batch
+    oldest: int
+    lifetime_s: float
 
 
 def stream_key(context: TenantContext, answer_id: UUID) -> str:
@@ -62,6 +71,7 @@ class StreamBuffer:
         self._memory = RedisMemory(redis)
         self._used_share = 0.0
         self._paused_until = 0.0
+        self._appends = Together[_Append, None](self._append_all)
 
     @property
     def is_scarce(self) -> bool:
@@ -71,27 +81,12 @@ class StreamBuffer:
     async def append(self, key: str, batch: Batch, *, oldest: int, lifetime_s: float) -> None:
         """Store a batch, and forget those that end before the event `oldest`.
 
-        Storing a batch again changes nothing.
+        Storing a batch again changes nothing. Batches that wait go together.
 
         Raises:
             RedisUnavailable: Redis is too full, or it is not known whether the batch was stored.
         """
-        await self._require_room()
-        fields: dict[Any, Any] = {_name(event): event.raw for event in batch.events}
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.xadd(
-            key,
-            fields,
-            id=f"{batch.events[-1].id}-{batch.previous}",
-            minid=f"{oldest}-0",
-            approximate=False,
-        )
-        pipeline.pexpire(key, round(lifetime_s * 1000))
-        results = await self._ask(lambda: pipeline.execute(raise_on_error=False))
-        for result in results:
-            if isinstance(result, Exception) and "equal or smaller" not in str(result):
-                self._fail(result)
-                raise RedisUnavailable(_NO_ANSWER) from result
+        await self._appends.do(_Append(key, batch, oldest, lifetime_s))
 
     async def after(self, key: str, event_id: int) -> list[Batch]:
         """Return the oldest batches that hold events after this one, at most 64.
@@ -137,6 +132,29 @@ class StreamBuffer:
         """
         left_ms: int = await self._ask(lambda: self._redis.pttl(f"{key}:seen"))
         return left_ms / 1000
+
+    async def _append_all(self, appends: Sequence["_Append"]) -> Sequence[RedisUnavailable | None]:
+        await self._require_room()
+        pipeline = self._redis.pipeline(transaction=False)
+        for key, batch, oldest, lifetime_s in appends:
+            fields: dict[Any, Any] = {_name(event): event.raw for event in batch.events}
+            pipeline.xadd(
+                key,
+                fields,
+                id=f"{batch.events[-1].id}-{batch.previous}",
+                minid=f"{oldest}-0",
+                approximate=False,
+            )
+            pipeline.pexpire(key, round(lifetime_s * 1000))
+        results = await self._ask(lambda: pipeline.execute(raise_on_error=False))
+        return [self._failure_in(pair) for pair in zip(results[::2], results[1::2], strict=True)]
+
+    def _failure_in(self, results: Sequence[object]) -> RedisUnavailable | None:
+        for result in results:
+            if isinstance(result, Exception) and "equal or smaller" not in str(result):
+                self._fail(result)
+                return RedisUnavailable(_NO_ANSWER)
+        return None
 
     async def _require_room(self) -> None:
         was_full = self._used_share > _MOST_SHARE

@@ -131,7 +131,11 @@ class StreamWriter:
         self._previous = max(self._previous, events[-1].id)
         self._stored.append((events[-1].id, size))
         self._stored_bytes += size
-        return _BETWEEN_BATCHES_S
+        return self._to_next_batch_s()
+
+    def _to_next_batch_s(self) -> float:
+        """The answers of a process store at the same moments, so that their batches go together."""
+        return _BETWEEN_BATCHES_S - asyncio.get_running_loop().time() % _BETWEEN_BATCHES_S
 
     def _oldest(self, first: int, size: int) -> int:
         """Forget old batches until the new one has room, and return the oldest that stays."""

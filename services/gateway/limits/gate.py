@@ -1,9 +1,10 @@
 """Sessions and limits in Redis: one script for each authenticated request."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import TypeAlias
 from uuid import UUID
 
@@ -16,6 +17,8 @@ from services.gateway.limits.versions import Version
 
 _SESSION_TTL_S = 60  # how old a plan or a membership may be here
 _MAX_UNSENT = 10_000
+_MAX_NAMES = 20_000
+_NOTHING = Backlog()
 _log = structlog.get_logger(__name__)
 
 _Scope: TypeAlias = tuple[UUID, UUID | None]
@@ -103,11 +106,9 @@ class SessionGate:
             RedisUnavailable: Redis does not answer; nothing was counted.
         """
         await self.send_unsent()
-        user, known = session.user_id, backlogs or {}
-        policies = endpoint.policies
-        keys = session.names + [f"rate:{{{user}}}:{policy}" for policy in policies]
-        learned = [known.get(policy, Backlog()) for policy in policies]
-        version = session.version
+        known, policies, version = backlogs or {}, endpoint.policies, session.version
+        keys = _access_keys(session.user_id, session.tenant_id, session.session_id, endpoint)
+        learned = [known.get(policy, _NOTHING) for policy in policies]
         arguments: list[str | int] = [version.user, version.membership, *policies]
         arguments += [each.us for each in learned] + [each.history for each in learned]
         standing, history, *states = await self._scripts.run("access", keys, *arguments)
@@ -200,6 +201,14 @@ class SessionGate:
             said = Revocation(user_id, news.ended, news.version).encoded()
             arguments = (news.version, self._token_lifetime_s, REVOCATIONS, said)
             await self._scripts.run("revoke", keys, *arguments)
+
+
+@lru_cache(_MAX_NAMES)
+def _access_keys(
+    user_id: UUID, tenant_id: UUID, session_id: UUID, endpoint: EndpointClass
+) -> Sequence[str]:
+    names = SessionKey(user_id, tenant_id, session_id, Version()).names
+    return (*names, *(f"rate:{{{user_id}}}:{policy}" for policy in endpoint.policies))
 
 
 def _rates(policies: Iterable[EndpointClass], states: Iterable[int], history: int) -> Rates:

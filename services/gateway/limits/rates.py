@@ -23,9 +23,13 @@ class EndpointClass(StrEnum):
     @property
     def policies(self) -> tuple["EndpointClass", ...]:
         """The limits that a call of this class counts against."""
-        if self is EndpointClass.REQUESTS:
-            return (self,)
-        return (EndpointClass.REQUESTS, self)
+        return _POLICIES[self]
+
+
+_POLICIES: dict[EndpointClass, tuple[EndpointClass, ...]] = {
+    **{each: (EndpointClass.REQUESTS, each) for each in EndpointClass},
+    EndpointClass.REQUESTS: (EndpointClass.REQUESTS,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,7 @@ class PlanLimits:
                 return self.requests_per_minute
 
 
-@dataclass(frozen=True, slots=True)
-class Rate:
+class Rate(NamedTuple):
     """Where somebody stands with one limit after a request."""
 
     policy: str
@@ -152,10 +155,11 @@ class LocalRates:
 
     def note(self, key: Hashable, rates: Rates) -> None:
         """Remember where somebody stands."""
-        now = self._clock()
-        for rate in rates.each:
-            self._due_s[key, rate.policy] = now + rate.reset_s, rates.history
-            self._due_s.move_to_end((key, rate.policy))
+        now, history = self._clock(), rates.history
+        for policy, _, _, reset_s, _ in rates.each:
+            limit = key, policy
+            self._due_s[limit] = now + reset_s, history
+            self._due_s.move_to_end(limit)
         while len(self._due_s) > self._max_keys:
             self._due_s.popitem(last=False)
 
@@ -166,8 +170,8 @@ class LocalRates:
         now = self._clock()
         known = {}
         for name in policies:
-            _, history = self._due_s.get((key, name), (now, 0))
-            known[name] = Backlog(int(self._backlog_s(key, name, now) * 1e6), history)
+            due, history = self._due_s.get((key, name), (now, 0))
+            known[name] = Backlog(int(max(due - now, 0.0) * 1e6), history)
         return known
 
     def _backlog_s(self, key: Hashable, name: str, now: float) -> float:

@@ -51,13 +51,14 @@ async def chunks_of(events: AsyncIterator[bytes], *, with_usage: bool) -> AsyncG
     An answer that fails ends with an error instead, as OpenAI's own streams do.
     """
     chunks = _Chunks(with_usage=with_usage)
-    async for frame in events:
-        if frame == HEARTBEAT:
-            yield frame
-            continue
-        name, data = _event(frame)
-        for chunk in chunks.of(name, data):
-            yield chunk
+    async for group in events:
+        for frame in group.split(b"\n\n")[:-1]:
+            if frame + b"\n\n" == HEARTBEAT:
+                yield HEARTBEAT
+                continue
+            name, data = _event(frame)
+            for chunk in chunks.of(name, data):
+                yield chunk
 
 
 class _Chunks:

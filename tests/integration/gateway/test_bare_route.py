@@ -1,6 +1,7 @@
-"""`POST /chat` without the framework answers as the declared route does."""
+"""`POST /chat` in front of the layers answers as they and the declared route do."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -64,6 +65,63 @@ async def test_both_ways_know_the_same_idempotency_keys(person: Person) -> None:
     assert "idempotency-replayed" not in headers
     status, headers, again = await _asked(person, question, _DECLARED, **key)
     assert (status, headers["idempotency-replayed"], again) == (200, "true", told)
+
+
+async def test_both_ways_close_the_connection_of_a_process_that_ends(
+    gateway: Gateway, person: Person
+) -> None:
+    gateway.app.state.drain.begin()
+    question = json.dumps(_QUESTION).encode()
+    bare = await _asked(person, question, _BARE)
+    assert bare[1]["connection"] == "close"
+    assert bare == await _asked(person, question, _DECLARED)
+
+
+async def test_both_ways_are_traced_and_counted(gateway: Gateway, person: Person) -> None:
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    question = json.dumps(_QUESTION).encode()
+    for content_type in (_BARE, _DECLARED):
+        answer = await person.http.post(
+            "/chat",
+            content=question,
+            headers={
+                "content-type": content_type,
+                "traceparent": f"00-{trace_id}-00f067aa0ba902b7-01",
+            },
+        )
+        assert answer.headers["x-request-id"] == trace_id
+        assert answer.headers["ratelimit"].startswith('"requests";r=')
+    registry = gateway.app.state.metrics.registry
+    labels = {"method": "POST", "route": "/chat", "status": "200"}
+    assert registry.get_sample_value("polyplane_gateway_requests_total", labels) == 2
+
+
+async def test_both_ways_stream_the_same_fields(person: Person) -> None:
+    told = []
+    for content_type in (_BARE, _DECLARED):
+        answer = await person.http.post(
+            "/chat",
+            content=json.dumps({**_QUESTION, "stream": True}).encode(),
+            headers={"content-type": content_type},
+        )
+        left_out = {"date", "x-request-id", "ratelimit"}
+        told.append({k: v for k, v in answer.headers.items() if k not in left_out})
+    assert told[0] == told[1]
+    assert told[0]["cache-control"] == "no-store"
+
+
+async def test_what_is_not_plain_is_left_to_the_layers(person: Person) -> None:
+    async def in_parts() -> AsyncIterator[bytes]:
+        yield b'{"message": "How long is'
+        yield b' the warranty?", "mode": "open"}'
+
+    json_type = {"content-type": _BARE}
+    answer = await person.http.post("/chat", content=in_parts(), headers=json_type)
+    assert answer.status_code == 200
+    coded = {**json_type, "content-encoding": "gzip"}
+    assert (await person.http.post("/chat", content=b"x", headers=coded)).status_code == 415
+    large = b'{"message": "' + b"x" * 2_000_000 + b'"}'
+    assert (await person.http.post("/chat", content=large, headers=json_type)).status_code == 413
 
 
 async def test_other_methods_of_the_path_are_the_router_s(gateway: Gateway, person: Person) -> None:
