@@ -1,12 +1,13 @@
 """Whether a request may pass: its token or key, its session and its user's limits."""
 
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeAlias
 
 from planes.shared.errors import Unauthenticated
 from services.gateway.auth.api_keys import MARK, PresentedKeys
-from services.gateway.auth.models import AccessClaims, Account, SessionState
+from services.gateway.auth.models import AccessClaims, Account, ApiScope, SessionState
 from services.gateway.auth.session_repository import SessionRepository
 from services.gateway.auth.tokens import AccessTokens
 from services.gateway.limits.gate import SessionGate, SessionKey, Standing, Verdict
@@ -50,13 +51,16 @@ class AccessControl:
             TooManyRequests: The caller's address has sent too many keys that were never seen here.
             Unavailable: Neither Redis nor PostgreSQL answers.
         """
+        began_at = time.monotonic()
         if credential.startswith(MARK):
-            return await self._admit_key(credential, endpoint)
+            return await self._admit_key(credential, endpoint, began_at)
         claims = self._tokens.verify(credential)
         claims, rates = await self._judge(claims, endpoint, partial(self._current, claims))
-        return _account(claims), rates
+        return _account(claims, began_at), rates
 
-    async def _admit_key(self, key: str, endpoint: EndpointClass) -> tuple[Account, Rates]:
+    async def _admit_key(
+        self, key: str, endpoint: EndpointClass, began_at: float
+    ) -> tuple[Account, Rates]:
         """As `admit`; a key goes on when its maker's version rises, with the role of now."""
         state = await self._keys.find(key)
 
@@ -65,10 +69,7 @@ class AccessControl:
 
         known = state.session.claims
         claims, rates = await self._judge(known, endpoint, read, outlives_versions=True)
-        account = _account(claims)
-        return Account(
-            account.context, account.role, account.session_id, state.scopes, account.version
-        ), rates
+        return _account(claims, began_at, state.scopes), rates
 
     async def _judge(
         self,
@@ -133,5 +134,9 @@ def _key(claims: AccessClaims) -> SessionKey:
     return SessionKey(context.user_id, context.tenant_id, claims.session_id, claims.version)
 
 
-def _account(claims: AccessClaims) -> Account:
-    return Account(claims.context, claims.role, claims.session_id, version=claims.version)
+def _account(
+    claims: AccessClaims, admitted_at: float, scopes: frozenset[ApiScope] | None = None
+) -> Account:
+    return Account(
+        claims.context, claims.role, claims.session_id, scopes, claims.version, admitted_at
+    )

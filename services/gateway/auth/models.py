@@ -30,7 +30,8 @@ class Account:
     """Who makes a request: a user, acting in one tenant, in one session or by one API key.
 
     `session_id` is the session's id or the key's; `scopes` are the key's, None for a session, which
-    may do all that the role allows. `version` is that of when the credential was checked.
+    may do all that the role allows. `version` is that of when the credential was checked, which was
+    not before `admitted_at` (monotonic seconds).
     """
 
     context: TenantContext
@@ -38,6 +39,7 @@ class Account:
     session_id: UUID
     scopes: frozenset[ApiScope] | None = None
     version: Version = field(default_factory=Version)
+    admitted_at: float = field(default=0.0, compare=False)
 
     @property
     def is_api_key(self) -> bool:

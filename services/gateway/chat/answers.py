@@ -17,7 +17,13 @@ from planes.shared.wire import AnswerRequest, Done, Meta, Problem, Usage, encode
 from services.gateway.admin.metrics import GatewayMetrics
 from services.gateway.billing.prices import Prices, usage_of
 from services.gateway.chat.booking import Settlement
-from services.gateway.chat.metering import AnswerLedger, Meter, storable_frame, stored_whole
+from services.gateway.chat.metering import (
+    AnswerLedger,
+    Meter,
+    storable_frame,
+    storable_summary,
+    stored_whole,
+)
 from services.gateway.chat.reading import Awaiting, Reader
 from services.gateway.chat.schemas import AnswerMessage, ChatAnswer
 from services.gateway.chat.stream_buffer import SentEvent
@@ -225,13 +231,13 @@ class Answer:
         self._begin_to_end()
         tokens = (done.usage.prompt_tokens, done.usage.completion_tokens)
         settlement = Settlement(done.model, *tokens, stored_whole(done))
+        if done.summary is not None and not self._has_partial_history:
+            settlement = replace(
+                settlement, summary=storable_summary(done.summary), summary_seq=done.summary_seq
+            )
         cost = await self._accounting.ledger.settle(settlement)
         self._accounting.metrics.count_answer(done.finish_reason, done.model, tokens)
         self._accounting.metrics.count_lookups(done.caches)
-        if done.summary is not None and not self._has_partial_history:
-            await self._accounting.ledger.keep_summary(
-                self.request.conversation_id, done.summary, done.summary_seq
-            )
         self._tell_whole(settlement, cost)
 
     async def _end_early(self) -> None:

@@ -50,9 +50,8 @@ class StreamGuard:
     def watch(self, answer: Abortable, account: Account) -> None:
         """Abort `answer` as soon as its caller may not have it, until `leave`."""
         self._running[answer] = account
-        self._forget_old()
-        has_missed = time.monotonic() - self._missed_at < _REMEMBERED_S
-        if has_missed or account.context.user_id in self._revoked_at:  # perhaps since it came in
+        heard_at = self._revoked_at.get(account.context.user_id, self._missed_at)
+        if max(heard_at, self._missed_at) >= account.admitted_at:  # perhaps since it was let in
             self._doubt([answer])
 
     def leave(self, answer: Abortable) -> None:

@@ -21,7 +21,6 @@ from services.gateway.chat.booking import Settlement
 from services.gateway.chat.group_commit import AnswerBooks
 from services.gateway.chat.repository import Produced
 
-_KEPT_WITHIN_S = 1.0
 _MAX_SUMMARY_CHARS = 8000  # of the column
 _SETTLE_TRIES = 4
 _PERHAPS_UNSTORABLE = (b"\\u0000", b"\\ud", b"\\uD")
@@ -119,6 +118,11 @@ def storable(text: str) -> str:
     return text.replace("\x00", "").encode("utf-8", "ignore").decode("utf-8")
 
 
+def storable_summary(text: str) -> str:
+    """Return a model's summary likewise, no longer than its column."""
+    return storable(text)[:_MAX_SUMMARY_CHARS]
+
+
 def storable_frame(frame: Frame) -> Frame:
     """Return a `delta` with the text that will be stored; other events as they are."""
     if frame.event != "delta" or not any(each in frame.data for each in _PERHAPS_UNSTORABLE):
@@ -179,19 +183,6 @@ class AnswerLedger:
                 return cost
             break
         raise Unavailable("The answer was closed before it could be stored.")
-
-    async def keep_summary(self, conversation_id: UUID, summary: str, seq: int) -> None:
-        """Keep what the messages up to `seq` were about.
-
-        A database that is down or slow costs the summary alone: a later answer makes it again.
-        """
-        with contextlib.suppress(Unavailable, TimeoutError):
-            async with (
-                asyncio.timeout(_KEPT_WITHIN_S),  # `done` waits for it
-                self._database.tenant(self._context.tenant_id) as connection,
-            ):
-                kept = storable(summary)[:_MAX_SUMMARY_CHARS]
-                await repository.keep_summary(connection, self._context, conversation_id, kept, seq)
 
     async def release(self, *, undo: bool) -> None:
         """Give the reservation back; where the database is down, the sweeper does."""

@@ -198,21 +198,6 @@ async def list_as(
     )
 
 
-async def keep_summary(
-    connection: Connection, context: TenantContext, conversation_id: UUID, summary: str, seq: int
-) -> None:
-    """Keep what the messages up to `seq` were about; one that tells more stays."""
-    await connection.execute(
-        "UPDATE conversations SET summary = $4, summary_seq = $5 WHERE tenant_id = $1 "
-        "AND user_id = $2 AND id = $3 AND summary_seq < $5 AND deleted_at IS NULL",
-        context.tenant_id,
-        context.user_id,
-        conversation_id,
-        summary,
-        seq,
-    )
-
-
 async def tombstone_conversation(
     connection: Connection, context: TenantContext, conversation_id: UUID
 ) -> None:
