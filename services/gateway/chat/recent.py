@@ -24,10 +24,7 @@ class _Known:
     last_answer: UUID | None
     turns: tuple[ChatTurn, ...]
     expires_at: float
-
-    @property
-    def characters(self) -> int:
-        return sum(_TURN_CHARACTERS + len(turn.content) for turn in self.turns)
+    characters: int = 0
 
 
 class RecentTurns:
@@ -79,7 +76,8 @@ class RecentTurns:
         first = max(numbers[0], numbers[1] - _MOST_MESSAGES + 1)
         turns = tuple(turn for turn in turns if turn.seq >= first)
         now = self._clock()
-        known = _Known(first, numbers[1], last_answer, turns, now + _LIFETIME_S)
+        characters = sum(_TURN_CHARACTERS + len(turn.content) for turn in turns)
+        known = _Known(first, numbers[1], last_answer, turns, now + _LIFETIME_S, characters)
         self._known[conversation_id] = known
         self._characters += known.characters
         while self._known and self._is_too_much(now):
