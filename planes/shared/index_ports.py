@@ -82,9 +82,9 @@ class ChunkReader(Protocol):
         - dense: the cosine of question and chunk, from -1 to 1.
         - lexical: the sum over the question's terms of inverse document frequency times a measure
           of the term in the chunk, 0 or more. Candidates hold one of the `rarest` terms
-          (`planes/shared/lexical.py`), or of the `selective` ones among them; chunks that only the
-          dense arm found are scored by all terms too. An adapter that asks its server's own lexical
-          search takes that score.
+          (`planes/shared/lexical.py`), of the `selective` ones among them, or several `together`;
+          chunks that only the dense arm found are scored by all terms too. An adapter that asks its
+          server's own lexical search takes that score.
         - A score that the store cannot fill without another query over all chunks is None.
 
         Where more than `depth` chunks tie at an arm's end, those with the lowest ids stay, so that

@@ -13,12 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import accumulate
+from operator import mul
 
 RAREST_TERMS = 6
 """Chunks that hold one of that many of a question's rarest terms are candidates by words."""
 
 SELECTIVE_CHUNKS = 300
 """How many chunks a question's rarest terms may find together, where a store looks at each."""
+
+MOST_CHUNKS = 1000
+"""How many chunks a single term may find there."""
 
 _SATURATION = 1.2  # k1
 _LENGTH_SHARE = 0.75  # b
@@ -81,7 +85,7 @@ def rarest(frequencies: Mapping[str, float], count: int = RAREST_TERMS) -> list[
     return sorted(frequencies, key=lambda term: (-frequencies[term], term))[:count]
 
 
-def selective(terms: Sequence[str], holding: Mapping[str, int]) -> list[str]:
+def selective(terms: Sequence[str], known: KnownTerms) -> list[str]:
     """Return the first of the terms, as many as `SELECTIVE_CHUNKS` chunks hold; never none of them.
 
     Where so many chunks hold the rarer words of a question, one that holds only its commoner ones
@@ -89,11 +93,29 @@ def selective(terms: Sequence[str], holding: Mapping[str, int]) -> list[str]:
 
     Args:
         terms: The rarest first.
-        holding: How many chunks hold each.
+        known: How many chunks hold each.
     """
-    held = accumulate(holding[term] for term in terms)
+    held = accumulate(known.holding[term] for term in terms)
     enough = [term for term, chunks in zip(terms, held, strict=True) if chunks <= SELECTIVE_CHUNKS]
     return enough or list(terms[:1])
+
+
+def together(terms: Sequence[str], known: KnownTerms) -> list[str]:
+    """Return the first of the terms, so many that few chunks hold all of them; [] as a rule.
+
+    Only where more than `MOST_CHUNKS` hold the rarest one: a chunk is then sought by the words that
+    it has in common with the question, as if they stood independently of each other.
+
+    Args:
+        terms: The rarest first.
+        known: How many chunks hold each.
+    """
+    if not terms or known.holding[terms[0]] <= MOST_CHUNKS:
+        return []
+    shares = (known.holding[term] / known.total for term in terms)
+    expected = accumulate(shares, mul, initial=float(known.total))
+    needed = sum(chunks > SELECTIVE_CHUNKS for chunks in expected)
+    return list(terms[:needed])
 
 
 def lexical_score(weights: Mapping[str, float], frequencies: Mapping[str, float]) -> float:

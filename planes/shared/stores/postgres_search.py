@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planes.shared.domain import DocumentFilter, SearchScope
-from planes.shared.lexical import KnownTerms, rarest, selective
+from planes.shared.lexical import KnownTerms, rarest, selective, together
 from planes.shared.stores.postgres_chunk_rows import quoted, vector_literal
 
 _SEARCH = """
@@ -51,7 +51,7 @@ def search_statement(
 
     Args:
         known: The question's terms. Chunks that hold one of the six rarest are candidates, or of
-            the `selective` ones of them; all terms make the score.
+            the `selective` ones of them, or several `together`; all terms make the score.
         vector: Of the question.
         scope: What may be seen; values are arguments, so none becomes a part of the statement.
         depth: Of each arm.
@@ -69,11 +69,19 @@ def search_statement(
         None if scope.document_ids is None else list(scope.document_ids),
         vector_literal(vector),
         depth,
-        " | ".join(map(quoted, selective(rarest(weights), known.holding))),
+        _candidates(known),
         [quoted(term) for term in weights],
         list(weights.values()),
         *wanted,
     )
+
+
+def _candidates(known: KnownTerms) -> str:
+    """Return which words a chunk must hold to be found by them."""
+    terms = rarest(known.weights)
+    if needed := together(terms, known):
+        return " & ".join(map(quoted, needed))
+    return " | ".join(map(quoted, selective(terms, known)))
 
 
 def filtered_documents(

@@ -167,6 +167,8 @@ $$;
 --
 -- p_chunks: how many the tenant has. p_documents: those that may be found, NULL: all. p_query: the
 -- terms of which a chunk holds one to be found by words; p_terms with p_weights make the score.
+-- Where words find more than 1,000 chunks, which the caller avoids, some 1,000 are looked at.
+-- All chunks of a small tenant are looked at, because the index of words knows all tenants' chunks.
 -- setweight changes nothing, but what it returns was fetched and unpacked once.
 CREATE FUNCTION search_chunks(
     p_tenant uuid, p_generation integer, p_chunks bigint, p_hidden uuid[], p_documents uuid[],
@@ -211,8 +213,9 @@ BEGIN
         WITH by_words AS MATERIALIZED (
             SELECT f.id, (SELECT sum(w.weight * ts_rank(f.terms, w.term, 1))
                           FROM unnest($7, $8) AS w (term, weight)) AS score
-            FROM (SELECT x.id, setweight(x.terms, 'D') AS terms FROM %2$I x
-                  WHERE %3$s AND x.terms @@ $6 OFFSET 0) f
+            FROM (SELECT h.id, setweight(h.terms, 'D') AS terms
+                  FROM (SELECT x.id, x.terms FROM %2$I x WHERE %3$s %4$s) h
+                  WHERE h.terms @@ $6 LIMIT 1000) f
             ORDER BY score DESC, f.id LIMIT $5
         ), near AS (
             SELECT f.id, (SELECT sum(w.weight * ts_rank(f.terms, w.term, 1))
@@ -223,7 +226,7 @@ BEGIN
         ), found AS (SELECT * FROM by_words UNION ALL SELECT * FROM near)
         SELECT v.id, v.document_id, v.version_id, 1 - (v.embedding <=> $4), coalesce(f.score, 0)
         FROM found f JOIN %1$I v ON v.id = f.id
-        $query$, v_vectors, v_chunks, v_scope)
+        $query$, v_vectors, v_chunks, v_scope, CASE WHEN p_chunks <= 3000 THEN 'OFFSET 0' END)
     USING p_tenant, p_hidden, p_documents, p_vector, p_depth, p_query, p_terms, p_weights,
           coalesce(v_near, '{}');
 END
