@@ -7,6 +7,15 @@
 -- and Yashunin 2016, https://arxiv.org/abs/1603.09320); it holds is_graphed vectors alone, so that
 -- ingestion for small tenants does not pay for it.
 
+DO $$
+BEGIN
+    IF (SELECT string_to_array(extversion, '.')::integer[] < '{0,8}' FROM pg_extension
+        WHERE extname = 'vector') THEN
+        RAISE 'pgvector is older than 0.8: install a newer one and run ALTER EXTENSION vector UPDATE.';
+    END IF;
+END
+$$;
+
 CREATE FUNCTION vectors_to_graph() RETURNS integer LANGUAGE sql IMMUTABLE RETURN 20000;
 
 -- Keep a vector table as its chunk table is. Each write of a tenant that has become large brings 500
