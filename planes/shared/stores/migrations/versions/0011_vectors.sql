@@ -51,7 +51,8 @@ BEGIN
         IF v_is_large THEN
             EXECUTE format($query$
                 UPDATE %1$I SET is_graphed = true WHERE tenant_id = $1 AND id IN (
-                    SELECT v.id FROM %1$I v WHERE v.tenant_id = $1 AND NOT v.is_graphed LIMIT 500)
+                    SELECT v.id FROM %1$I v WHERE v.tenant_id = $1 AND NOT v.is_graphed
+                    LIMIT 500 FOR UPDATE SKIP LOCKED)
                 $query$, v_table) USING v_tenant;
         END IF;
     END LOOP;
