@@ -101,7 +101,7 @@ def measure(conditions: Conditions) -> Iterator[Measurement]:
     """Measure each shape, the adapter and the scan in turns; the database has the other cores."""
     pin(0, conditions.cores.load)  # what is started now stays there
     with own_database() as urls, asyncio.Runner() as runner:
-        pin(0, conditions.cores.measured)
+        pin(0, conditions.cores.measured, descendants=False)
         drawn = Drawn()
         asked = {shape: runner.run(_written(urls, drawn, shape)) for shape in _SHAPES}
         runner.run(_analysed(urls))
