@@ -15,7 +15,7 @@ import uvicorn
 from numpy.typing import NDArray
 from starlette.requests import Request
 
-from planes.shared.domain import Chunk, FinishReason, Passage, chunk_id, new_id
+from planes.shared.domain import Candidate, Chunk, FinishReason, Passage, chunk_id, new_id
 from planes.shared.indexing import indexed_terms
 from planes.shared.ports import Generated, Prompt
 from planes.shared.stores.postgres import Database
@@ -51,6 +51,11 @@ def chunk(
         text=text,
         language="en",
     )
+
+
+def candidate(of: Chunk, dense: float | None, lexical: float | None) -> Candidate:
+    """What a search says of a chunk."""
+    return Candidate(of.id, of.document_id, of.version_id, dense, lexical)
 
 
 def passage(text: str, *, score: float = 1.0, start: int = 0) -> Passage:

@@ -100,12 +100,14 @@ class VersionCount:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A chunk found by at least one arm; a score that the store cannot fill is None.
+    """A chunk found by at least one arm, by its id; a score that the store cannot fill is None.
 
     `sentence` is the cosine of the chunk's closest sentence, where it was asked for.
     """
 
-    chunk: Chunk
+    id: UUID
+    document_id: UUID
+    version_id: UUID
     dense: float | None
     lexical: float | None
     sentence: float | None = None

@@ -25,17 +25,24 @@ class RerankerLate(Exception):
 
 
 class Reranker(Protocol):
-    """Reads the best of a ranking together with the question, and orders them anew."""
+    """Reads the best of a ranking together with the question, and orders them anew.
+
+    Attributes:
+        depth: How many of a ranking it reads.
+    """
+
+    depth: int
 
     async def rerank(
-        self, question: str, vector: Vectors, ranked: Sequence[Ranked]
+        self, question: str, vector: Vectors, ranked: Sequence[Ranked], first: Sequence[Chunk]
     ) -> list[Ranked]:
         """Return the same candidates, best first.
 
         Args:
             question: As it was searched for.
             vector: Of the question.
-            ranked: The whole pool, best first; only its beginning is read.
+            ranked: The whole pool, best first.
+            first: The chunks of its first `depth` candidates, in their order.
 
         Raises:
             RerankerLate: The model was not done in time.
@@ -66,6 +73,8 @@ class ChunkReader(Protocol):
     ) -> Arms:
         """Return the best `depth` chunks in `scope` by meaning and by words, with both scores.
 
+        Without their texts: a question looks at few of them, and reads those by `chunks_of`.
+
         The whole scope stands inside the store's query, so that what is hidden takes nobody's
         place. The union of both arms comes in no order. Fusion (`retrieval/fusion.py`) brings each
         arm to its own mean and deviation, so the scores of one arm only need to be of one scale.
@@ -73,8 +82,9 @@ class ChunkReader(Protocol):
         - dense: the cosine of question and chunk, from -1 to 1.
         - lexical: the sum over the question's terms of inverse document frequency times a measure
           of the term in the chunk, 0 or more. Candidates hold one of the `rarest` terms
-          (`planes/shared/lexical.py`); chunks that only the dense arm found are scored by all terms
-          too. An adapter that asks its server's own lexical search takes that score.
+          (`planes/shared/lexical.py`), of the `selective` ones among them, or several `together`;
+          chunks that only the dense arm found are scored by all terms too. An adapter that asks its
+          server's own lexical search takes that score.
         - A score that the store cannot fill without another query over all chunks is None.
 
         Where more than `depth` chunks tie at an arm's end, those with the lowest ids stay, so that
@@ -90,6 +100,16 @@ class ChunkReader(Protocol):
         Raises:
             InvalidInput: The filter means more documents than the store can take.
             Unavailable: The store or the registry does not answer.
+        """
+        ...
+
+    async def chunks_of(
+        self, tenant_id: UUID, chunk_ids: Sequence[UUID], *, generation: int
+    ) -> list[Chunk]:
+        """Return the chunks with these ids, those that there are, none twice, in no order.
+
+        Raises:
+            Unavailable: The store does not answer.
         """
         ...
 

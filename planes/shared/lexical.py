@@ -10,10 +10,19 @@ went.
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import accumulate
+from operator import mul
 
 RAREST_TERMS = 6
 """Chunks that hold one of that many of a question's rarest terms are candidates by words."""
+
+SELECTIVE_CHUNKS = 300
+"""How many chunks a question's rarest terms may find together, where a store looks at each."""
+
+MOST_CHUNKS = 1000
+"""How many chunks a single term may find there."""
 
 _SATURATION = 1.2  # k1
 _LENGTH_SHARE = 0.75  # b
@@ -36,6 +45,27 @@ def inverse_document_frequency(holding: int, total: int) -> float:
     return math.log(1 + (max(0, total - holding) + 0.5) / (holding + 0.5))
 
 
+@dataclass(frozen=True, slots=True)
+class KnownTerms:
+    """The terms of a question that a corpus knows: how many of its chunks hold each, of how many.
+
+    Attributes:
+        holding: By term.
+        total: Chunks of the corpus.
+    """
+
+    holding: Mapping[str, int]
+    total: int
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The inverse document frequency (Robertson and Spärck Jones) of each term."""
+        return {
+            term: inverse_document_frequency(chunks, self.total)
+            for term, chunks in self.holding.items()
+        }
+
+
 def term_weights(terms: Sequence[str]) -> dict[str, float]:
     """Return the weight of each term of a chunk, between 0 and 2.2; `terms` are all it has."""
     length = 1 - _LENGTH_SHARE + _LENGTH_SHARE * len(terms) / _USUAL_TERMS
@@ -53,6 +83,39 @@ def rarest(frequencies: Mapping[str, float], count: int = RAREST_TERMS) -> list[
         count: How many at most.
     """
     return sorted(frequencies, key=lambda term: (-frequencies[term], term))[:count]
+
+
+def selective(terms: Sequence[str], known: KnownTerms) -> list[str]:
+    """Return the first of the terms, as many as `SELECTIVE_CHUNKS` chunks hold; never none of them.
+
+    Where so many chunks hold the rarer words of a question, one that holds only its commoner ones
+    does not come among the best.
+
+    Args:
+        terms: The rarest first.
+        known: How many chunks hold each.
+    """
+    held = accumulate(known.holding[term] for term in terms)
+    enough = [term for term, chunks in zip(terms, held, strict=True) if chunks <= SELECTIVE_CHUNKS]
+    return enough or list(terms[:1])
+
+
+def together(terms: Sequence[str], known: KnownTerms) -> list[str]:
+    """Return the first of the terms, so many that few chunks hold all of them; [] as a rule.
+
+    Only where more than `MOST_CHUNKS` hold the rarest one: a chunk is then sought by the words that
+    it has in common with the question, as if they stood independently of each other.
+
+    Args:
+        terms: The rarest first.
+        known: How many chunks hold each.
+    """
+    if not terms or known.holding[terms[0]] <= MOST_CHUNKS:
+        return []
+    shares = (known.holding[term] / known.total for term in terms)
+    expected = accumulate(shares, mul, initial=float(known.total))
+    needed = sum(chunks > SELECTIVE_CHUNKS for chunks in expected)
+    return list(terms[:needed])
 
 
 def lexical_score(weights: Mapping[str, float], frequencies: Mapping[str, float]) -> float:

@@ -97,7 +97,7 @@ async def _ask(judged: Dataset, index: _Index, bar: Progress, *, chunks: str) ->
         ways = {
             MEANING: _by(arms.candidates, lambda candidate: candidate.dense),
             WORDS: _by(arms.candidates, lambda candidate: candidate.lexical),
-            SUM_OF_SCORES: [item.candidate.chunk.document_id for item in fuse(arms.candidates)],
+            SUM_OF_SCORES: [item.candidate.document_id for item in fuse(arms.candidates)],
             PRODUCT: [passage.chunk.document_id for passage in found.passages],
         }
         for way, documents in ways.items():
@@ -109,8 +109,8 @@ async def _ask(judged: Dataset, index: _Index, bar: Progress, *, chunks: str) ->
 def _by(candidates: Sequence[Candidate], score: Callable[[Candidate], float | None]) -> list[UUID]:
     """Return the documents of the candidates that one arm scores, best first."""
     scored = [(value, c) for c in candidates if (value := score(c)) is not None]
-    ranked = sorted(scored, key=lambda pair: (-pair[0], pair[1].chunk.id))
-    return [candidate.chunk.document_id for _, candidate in ranked]
+    ranked = sorted(scored, key=lambda pair: (-pair[0], pair[1].id))
+    return [candidate.document_id for _, candidate in ranked]
 
 
 def _splitter(chunker: str) -> Callable[[Entry], list[TextChunk]]:

@@ -21,13 +21,14 @@ from planes.serving.sentences import sentence_spans
 from planes.shared.domain import SearchScope
 from planes.shared.embedding import MiniLMEmbedder
 from planes.shared.stores.postgres_search import search_statement
-from planes.shared.stores.postgres_search_registry import term_weights
+from planes.shared.stores.postgres_search_registry import known_terms
 from tests.fakes_serving import Library
 
 Vectors = NDArray[np.float32]
 _CONNECTIONS = 4
 _DEPTH, _FIRST = 100, 5
 _BATCH_TEXTS = 64
+_BODIES = "SELECT body FROM chunks_g1 WHERE id = ANY ($1)"
 
 
 @dataclass
@@ -47,7 +48,11 @@ class BareAnswers:
         self._tenant: UUID = await library.add_tenant()
         for number, paragraphs in enumerate(documents):
             await library.add_document(self._tenant, f"{number}.txt", paragraphs)
-        self._pool = await asyncpg.create_pool(self.urls["admin"], max_size=_CONNECTIONS)
+        self._pool = await asyncpg.create_pool(
+            self.urls["admin"],
+            max_size=_CONNECTIONS,
+            server_settings={"app.tenant_id": str(self._tenant)},
+        )
 
     async def close(self) -> None:
         """Let go of the connections and the thread."""
@@ -59,11 +64,12 @@ class BareAnswers:
         vector = await self._vector(question)
         scope = SearchScope(self._tenant, 1)
         async with self._pool.acquire() as connection:
-            weights = await term_weights(connection, question, scope)
-            statement, arguments = search_statement(weights, vector, scope, _DEPTH)
+            known = await known_terms(connection, question, scope)
+            statement, arguments = search_statement(known, vector, scope, _DEPTH)
             rows = await connection.fetch(statement, *arguments)
-        first = sorted(rows, key=lambda row: -row["dense_score"] - row["lexical_score"])[:_FIRST]
-        read = [self._read(row["body"]) for row in first]
+            first = sorted(rows, key=lambda row: -row["dense"] - row["lexical"])[:_FIRST]
+            bodies = await connection.fetch(_BODIES, [row["id"] for row in first])
+        read = [self._read(row["body"]) for row in bodies]
         cosines = np.concatenate([vectors for _, vectors in read]) @ vector
         texts = itertools.chain.from_iterable(sentences for sentences, _ in read)
         return list(texts)[int(cosines.argmax())]

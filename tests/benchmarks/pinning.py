@@ -5,6 +5,7 @@ whatever else the measurement needs on the second. A child inherits its parent's
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -36,9 +37,14 @@ def pinned(cores: frozenset[int], *command: str) -> list[str]:
     return ["taskset", "--cpu-list", ",".join(map(str, sorted(cores))), *command]
 
 
-def pin(pid: int, cores: frozenset[int]) -> None:
-    """Keep a running process, its threads and descendants on some processors; 0 means this one."""
+def pin(pid: int, cores: frozenset[int], *, descendants: bool = True) -> None:
+    """Keep a running process, its threads and descendants on some processors; 0 means this one.
+
+    What ends meanwhile is left alone.
+    """
     process = psutil.Process(pid or os.getpid())
-    for each in (process, *process.children(recursive=True)):
-        for thread in each.threads():
-            os.sched_setaffinity(thread.id, cores)
+    for each in (process, *(process.children(recursive=True) if descendants else ())):
+        with suppress(psutil.NoSuchProcess):
+            for thread in each.threads():
+                with suppress(ProcessLookupError):
+                    os.sched_setaffinity(thread.id, cores)

@@ -1,8 +1,8 @@
 """What every chunk store does: find by meaning and by words, within a scope, and nothing beyond."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,7 +13,6 @@ import pytest
 from numpy.typing import NDArray
 
 from planes.shared.domain import (
-    Candidate,
     Chunk,
     Comparison,
     DocumentFilter,
@@ -68,7 +67,46 @@ def scope(tenant: UUID = ACME, **narrower: Any) -> SearchScope:
     return SearchScope(tenant_id=tenant, generation=1, **narrower)
 
 
-def texts_of(candidates: tuple[Candidate, ...]) -> set[str]:
+@dataclass(frozen=True)
+class Read:
+    """What a search says of a chunk, and the chunk as it is read afterwards."""
+
+    chunk: Chunk
+    dense: float | None
+    lexical: float | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A search's candidates, with their chunks."""
+
+    candidates: Sequence[Read]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.candidates
+
+
+async def searched(
+    chunks: ChunkStore, question: str, vector: Vector, *, scope: SearchScope, depth: int
+) -> Found:
+    """Search, and read every chunk that is found, as far as it was not removed in between."""
+    arms = await chunks.search(question, vector, scope=scope, depth=depth)
+    ids = [candidate.id for candidate in arms.candidates]
+    assert len(ids) == len(set(ids))
+    read = await chunks.chunks_of(scope.tenant_id, ids, generation=scope.generation)
+    by_id = {chunk.id: chunk for chunk in read}
+    assert len(read) == len(by_id)
+    assert by_id.keys() <= set(ids)
+    there = [candidate for candidate in arms.candidates if candidate.id in by_id]
+    for candidate in there:
+        chunk = by_id[candidate.id]
+        assert candidate.document_id == chunk.document_id
+        assert candidate.version_id == chunk.version_id
+    return Found([Read(by_id[one.id], one.dense, one.lexical) for one in there])
+
+
+def texts_of(candidates: Sequence[Read]) -> set[str]:
     return {candidate.chunk.text for candidate in candidates}
 
 
@@ -125,7 +163,7 @@ def publish(chunks: ChunkStore, database_of: Callable[[str], Database]) -> Any:
 
 async def test_finds_by_meaning_with_the_cosine_as_score(chunks: ChunkStore, publish: Any) -> None:
     await publish(version_of("near", "far"), direction(1), direction(0, 1))
-    found = await chunks.search("nothing", direction(3, 4), scope=scope(), depth=10)
+    found = await searched(chunks, "nothing", direction(3, 4), scope=scope(), depth=10)
     scores = {candidate.chunk.text: candidate.dense for candidate in found.candidates}
     assert scores["near"] == pytest.approx(0.6, abs=1e-5)
     assert scores["far"] == pytest.approx(0.8, abs=1e-5)
@@ -137,7 +175,7 @@ async def test_finds_by_words_what_meaning_misses(
     texts = [f"filler number {n}" for n in range(10)]
     vectors = [direction(1) for _ in texts]
     await publish(version_of(*texts, "The herons were nesting"), *vectors, direction(0, 1))
-    found = await chunks.search("heron's nests", direction(1), scope=scope(), depth=3)
+    found = await searched(chunks, "heron's nests", direction(1), scope=scope(), depth=3)
     best = max(found.candidates, key=lambda candidate: candidate.lexical or 0)
     assert best.chunk.text == "The herons were nesting"
     assert best.dense == pytest.approx(0, abs=1e-5), "both scores are filled"
@@ -148,7 +186,7 @@ async def test_finds_by_words_what_meaning_misses(
 async def test_a_rare_word_weighs_more_than_a_common_one(chunks: ChunkStore, publish: Any) -> None:
     common = [f"the river and its {n} bridges" for n in ("old", "new", "long", "short", "grey")]
     await publish(version_of(*common, "a kingfisher"))
-    found = await chunks.search("kingfisher river", direction(0, 1), scope=scope(), depth=10)
+    found = await searched(chunks, "kingfisher river", direction(0, 1), scope=scope(), depth=10)
     best = max(found.candidates, key=lambda candidate: candidate.lexical or 0)
     assert best.chunk.text == "a kingfisher"
 
@@ -156,8 +194,21 @@ async def test_a_rare_word_weighs_more_than_a_common_one(chunks: ChunkStore, pub
 async def test_chunks_come_back_as_they_were_written(chunks: ChunkStore, publish: Any) -> None:
     version = version_of("Ein Fünf-Sterne-Hotel 👩‍🚀 'quoted' \\ \"text\"\nwith lines")
     await publish(version)
-    found = await chunks.search("hotel", direction(1), scope=scope(), depth=1)
+    found = await searched(chunks, "hotel", direction(1), scope=scope(), depth=1)
     assert [candidate.chunk for candidate in found.candidates] == version[1]
+
+
+async def test_chunks_are_read_by_their_ids_within_a_tenant(
+    chunks: ChunkStore, publish: Any
+) -> None:
+    ours, theirs = version_of("one", "two", "three"), version_of("secret", tenant=GLOBEX)
+    await publish(ours)
+    await publish(theirs)
+    one, two, _ = ours[1]
+    ids = [two.id, one.id, two.id, theirs[1][0].id, uuid4()]
+    found = await chunks.chunks_of(ACME, ids, generation=1)
+    assert sorted(found, key=lambda chunk: chunk.ordinal) == [one, two]
+    assert await chunks.chunks_of(ACME, [], generation=1) == []
 
 
 async def test_never_returns_another_tenants_chunk(chunks: ChunkStore, publish: Any) -> None:
@@ -165,9 +216,11 @@ async def test_never_returns_another_tenants_chunk(chunks: ChunkStore, publish: 
     await publish(theirs)
     await publish(version_of("our plans"))
     for narrower in ({}, {"document_ids": (theirs[1][0].document_id,)}):
-        found = await chunks.search("secret plans", direction(1), scope=scope(**narrower), depth=10)
+        found = await searched(
+            chunks, "secret plans", direction(1), scope=scope(**narrower), depth=10
+        )
         assert texts_of(found.candidates) <= {"our plans"}
-    empty = await chunks.search("plans", direction(1), scope=scope(uuid4()), depth=10)
+    empty = await searched(chunks, "plans", direction(1), scope=scope(uuid4()), depth=10)
     assert empty.is_empty
 
 
@@ -177,14 +230,14 @@ async def test_hidden_versions_and_other_documents_are_left_out_before_the_ranki
     hidden = await publish(version_of(*[f"plans {n}" for n in range(20)]))
     wanted = version_of("plans in the open", "more plans")
     await publish(wanted, direction(0, 1), direction(0, 1))
-    found = await chunks.search(
-        "plans", direction(1), scope=scope(hidden_versions=(hidden,)), depth=5
+    found = await searched(
+        chunks, "plans", direction(1), scope=scope(hidden_versions=(hidden,)), depth=5
     )
     assert texts_of(found.candidates) == {"plans in the open", "more plans"}
     only = scope(document_ids=(wanted[1][0].document_id,))
-    found = await chunks.search("plans", direction(1), scope=only, depth=5)
+    found = await searched(chunks, "plans", direction(1), scope=only, depth=5)
     assert texts_of(found.candidates) == {"plans in the open", "more plans"}
-    nothing = await chunks.search("plans", direction(1), scope=scope(document_ids=()), depth=5)
+    nothing = await searched(chunks, "plans", direction(1), scope=scope(document_ids=()), depth=5)
     assert nothing.is_empty
 
 
@@ -260,7 +313,7 @@ async def test_labels_narrow_both_arms(
     chunks: ChunkStore, wanted: DocumentFilter, names: set[str]
 ) -> None:
     question = "old new bare text"
-    found = await chunks.search(question, direction(1), scope=scope(documents=wanted), depth=10)
+    found = await searched(chunks, question, direction(1), scope=scope(documents=wanted), depth=10)
     assert texts_of(found.candidates) == names
 
 
@@ -270,8 +323,8 @@ async def test_an_empty_choice_of_documents_finds_nothing_whatever_the_labels(
 ) -> None:
     legal = DocumentFilter(tags=("legal",))
     for narrower in ({"document_ids": ()}, {"document_ids": (uuid4(),)}):
-        found = await chunks.search(
-            "old new", direction(1), scope=scope(documents=legal, **narrower), depth=10
+        found = await searched(
+            chunks, "old new", direction(1), scope=scope(documents=legal, **narrower), depth=10
         )
         assert found.is_empty
 
@@ -284,7 +337,7 @@ async def test_labels_of_a_deleted_document_find_nothing(
     await admin.execute("UPDATE documents SET deleted_at = now() WHERE name = 'old'")
     await admin.close()
     legal = scope(documents=DocumentFilter(tags=("legal",)))
-    found = await chunks.search("old new", direction(1), scope=legal, depth=10)
+    found = await searched(chunks, "old new", direction(1), scope=legal, depth=10)
     assert texts_of(found.candidates) == {"new"}
 
 
@@ -330,7 +383,7 @@ async def test_any_question_can_be_searched(
     chunks: ChunkStore, publish: Any, question: str
 ) -> None:
     await publish(version_of("plans"))
-    found = await chunks.search(question, direction(1), scope=scope(), depth=10)
+    found = await searched(chunks, question, direction(1), scope=scope(), depth=10)
     assert texts_of(found.candidates) == {"plans"}
 
 
@@ -342,10 +395,12 @@ async def test_equal_scores_are_cut_the_same_way_every_time(
         pytest.skip("Qdrant decides which of equal chunks stay; docs/stores.md says so")
     for _ in range(4):
         await publish(version_of(*["the same heron"] * 5))
-    found = [await chunks.search("heron", direction(1), scope=scope(), depth=3) for _ in range(3)]
+    found = [
+        await searched(chunks, "heron", direction(1), scope=scope(), depth=3) for _ in range(3)
+    ]
     ids = [{candidate.chunk.id for candidate in one.candidates} for one in found]
     assert ids[0] == ids[1] == ids[2]
-    everything = await chunks.search("heron", direction(1), scope=scope(), depth=100)
+    everything = await searched(chunks, "heron", direction(1), scope=scope(), depth=100)
     assert ids[0] == set(sorted(candidate.chunk.id for candidate in everything.candidates)[:3])
 
 
@@ -353,7 +408,7 @@ async def test_each_arm_gives_its_best(chunks: ChunkStore, publish: Any) -> None
     texts = [f"filler {'word ' * n}" for n in range(1, 30)]
     vectors = [direction(1, n) for n in range(29)]
     await publish(version_of(*texts, "heron heron", "a heron"), *vectors, *[direction(0, 0, 1)] * 2)
-    found = await chunks.search("heron", direction(1), scope=scope(), depth=2)
+    found = await searched(chunks, "heron", direction(1), scope=scope(), depth=2)
     assert texts_of(found.candidates) == {texts[0], texts[1], "heron heron", "a heron"}
 
 
@@ -524,7 +579,7 @@ async def test_generations_are_apart_and_a_version_is_removed_from_all(
     assert await counted(chunks, version_id) == 2
     assert await chunks.count_versions(ACME, [version_id], generation=2) == {version_id: 1}
     in_second = SearchScope(tenant_id=ACME, generation=2)
-    found = await chunks.search("", small[0], scope=in_second, depth=9)
+    found = await searched(chunks, "", small[0], scope=in_second, depth=9)
     assert texts_of(found.candidates) == {"one"}
     assert await chunks.count_everywhere(ACME, [version_id, uuid4()]) == 3
     assert await chunks.remove_everywhere(ACME, version_id) == 3
@@ -573,14 +628,14 @@ async def test_what_is_removed_while_others_search_is_never_half_a_chunk(
     known = {chunk.id: chunk for chunk in stays[1]}
 
     async def search() -> None:
-        found = await chunks.search("heron", direction(1), scope=scope(), depth=200)
+        found = await searched(chunks, "heron", direction(1), scope=scope(), depth=200)
         seen = {one.chunk.id: one.chunk for one in found.candidates}
         assert seen.items() >= known.items()
 
     removals = (chunks.remove_everywhere(ACME, version_id) for version_id in goes)
     results = await asyncio.gather(*removals, *(search() for _ in range(5)))
     assert results[:5] == [20] * 5
-    found = await chunks.search("heron", direction(1), scope=scope(), depth=200)
+    found = await searched(chunks, "heron", direction(1), scope=scope(), depth=200)
     assert {one.chunk.id for one in found.candidates} == known.keys()
 
 
@@ -614,10 +669,11 @@ async def test_a_store_that_does_not_answer_is_unavailable(chunk_server: ChunkSe
             store.count_versions(ACME, [version_id], generation=1),
             store.remove_everywhere(ACME, version_id),
             store.chunks_at(ACME, [(version_id, 0)], generation=1),
+            store.chunks_of(ACME, [of_version[0].id], generation=1),
             store.describe(),
             return_exceptions=True,
         )
-        assert [type(answer) for answer in answers] == [Unavailable] * 6
+        assert [type(answer) for answer in answers] == [Unavailable] * 7
         await proxy.heal()
         assert await counted(store, version_id) == 1
     await proxy.close()

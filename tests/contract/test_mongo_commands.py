@@ -22,18 +22,7 @@ from tests.contract.test_chunk_store import direction, version_of
 pytestmark = pytest.mark.contract("chunks", "mongo-search", "mongo-search")
 DatabaseOf = Callable[[str], Database]
 ONE, OTHER = UUID(int=1), UUID(int=2)
-FIELDS = {
-    "tenant_id": 1,
-    "document_id": 1,
-    "version_id": 1,
-    "ordinal": 1,
-    "start": 1,
-    "end": 1,
-    "page": 1,
-    "heading": 1,
-    "text": 1,
-    "language": 1,
-}
+FIELDS = {"document_id": 1, "version_id": 1}
 
 
 @pytest.fixture

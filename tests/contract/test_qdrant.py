@@ -185,7 +185,8 @@ async def test_every_way_of_searching_finds_the_closest_with_its_cosine(
     await store.replace_versions(chunks, vectors, generation=1)
     scope = SearchScope(tenant_id=ACME, generation=1)
     found = await store.search("?", vectors[77], scope=scope, depth=10)
-    scores = {candidate.chunk.ordinal: candidate.dense for candidate in found.candidates}
+    ordinals = {chunk.id: chunk.ordinal for chunk in chunks}
+    scores = {ordinals[candidate.id]: candidate.dense for candidate in found.candidates}
     cosines = vectors @ vectors[77]
     assert set(scores) == set(np.argsort(-cosines)[:10].tolist())
     assert all(scores[row] == pytest.approx(cosines[row], abs=1e-5) for row in scores)

@@ -14,14 +14,13 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from planes.shared.domain import Ranked
+from planes.shared.domain import Chunk, Ranked
 from planes.shared.index_ports import RerankerLate
 
 Pairs: TypeAlias = Sequence[tuple[str, str]]
 Scorer: TypeAlias = Callable[[Pairs], Sequence[float]]
 """Question and passage to how well the one answers the other; may take its time."""
 
-_DEPTH = 20  # passages
 _BATCH = 8
 _MAX_TOKENS = 512  # of question and passage together
 _MAX_QUESTION_CHARS = 1000  # leaves room for the passage
@@ -65,6 +64,8 @@ class CrossEncoderReranker:
         missed: How many rankings were not done in time.
     """
 
+    depth = 20  # passages
+
     def __init__(self, score: Scorer, *, deadline_s: float) -> None:
         """Store the model, and how long a ranking may take, the wait for its turn included."""
         self._score = score
@@ -73,7 +74,11 @@ class CrossEncoderReranker:
         self.missed = 0
 
     async def rerank(
-        self, question: str, vector: NDArray[np.float32], ranked: Sequence[Ranked]
+        self,
+        question: str,
+        vector: NDArray[np.float32],
+        ranked: Sequence[Ranked],
+        first: Sequence[Chunk],
     ) -> list[Ranked]:
         """Return the pool with its first passages in the model's order.
 
@@ -84,8 +89,7 @@ class CrossEncoderReranker:
             RerankerLate: The model was not done in time.
         """
         del vector
-        first = ranked[:_DEPTH]
-        pairs = [(question[:_MAX_QUESTION_CHARS], _read(item)) for item in first]
+        pairs = [(question[:_MAX_QUESTION_CHARS], _read(chunk)) for chunk in first]
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._deadline_s):
@@ -97,12 +101,11 @@ class CrossEncoderReranker:
             raise RerankerLate from error
         order = sorted(range(len(first)), key=lambda place: (-scores[place], place))
         reordered = [
-            Ranked(first[place].candidate, held.score)
-            for place, held in zip(order, first, strict=True)
+            Ranked(ranked[place].candidate, held.score)
+            for place, held in zip(order, ranked, strict=False)
         ]
-        return [*reordered, *ranked[_DEPTH:]]
+        return [*reordered, *ranked[len(first) :]]
 
 
-def _read(item: Ranked) -> str:
-    chunk = item.candidate.chunk
+def _read(chunk: Chunk) -> str:
     return f"{chunk.heading}\n{chunk.text}" if chunk.heading else chunk.text

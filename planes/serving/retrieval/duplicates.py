@@ -4,9 +4,6 @@ Broder 1997, https://doi.org/10.1109/SEQUEN.1997.666900: texts are compared by t
 """
 
 import re
-from collections.abc import Iterable, Iterator
-
-from planes.shared.domain import Ranked
 
 _WORD = re.compile(r"\w+")
 _SHINGLE = 3  # words
@@ -15,19 +12,23 @@ _SHARE = 0.9
 Shingles = frozenset[tuple[str, ...]]
 
 
-def without_near_duplicates(ranked: Iterable[Ranked]) -> Iterator[Ranked]:
-    """Yield the ranking without passages that a better one holds nearly whole.
+class Told:
+    """What passages have said so far."""
 
-    A passage is left out where nine of ten of its shingles of three words stand in one that was
-    yielded before. It is lazy: what nobody asks for is not compared.
-    """
-    seen: list[Shingles] = []
-    for item in ranked:
-        own = _shingles(item.candidate.chunk.text)
-        if own and any(len(own & other) >= _SHARE * len(own) for other in seen):
-            continue
-        seen.append(own)
-        yield item
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._seen: list[Shingles] = []
+
+    def is_news(self, text: str) -> bool:
+        """Tell whether a passage says more than a single one before it, and remember it if so.
+
+        It does not where nine of ten of its shingles of three words stand in that one.
+        """
+        own = _shingles(text)
+        if own and any(len(own & other) >= _SHARE * len(own) for other in self._seen):
+            return False
+        self._seen.append(own)
+        return True
 
 
 def _shingles(text: str) -> Shingles:

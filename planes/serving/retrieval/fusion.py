@@ -32,7 +32,7 @@ def fuse(candidates: Sequence[Candidate]) -> list[Ranked]:
         + _SENTENCE_WEIGHT * _standard_scores(sentence, dense)
     )
     ranked = [Ranked(*each) for each in zip(candidates, scores.tolist(), strict=True)]
-    return sorted(ranked, key=lambda item: (-item.score, item.candidate.chunk.id))
+    return sorted(ranked, key=lambda item: (-item.score, item.candidate.id))
 
 
 def _filled(scores: Sequence[float | None]) -> _Scores:

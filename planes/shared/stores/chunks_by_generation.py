@@ -23,6 +23,13 @@ class ChunksByGeneration(GenerationPlaces):
         store = await self.holding(scope.generation)
         return await store.search(question, vector, scope=scope, depth=depth)
 
+    async def chunks_of(
+        self, tenant_id: UUID, chunk_ids: Sequence[UUID], *, generation: int
+    ) -> list[Chunk]:
+        """Return the chunks with these ids, those that there are."""
+        store = await self.holding(generation)
+        return await store.chunks_of(tenant_id, chunk_ids, generation=generation)
+
     async def chunks_at(
         self, tenant_id: UUID, places: Sequence[tuple[UUID, int]], *, generation: int
     ) -> list[Chunk]:

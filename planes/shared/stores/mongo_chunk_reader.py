@@ -48,7 +48,14 @@ class MongoChunkReader:
         self, tenant_id: UUID, places: Sequence[tuple[UUID, int]], *, generation: int
     ) -> list[Chunk]:
         """Return the chunks at (version, ordinal), those that there are, in no order."""
-        ids = texts([chunk_id(version_id, ordinal) for version_id, ordinal in set(places)])
+        ids = [chunk_id(version_id, ordinal) for version_id, ordinal in set(places)]
+        return await self.chunks_of(tenant_id, ids, generation=generation)
+
+    async def chunks_of(
+        self, tenant_id: UUID, chunk_ids: Sequence[UUID], *, generation: int
+    ) -> list[Chunk]:
+        """Return the chunks with these ids, those that there are, none twice, in no order."""
+        ids = texts(sorted(set(chunk_ids)))
         found: list[Chunk] = []
         for first in range(0, len(ids), _IDS_AT_ONCE):
             wanted = {"_id": {"$in": ids[first : first + _IDS_AT_ONCE]}}

@@ -12,12 +12,14 @@ import numpy as np
 from bson.binary import VECTOR_SUBTYPE, Binary, BinaryVectorDtype
 
 from planes.shared import indexing
-from planes.shared.domain import Chunk
+from planes.shared.domain import Candidate, Chunk
 from planes.shared.index_ports import Vectors
 from planes.shared.indexing import fields_of, indexed_terms
 from planes.shared.stores.mongo import Document
 
 VECTOR, TERMS = "embedding", "terms"
+FOUND = ("document_id", "version_id")
+"""The fields that a search reads, beside the id."""
 
 _HEAD_BYTES = 2  # of a BSON vector: type of its numbers, and padding
 
@@ -42,6 +44,12 @@ def document_of(chunk: Chunk, vector: Vectors, *, in_arrays: bool) -> Document:
 def chunk_of(document: Document) -> Chunk:
     """Return a chunk as it was written."""
     return indexing.chunk_of(UUID(document["_id"]), document)
+
+
+def candidate_of(document: Document, dense: float | None, lexical: float | None) -> Candidate:
+    """Return what a search found, with the scores of both arms."""
+    chunk_id, document_id, version_id = (UUID(document[name]) for name in ("_id", *FOUND))
+    return Candidate(chunk_id, document_id, version_id, dense, lexical)
 
 
 def kept_vector(vector: Vectors, *, in_arrays: bool) -> "Binary | list[float]":

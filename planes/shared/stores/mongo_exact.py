@@ -10,14 +10,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 
-from planes.shared.domain import Arms, Candidate, SearchScope
+from planes.shared.domain import Arms, SearchScope
 from planes.shared.index_ports import Vectors
 from planes.shared.lexical import lexical_score, rarest, term_weights
 from planes.shared.stores.mongo import Collection, Document, Mongo
-from planes.shared.stores.mongo_documents import TERMS, chunk_of, texts, vectors_of
+from planes.shared.stores.mongo_documents import (
+    FOUND,
+    TERMS,
+    VECTOR,
+    candidate_of,
+    texts,
+    vectors_of,
+)
 from planes.shared.stores.postgres_search_registry import SearchedCorpus
 
 _BATCH = 1000
+_READ = dict.fromkeys((*FOUND, TERMS, VECTOR), 1)
 
 
 class ExactSearch:
@@ -42,7 +50,8 @@ class ExactSearch:
         """
         best = _Best(vector, corpus.weights, depth)
         with self._mongo.waiting():
-            async with collection.find(_in_scope(corpus, scope), batch_size=_BATCH) as cursor:
+            found = collection.find(_in_scope(corpus, scope), _READ, batch_size=_BATCH)
+            async with found as cursor:
                 while batch := await cursor.to_list(_BATCH):
                     await asyncio.to_thread(best.take, batch)
         return best.arms()
@@ -94,8 +103,8 @@ class _Best:
         found = {one.document["_id"]: one for one in chain(self.dense, self.lexical)}
         return Arms(
             tuple(
-                Candidate(
-                    chunk_of(one.document),
+                candidate_of(
+                    one.document,
                     dense=one.dense,
                     lexical=self._of_all_terms(one.document)
                     if one.lexical is None

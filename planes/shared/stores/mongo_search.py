@@ -9,15 +9,15 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from planes.shared.domain import Arms, Candidate, SearchScope
+from planes.shared.domain import Arms, SearchScope
 from planes.shared.index_ports import Vectors
-from planes.shared.indexing import CHUNK_FIELDS
 from planes.shared.lexical import rarest
 from planes.shared.stores.mongo import Collection, Document, Mongo
 from planes.shared.stores.mongo_documents import (
+    FOUND,
     TERMS,
     VECTOR,
-    chunk_of,
+    candidate_of,
     kept_vector,
     texts,
     vector_of,
@@ -65,11 +65,11 @@ class IndexedSearch:
             self._rows(collection, self.dense(vector, corpus, scope, depth)),
             self._rows(collection, lexical(corpus, scope, depth)),
         )
-        found = {row["_id"]: Candidate(chunk_of(row), _cosine(row[_SCORE]), None) for row in near}
+        found = {row["_id"]: candidate_of(row, _cosine(row[_SCORE]), None) for row in near}
         for row in worded:
             known = found.get(row["_id"])
             cosine = float(vector_of(row) @ vector) if known is None else known.dense
-            found[row["_id"]] = Candidate(chunk_of(row), cosine, float(row[_SCORE]))
+            found[row["_id"]] = candidate_of(row, cosine, float(row[_SCORE]))
         return Arms(tuple(found.values()))
 
     def dense(
@@ -166,7 +166,7 @@ def _vector_filter(corpus: SearchedCorpus, scope: SearchScope) -> Document:
 
 
 def _projection(score: str, *more: str) -> Document:
-    fields: dict[str, Any] = dict.fromkeys((*CHUNK_FIELDS, *more), 1)
+    fields: dict[str, Any] = dict.fromkeys((*FOUND, *more), 1)
     return {"$project": {**fields, _SCORE: {"$meta": score}}}
 
 

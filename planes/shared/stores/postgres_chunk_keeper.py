@@ -4,7 +4,7 @@ import asyncpg
 
 from planes.shared.errors import Conflict
 from planes.shared.stores.postgres import Database
-from planes.shared.stores.postgres_chunk_rows import table_of
+from planes.shared.stores.postgres_chunk_rows import table_of, vector_table_of
 
 _TABLES = """
 SELECT substr(c.relname, 9)::integer AS number, a.atttypmod AS dimension
@@ -52,6 +52,7 @@ class PostgresChunkKeeper:
         return dimension
 
     async def drop_generation(self, number: int) -> None:
-        """Drop a chunk table, if there is one."""
+        """Drop a chunk table and its vectors, if there are any."""
+        tables = f"{table_of(number)}, {vector_table_of(number)}"
         async with self._database.platform() as connection:
-            await connection.execute(f"DROP TABLE IF EXISTS {table_of(number)}")
+            await connection.execute(f"DROP TABLE IF EXISTS {tables}")

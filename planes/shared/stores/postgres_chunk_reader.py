@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from planes.shared.domain import Arms, Chunk, Heading, SearchScope
+from planes.shared.domain import Arms, Candidate, Chunk, Heading, SearchScope
 from planes.shared.index_ports import Vectors
 from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunk_rows import (
     CHUNK_COLUMNS,
-    candidate_of,
     chunk_of,
     chunk_tables,
     table_of,
 )
 from planes.shared.stores.postgres_search import search_statement
-from planes.shared.stores.postgres_search_registry import term_weights
+from planes.shared.stores.postgres_search_registry import known_terms
 
+_BY_ID = "SELECT {columns} FROM {table} c WHERE c.tenant_id = $1 AND c.id = ANY ($2)"
 _AT = """
 SELECT {columns} FROM {table} c
 JOIN unnest($2::uuid[], $3::int[]) AS w (version_id, ordinal)
@@ -51,10 +51,19 @@ class PostgresChunkReader:
             Unavailable: The database does not answer.
         """
         async with chunk_tables(self._database, scope.tenant_id) as connection:
-            weights = await term_weights(connection, question, scope)
-            statement, arguments = search_statement(weights, vector, scope, depth)
+            known = await known_terms(connection, question, scope)
+            statement, arguments = search_statement(known, vector, scope, depth)
             rows = await connection.fetch(statement, *arguments)
-        return Arms(tuple(candidate_of(row) for row in rows))
+        return Arms(tuple(Candidate(**row) for row in rows))
+
+    async def chunks_of(
+        self, tenant_id: UUID, chunk_ids: Sequence[UUID], *, generation: int
+    ) -> list[Chunk]:
+        """Return the chunks with these ids, those that there are."""
+        query = _BY_ID.format(columns=CHUNK_COLUMNS, table=table_of(generation))
+        async with chunk_tables(self._database, tenant_id) as connection:
+            rows = await connection.fetch(query, tenant_id, chunk_ids)
+        return [chunk_of(row) for row in rows]
 
     async def chunks_at(
         self, tenant_id: UUID, places: Sequence[tuple[UUID, int]], *, generation: int

@@ -8,7 +8,7 @@ import asyncpg
 import numpy as np
 from numpy.typing import NDArray
 
-from planes.shared.domain import Candidate, Chunk
+from planes.shared.domain import Chunk
 from planes.shared.errors import Unavailable
 from planes.shared.index_ports import Vectors
 from planes.shared.stores.postgres import Connection, Database
@@ -97,6 +97,11 @@ def table_of(generation: int) -> str:
     return f"chunks_g{int(generation)}"
 
 
+def vector_table_of(generation: int) -> str:
+    """Return the name of a generation's table of vectors, which triggers of the other fill."""
+    return f"vectors_g{int(generation)}"
+
+
 CHUNK_COLUMNS = (
     "c.id, c.tenant_id, c.document_id, c.version_id, c.ordinal, c.char_start, c.char_end, c.page, "
     "c.heading, c.body, c.language"
@@ -119,8 +124,3 @@ def chunk_of(row: asyncpg.Record) -> Chunk:
         text=row["body"],
         language=row["language"],
     )
-
-
-def candidate_of(row: asyncpg.Record) -> Candidate:
-    """Return what a search found."""
-    return Candidate(chunk_of(row), dense=row["dense_score"], lexical=row["lexical_score"])

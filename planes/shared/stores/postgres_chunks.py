@@ -12,6 +12,9 @@ SELECT current_setting('server_version') AS server,
 """
 
 
+_SEARCH = "exact; tenants of 20,000 chunks or more by a graph"
+
+
 class PostgresChunks(PostgresChunkReader, PostgresChunkWriter, PostgresChunkKeeper):
     """Embedded chunks of every tenant, searchable by meaning and by words; a table a generation.
 
@@ -44,5 +47,5 @@ class PostgresChunks(PostgresChunkReader, PostgresChunkWriter, PostgresChunkKeep
         """
         async with self._database.platform() as connection:
             row = await connection.fetchrow(_SERVER)
-        known = {"store": "PostgreSQL", **dict(row or {}), "search": "exact"}
+        known = {"store": "PostgreSQL", **dict(row or {}), "search": _SEARCH}
         return {name: value for name, value in known.items() if value is not None}

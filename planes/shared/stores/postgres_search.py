@@ -1,38 +1,22 @@
 """One search over a chunk table as a statement: both arms, each within the scope."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planes.shared.domain import DocumentFilter, SearchScope
-from planes.shared.lexical import rarest
-from planes.shared.stores.postgres_chunk_rows import (
-    CHUNK_COLUMNS,
-    quoted,
-    table_of,
-    vector_literal,
-)
+from planes.shared.lexical import KnownTerms, rarest, selective, together
+from planes.shared.stores.postgres_chunk_rows import quoted, vector_literal
 
 _SEARCH = """
-WITH weights AS MATERIALIZED (
-    SELECT term::tsquery AS term, idf FROM unnest($7::text[], $8::float8[]) AS w (term, idf)
-), scope AS MATERIALIZED (
-    SELECT id, terms, embedding FROM {table}
-    WHERE tenant_id = $1 AND NOT version_id = ANY ($2)
-      AND ($3::uuid[] IS NULL OR document_id = ANY ($3)) {documents}
-), dense AS (
-    SELECT id FROM scope ORDER BY embedding <=> $4::vector, id LIMIT $5
-), lexical AS (
-    SELECT s.id FROM scope s WHERE s.terms @@ $6::tsquery
-    ORDER BY (SELECT sum(w.idf * ts_rank(s.terms, w.term, 1)) FROM weights w) DESC, s.id LIMIT $5
-)
-SELECT {columns}, 1 - (c.embedding <=> $4::vector) AS dense_score,
-       coalesce((SELECT sum(w.idf * ts_rank(c.terms, w.term, 1)) FROM weights w), 0)
-           AS lexical_score
-FROM {table} c WHERE c.id IN (SELECT id FROM dense UNION SELECT id FROM lexical)
+SELECT * FROM search_chunks($1, $2, $3, $4, {documents}, $6::vector, $7, $8::tsquery,
+                            $9::text[]::tsquery[], $10)
 """
+_GIVEN = "$5::uuid[]"
+_THOSE = """ARRAY(
+    SELECT o.id FROM documents o
+    WHERE o.tenant_id = $1 AND ($5::uuid[] IS NULL OR o.id = ANY ($5)) {documents})"""
 
 _FILTERED = """AND {column} IN (
     SELECT d.id FROM documents d
@@ -61,32 +45,43 @@ _FILTERED = """AND {column} IN (
 
 
 def search_statement(
-    weights: Mapping[str, float], vector: NDArray[np.float32], scope: SearchScope, depth: int
+    known: KnownTerms, vector: NDArray[np.float32], scope: SearchScope, depth: int
 ) -> tuple[str, tuple[object, ...]]:
     """Return a statement and its arguments: `depth` chunks by meaning and as many by words.
 
     Args:
-        weights: Inverse document frequency of each of the question's terms. Chunks that hold one of
-            the six rarest are candidates; all terms make the score.
+        known: The question's terms. Chunks that hold one of the six rarest are candidates, or of
+            the `selective` ones of them, or several `together`; all terms make the score.
         vector: Of the question.
         scope: What may be seen; values are arguments, so none becomes a part of the statement.
         depth: Of each arm.
     """
-    documents, wanted = filtered_documents(scope.documents, column="document_id", first=9)
+    documents, wanted = filtered_documents(scope.documents, column="o.id", first=11)
+    weights = known.weights
     statement = _SEARCH.format(
-        columns=CHUNK_COLUMNS, table=table_of(scope.generation), documents=documents
+        documents=_GIVEN if scope.documents is None else _THOSE.format(documents=documents)
     )
     return statement, (
         scope.tenant_id,
+        scope.generation,
+        known.total,
         list(scope.hidden_versions),
         None if scope.document_ids is None else list(scope.document_ids),
         vector_literal(vector),
         depth,
-        " | ".join(map(quoted, rarest(weights))),
+        _candidates(known),
         [quoted(term) for term in weights],
         list(weights.values()),
         *wanted,
     )
+
+
+def _candidates(known: KnownTerms) -> str:
+    """Return which words a chunk must hold to be found by them."""
+    terms = rarest(known.weights)
+    if needed := together(terms, known):
+        return " & ".join(map(quoted, needed))
+    return " | ".join(map(quoted, selective(terms, known)))
 
 
 def filtered_documents(

@@ -7,7 +7,7 @@ from uuid import UUID
 from planes.shared.analysis import terms
 from planes.shared.domain import SearchScope
 from planes.shared.errors import InvalidInput
-from planes.shared.lexical import inverse_document_frequency
+from planes.shared.lexical import KnownTerms
 from planes.shared.stores.postgres import Connection, Database
 from planes.shared.stores.postgres_search import filtered_documents
 
@@ -58,20 +58,17 @@ class SearchRegistry:
             Unavailable: The database does not answer.
         """
         async with self._database.tenant(scope.tenant_id) as connection:
-            return SearchedCorpus(
-                await term_weights(connection, question, scope), await _documents(connection, scope)
-            )
+            known = await known_terms(connection, question, scope)
+            return SearchedCorpus(known.weights, await _documents(connection, scope))
 
 
-async def term_weights(
-    connection: Connection, question: str, scope: SearchScope
-) -> dict[str, float]:
-    """Return the inverse document frequency (Robertson and Spärck Jones) of each known term."""
+async def known_terms(connection: Connection, question: str, scope: SearchScope) -> KnownTerms:
+    """Return what the corpus knows of a question's terms."""
     languages = await connection.fetch(_LANGUAGES, scope.tenant_id, scope.generation)
     total = sum(row["chunks"] for row in languages)
     wanted = {term for row in languages for term in terms(question, row["language"])}
     counts = await connection.fetch(_FREQUENCIES, scope.tenant_id, scope.generation, sorted(wanted))
-    return {row["term"]: inverse_document_frequency(row["chunks"], total) for row in counts}
+    return KnownTerms({row["term"]: row["chunks"] for row in counts}, total)
 
 
 async def _documents(connection: Connection, scope: SearchScope) -> tuple[UUID, ...] | None:

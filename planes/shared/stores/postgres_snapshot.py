@@ -22,7 +22,7 @@ SELECT c.relname AS table_name, array_agg(a.attname::text ORDER BY a.attnum) AS 
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
 WHERE c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
   AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-  AND c.relname <> ALL ($1::text[]) AND c.relname !~ '^chunks_g[0-9]+$'
+  AND c.relname <> ALL ($1::text[]) AND c.relname !~ '^(chunks|vectors)_g[0-9]+$'
 GROUP BY 1 ORDER BY 1
 """
 _SEQUENCES = """

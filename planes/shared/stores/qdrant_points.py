@@ -8,7 +8,7 @@ import numpy as np
 from qdrant_client import models
 
 from planes.shared import indexing
-from planes.shared.domain import Chunk, SearchScope
+from planes.shared.domain import Candidate, Chunk, SearchScope
 from planes.shared.index_ports import Vectors
 from planes.shared.indexing import fields_of, indexed_terms
 from planes.shared.lexical import sparse_vector, term_weights
@@ -17,6 +17,8 @@ DENSE, WORDS = "dense", "words"
 """The two named vectors of a point."""
 
 TENANT, DOCUMENT, VERSION = "tenant_id", "document_id", "version_id"
+NAMED = [DOCUMENT, VERSION]
+"""The fields that a search asks for."""
 
 
 def point_of(chunk: Chunk, vector: Vectors) -> models.PointStruct:
@@ -32,6 +34,15 @@ def point_of(chunk: Chunk, vector: Vectors) -> models.PointStruct:
 def chunk_of(point: models.ScoredPoint | models.Record) -> Chunk:
     """Return a chunk as it was written."""
     return indexing.chunk_of(UUID(str(point.id)), payload_of(point))
+
+
+def candidate_of(
+    point: models.ScoredPoint, dense: float | None, lexical: float | None
+) -> Candidate:
+    """Return what a search found, with the scores of both arms."""
+    payload = payload_of(point)
+    document_id, version_id = UUID(payload[DOCUMENT]), UUID(payload[VERSION])
+    return Candidate(UUID(str(point.id)), document_id, version_id, dense, lexical)
 
 
 def payload_of(point: models.ScoredPoint | models.Record) -> Mapping[str, Any]:

@@ -45,10 +45,16 @@ class QdrantReading:
         self, tenant_id: UUID, places: Sequence[tuple[UUID, int]], *, generation: int
     ) -> list[Chunk]:
         """Return the chunks at (version, ordinal), those that there are."""
-        ids = {chunk_id(version_id, ordinal) for version_id, ordinal in places}
+        ids = [chunk_id(version_id, ordinal) for version_id, ordinal in places]
+        return await self.chunks_of(tenant_id, ids, generation=generation)
+
+    async def chunks_of(
+        self, tenant_id: UUID, chunk_ids: Sequence[UUID], *, generation: int
+    ) -> list[Chunk]:
+        """Return the chunks with these ids, those that there are, none twice."""
         return [
             chunk_of(point)
-            for some in in_pages(sorted(ids), PAGE)
+            for some in in_pages(sorted(set(chunk_ids)), PAGE)
             async for point in self._scroll(generation, belongs_to(tenant_id, has_id(some)))
         ]
 

@@ -5,13 +5,14 @@ from uuid import UUID
 
 from qdrant_client import models
 
-from planes.shared.domain import Arms, Candidate, SearchScope
+from planes.shared.domain import Arms, SearchScope
 from planes.shared.index_ports import Vectors
 from planes.shared.stores.qdrant_points import (
     DENSE,
+    NAMED,
     WORDS,
     belongs_to,
-    chunk_of,
+    candidate_of,
     has_id,
     sparse,
     within,
@@ -69,7 +70,7 @@ class QdrantSearch:
         found = {str(point.id): point for point in [*by_meaning, *by_words]}
         return Arms(
             tuple(
-                Candidate(chunk_of(point), dense.get(key), lexical.get(key, 0.0))
+                candidate_of(point, dense.get(key), lexical.get(key, 0.0))
                 for key, point in found.items()
             )
         )
@@ -98,7 +99,7 @@ class QdrantSearch:
             using=DENSE,
             filter=scoped,
             limit=limit,
-            with_payload=not is_complete,
+            with_payload=False if is_complete else NAMED,
             params=models.SearchParams(
                 exact=is_exact,
                 hnsw_ef=None if is_exact else max(limit, self._settings.qdrant_hnsw_ef),
@@ -120,7 +121,7 @@ def _holding(
         using=WORDS,
         filter=scoped,
         limit=limit if frequencies else 0,
-        with_payload=not is_complete,
+        with_payload=False if is_complete else NAMED,
     )
 
 

@@ -92,7 +92,7 @@ def find(owner: Database, embedder: MiniLMEmbedder) -> Find:
         scope = SearchScope(upload.tenant_id, row["live_generation"], hidden_versions=hidden)
         vector = embedder.embed([words])[0]
         found = await PostgresChunks(owner).search(words, vector, scope=scope, depth=100)
-        return {candidate.chunk.document_id for candidate in found.candidates}
+        return {candidate.document_id for candidate in found.candidates}
 
     return search
 
@@ -588,13 +588,14 @@ async def test_a_new_chunk_table_is_guarded_like_the_live_one(
         (SELECT array_agg((polname, polroles, pg_get_expr(polqual, polrelid))::text
                           ORDER BY polname)
          FROM pg_policy WHERE polrelid = c.oid),
-        (SELECT array_agg(replace(replace(indexdef, 'chunks_g1', 'chunks'), 'chunks_g2', 'chunks')
-                          ORDER BY indexdef) FROM pg_indexes WHERE tablename = c.relname)
+        (SELECT array_agg(regexp_replace(indexdef, '_g[12]', '', 'g') ORDER BY indexdef)
+         FROM pg_indexes WHERE tablename = c.relname)
     FROM pg_class c WHERE relname = $1
     """
-    assert await platform.admin.fetchrow(facts, "chunks_g2") == await platform.admin.fetchrow(
-        facts, "chunks_g1"
-    )
+    for kind in ("chunks", "vectors"):
+        new = await platform.admin.fetchrow(facts, f"{kind}_g2")
+        assert new is not None
+        assert new == await platform.admin.fetchrow(facts, f"{kind}_g1")
     for service in ("data", "serving"):
         connection = await asyncpg.connect(database_urls[service])
         tenant = str(ours.tenant_id)

@@ -52,7 +52,7 @@ async def test_search_finds_what_was_published_by_words(platform: Platform) -> N
     )
     await database.close()
     best = max(arms.candidates, key=lambda candidate: candidate.lexical or 0)
-    assert best.chunk.document_id == upload.document_id
+    assert best.document_id == upload.document_id
 
 
 async def test_pages_of_a_pdf_reach_the_chunks(platform: Platform) -> None:

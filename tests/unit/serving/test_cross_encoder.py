@@ -10,9 +10,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from planes.serving.retrieval.cross_encoder import CrossEncoderReranker, Pairs, load_cross_encoder
 from planes.serving.retrieval.fusion import fuse
-from planes.shared.domain import Candidate
 from planes.shared.index_ports import RerankerLate
-from tests.fakes_serving import chunk
+from tests.fakes_serving import candidate, chunk
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [*SPECIAL, "what", "do", "herons", "eat", "a", "heron", "eats", "fish", "boats", "rain"]
@@ -42,11 +41,12 @@ def weights(tmp_path: Path) -> str:
 
 async def test_the_models_order_replaces_the_first_passages_order(weights: str) -> None:
     texts = ["rain", "a heron eats fish", "boats", *(f"boats {n}" for n in range(30))]
-    ranked = fuse([Candidate(chunk(t), 0.9 - i / 100, 0.0) for i, t in enumerate(texts)])
+    read = [chunk(text) for text in texts]
+    ranked = fuse([candidate(one, 0.9 - i / 100, 0.0) for i, one in enumerate(read)])
     vector = np.zeros(384, dtype=np.float32)
     reranker = CrossEncoderReranker(load_cross_encoder(weights), deadline_s=60)
-    reranked = await reranker.rerank("what do herons eat", vector, ranked)
-    assert {i.candidate.chunk.id for i in reranked} == {i.candidate.chunk.id for i in ranked}
+    reranked = await reranker.rerank("what do herons eat", vector, ranked, read[:20])
+    assert {i.candidate.id for i in reranked} == {i.candidate.id for i in ranked}
     assert [item.score for item in reranked] == [item.score for item in ranked]
     assert reranked[20:] == ranked[20:]
     assert reranked != ranked
@@ -60,11 +60,12 @@ async def test_a_model_that_is_late_says_so_and_is_asked_no_more_than_it_can_do(
         assert is_over.wait(60)
         return [float(place) for place in range(len(pairs))]
 
-    ranked = fuse([Candidate(chunk(f"boats {n}"), 0.9 - n / 100, 0.0) for n in range(30)])
+    read = [chunk(f"boats {n}") for n in range(30)]
+    ranked = fuse([candidate(one, 0.9 - n / 100, 0.0) for n, one in enumerate(read)])
     vector, reranker = np.zeros(384, dtype=np.float32), CrossEncoderReranker(slow, deadline_s=1)
     for missed in (1, 2):  # the second waits for the first, and never begins
         with pytest.raises(RerankerLate):
-            await reranker.rerank("what " * 1000, vector, ranked)
+            await reranker.rerank("what " * 1000, vector, ranked, read[: reranker.depth])
         assert reranker.missed == missed
     is_over.set()
     assert len(asked) == 1

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
@@ -7,14 +8,14 @@ from hypothesis import strategies as st
 
 from planes.serving.retrieval.fusion import fuse
 from planes.shared.domain import Candidate
-from tests.fakes_serving import chunk
+from tests.fakes_serving import candidate, chunk
 
 scores = st.none() | st.floats(-100, 100).map(lambda score: round(score, 3))
 pools = st.lists(st.tuples(scores, scores), max_size=30)
 
 
 def candidates(pool: list[tuple[float | None, float | None]]) -> list[Candidate]:
-    return [Candidate(chunk(str(i)), dense, lexical) for i, (dense, lexical) in enumerate(pool)]
+    return [candidate(chunk(str(i)), dense, lexical) for i, (dense, lexical) in enumerate(pool)]
 
 
 @given(pools)
@@ -23,7 +24,7 @@ def test_every_candidate_is_ranked_once_and_best_first(
 ) -> None:
     given_candidates = candidates(pool)
     ranked = fuse(given_candidates)
-    assert {item.candidate.chunk.id for item in ranked} == {c.chunk.id for c in given_candidates}
+    assert {item.candidate.id for item in ranked} == {c.id for c in given_candidates}
     assert [item.score for item in ranked] == sorted((i.score for i in ranked), reverse=True)
     assert all(math.isfinite(item.score) for item in ranked)
 
@@ -41,13 +42,10 @@ def test_neither_scale_nor_origin_of_an_arm_matters(
     pool: list[tuple[float | None, float | None]], scale: float, shift: float
 ) -> None:
     before = candidates(pool)
-    moved = [
-        Candidate(c.chunk, None if c.dense is None else scale * c.dense + shift, c.lexical)
-        for c in before
-    ]
-    expected = {item.candidate.chunk.id: item.score for item in fuse(before)}
+    moved = [replace(c, dense=None if c.dense is None else scale * c.dense + shift) for c in before]
+    expected = {item.candidate.id: item.score for item in fuse(before)}
     for item in fuse(moved):
-        assert item.score == pytest.approx(expected[item.candidate.chunk.id], abs=1e-5)
+        assert item.score == pytest.approx(expected[item.candidate.id], abs=1e-5)
 
 
 def test_a_missing_score_counts_as_the_lowest_of_its_arm() -> None:

@@ -9,13 +9,13 @@ from planes.serving.caches.sentences import SentenceVectors
 from planes.serving.generation.choose import RefusedConfiguration
 from planes.serving.retrieval import choose_reranker
 from planes.serving.retrieval.choose_reranker import build_reranker
-from planes.serving.retrieval.duplicates import without_near_duplicates
+from planes.serving.retrieval.duplicates import Told
 from planes.serving.retrieval.fusion import fuse
 from planes.serving.retrieval.hybrid import EmbedOf
 from planes.serving.retrieval.sentence_evidence import SentenceEvidence
 from planes.serving.settings import ServingSettings
-from planes.shared.domain import Candidate, Ranked, new_id
-from tests.fakes_serving import TOKEN_SECRET, chunk
+from planes.shared.domain import Chunk, Ranked, new_id
+from tests.fakes_serving import TOKEN_SECRET, candidate, chunk
 
 HERONS = np.array([1.0, 0.0], dtype=np.float32)
 ABOUT_HERONS = "Boats lie in the harbour. A heron eats fish. Rain fell."
@@ -38,33 +38,29 @@ def kept(embedder: Embedder) -> EmbedOf:
     return partial(SentenceVectors(lambda _: embedder, max_bytes=1 << 20).of, model="any")
 
 
-def pool(*texts: str) -> list[Candidate]:
-    """Candidates whose arms favour the first, a little."""
+def pool(*texts: str) -> tuple[list[Ranked], list[Chunk]]:
+    """A ranking whose arms favour the first, a little, and its chunks."""
     tenant = new_id()
     chunks = [chunk(text, tenant_id=tenant) for text in texts]
-    return [Candidate(c, dense=0.5 - i / 100, lexical=0.0) for i, c in enumerate(chunks)]
-
-
-def texts_of(ranked: Sequence[Ranked]) -> list[str]:
-    return [item.candidate.chunk.text for item in ranked]
+    return fuse([candidate(c, 0.5 - i / 100, 0.0) for i, c in enumerate(chunks)]), chunks
 
 
 async def test_a_passage_with_the_closest_sentence_comes_first() -> None:
-    ranked = fuse(pool("Boats lie in the harbour. Rain fell.", ABOUT_HERONS, "Snow fell."))
+    ranked, read = pool("Boats lie in the harbour. Rain fell.", ABOUT_HERONS, "Snow fell.")
     reranked = await SentenceEvidence(kept(Embedder())).rerank(
-        "What do herons eat?", HERONS, ranked
+        "What do herons eat?", HERONS, ranked, read
     )
-    assert texts_of(reranked)[0] == ABOUT_HERONS
-    assert set(texts_of(reranked)) == set(texts_of(ranked))
+    assert reranked[0].candidate.id == read[1].id
+    assert {item.candidate.id for item in reranked} == {one.id for one in read}
     assert [item.score for item in reranked] == sorted((i.score for i in reranked), reverse=True)
 
 
 async def test_a_sentence_is_embedded_once() -> None:
     embedder = Embedder()
     reranker = SentenceEvidence(kept(embedder))
-    ranked = fuse(pool(ABOUT_HERONS, "Rain fell. Snow fell."))
-    first = await reranker.rerank("What do herons eat?", HERONS, ranked)
-    again = await reranker.rerank("Where do herons live?", HERONS, ranked)
+    ranked, read = pool(ABOUT_HERONS, "Rain fell. Snow fell.")
+    first = await reranker.rerank("What do herons eat?", HERONS, ranked, read)
+    again = await reranker.rerank("Where do herons live?", HERONS, ranked, read)
     assert len(embedder.asked) == 1
     assert sorted(embedder.asked[0]) == sorted(set(embedder.asked[0]))
     assert [item.score for item in again] == pytest.approx([item.score for item in first])
@@ -74,7 +70,7 @@ async def test_tenants_share_no_vectors_of_sentences() -> None:
     embedder = Embedder()
     reranker = SentenceEvidence(kept(embedder))
     for _ in range(2):  # `pool` makes a tenant each time
-        await reranker.rerank("What do herons eat?", HERONS, fuse(pool(ABOUT_HERONS)))
+        await reranker.rerank("What do herons eat?", HERONS, *pool(ABOUT_HERONS))
     assert len(embedder.asked) == 2
 
 
@@ -87,8 +83,9 @@ async def test_another_models_vectors_of_a_sentence_are_others() -> None:
 
 
 async def test_passages_without_a_sentence_keep_their_order() -> None:
-    ranked = fuse(pool("--", "..."))
-    assert await SentenceEvidence(kept(Embedder())).rerank("what?", HERONS, ranked) == ranked
+    ranked, read = pool("--", "...")
+    reranked = await SentenceEvidence(kept(Embedder())).rerank("what?", HERONS, ranked, read)
+    assert reranked == ranked
 
 
 def test_a_passage_that_a_better_one_holds_is_left_out() -> None:
@@ -98,8 +95,9 @@ def test_a_passage_that_a_better_one_holds_is_left_out() -> None:
     copy = long.upper() + "!"
     part = long[: long.index(" and waits")]
     other = long.replace("heron", "stork").replace("shallow", "deep").replace("fish", "frogs")
-    ranked = fuse(pool(long, copy, part, other, "", ""))
-    assert texts_of(list(without_near_duplicates(ranked))) == [long, other, "", ""]
+    told = Told()
+    texts = (long, copy, part, other, "", "")
+    assert [text for text in texts if told.is_news(text)] == [long, other, "", ""]
 
 
 @pytest.mark.parametrize(("reranker", "kind"), [("sentences", SentenceEvidence), ("none", None)])

@@ -3,12 +3,15 @@
 import pytest
 
 from planes.shared.lexical import (
+    KnownTerms,
     inverse_document_frequency,
     lexical_score,
     rarest,
+    selective,
     sparse_vector,
     term_index,
     term_weights,
+    together,
 )
 
 
@@ -62,3 +65,20 @@ def test_terms_of_one_dimension_are_added_up() -> None:
     one, other = "word50106", "word88338"
     assert term_index(one) == term_index(other)
     assert sparse_vector([(one, 1.0), (other, 2.0)]) == ([term_index(one)], [3.0])
+
+
+def test_common_words_do_not_widen_what_rare_ones_find() -> None:
+    known = KnownTerms({"heron": 20, "nest": 200, "water": 900, "bird": 1000}, total=2000)
+    terms = rarest(known.weights)
+    assert selective(terms, known) == ["heron", "nest"]
+    assert selective(["water", "bird"], known) == ["water"]
+    assert selective([], known) == []
+    assert together(terms, known) == []
+
+
+def test_words_that_are_all_common_are_sought_together() -> None:
+    known = KnownTerms({"bird": 2_000, "water": 5_000, "the": 50_000}, total=100_000)
+    assert together(rarest(known.weights), known) == ["bird", "water"]
+    common = KnownTerms({"a": 90_000, "the": 99_000}, total=100_000)
+    assert together(rarest(common.weights), common) == ["a", "the"]
+    assert together([], KnownTerms({}, total=0)) == []
