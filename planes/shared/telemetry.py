@@ -100,7 +100,7 @@ def traceparent(trace_id: str) -> str:
     caller = _caller.get()
     if caller is not None and trace_id_of(caller) == trace_id:
         return caller
-    span = random.getrandbits(64) or 1  # all zeros is no span
+    span = random.getrandbits(64) or 1  # nosec B311 (no secret); all zeros is no span
     return f"00-{trace_id}-{span:016x}-00"
 
 
