@@ -321,6 +321,7 @@ async def _provide_chat(app: FastAPI, parts: _Parts, stack: AsyncExitStack) -> l
         every(600, "questions of programs", expire),
         every(5, "reservations of embeddings", app.state.embeddings.sweep),
         every(0.5, "chat log", drain.drain),
+        every(60, "recent turns", history.forget_expired),
         every(0.5, "revocations", identity.gate.send_unsent),
         every(1, "revocations heard", guard.listen),
         every(1, "open answers", guard.look),

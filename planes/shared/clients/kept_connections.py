@@ -14,7 +14,8 @@ import httptools
 from planes.shared.deadlines import Deadline, answer_within
 
 _MOST_UNREAD_BYTES = 256 * 1024
-_IDLE_S = 60.0
+_IDLE_S = 5.0
+_AGE_S = 30.0  # then another server may have its turn
 _END_S = 1.0  # after its last event an answer's body should end
 
 
@@ -39,6 +40,7 @@ class KeptConnections:
         self._head_end = f" HTTP/1.1\r\nhost: {address.netloc.rpartition('@')[2]}\r\n"
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
+        self._is_closed = False
 
     async def post(self, path: str, head: str, body: bytes, *, within_s: float) -> "Connection":
         r"""Send a request; return its connection when the head of the answer has come.
@@ -49,8 +51,7 @@ class KeptConnections:
             path: Below the server's.
             head: The fields of the request, each with its `\r\n`, without length and host.
             body: Of the request.
-            within_s: For a connection and for the head; time in which our loop stood still is
-                added.
+            within_s: For all of it; time in which our loop stood still is added.
 
         Raises:
             BrokenOff: There is no connection, or it broke.
@@ -58,21 +59,27 @@ class KeptConnections:
         """
         first = f"POST {self._above}{path}{self._head_end}content-length: {len(body)}\r\n{head}\r\n"
         request = first.encode() + body
+        end = asyncio.get_running_loop().time() + within_s
         kept = self._kept()
         if kept is not None:
             try:
                 await kept.ask(request, within_s)
+            except TimeoutError:  # perhaps its server has vanished, and all others with it
+                for other in list(self._idle):
+                    other.abort()
+                raise
             except BrokenOff:
-                if kept.has_answered:
+                if kept.has_answered or self._is_closed:
                     raise
             else:
                 return kept
-        connection = await self._connected(within_s)
-        await connection.ask(request, within_s)
+        connection = await self._connected(end)
+        await connection.ask(request, _left(end))
         return connection
 
     def close(self) -> None:
         """Close all connections."""
+        self._is_closed = True
         for connection in list(self._open):
             connection.abort()
 
@@ -96,10 +103,10 @@ class KeptConnections:
             self._idle[0].abort()
         return self._idle.pop() if self._idle else None
 
-    async def _connected(self, within_s: float) -> "Connection":
+    async def _connected(self, end: float) -> "Connection":
         loop = asyncio.get_running_loop()
         try:
-            async with answer_within(within_s):
+            async with answer_within(_left(end)):
                 _, connection = await loop.create_connection(
                     lambda: Connection(self), self._host, self._port, ssl=self._tls
                 )
@@ -108,6 +115,11 @@ class KeptConnections:
         except OSError as error:
             raise BrokenOff(str(error)) from error
         return connection
+
+
+def _left(end: float) -> float:
+    """Return the seconds until then; a thousandth at least, in which what is there is taken."""
+    return max(end - asyncio.get_running_loop().time(), 0.001)
 
 
 class Connection(asyncio.Protocol):
@@ -125,6 +137,8 @@ class Connection(asyncio.Protocol):
         self._unread_bytes = 0
         self._is_paused = self._is_left = self._is_late = False
         self._is_complete = self._is_lost = self._may_be_kept = False
+        self._is_idle = True
+        self._opened_at = self._loop.time()
         self.status = 0
         self.has_answered = False
         self.idle_since = 0.0
@@ -136,7 +150,8 @@ class Connection(asyncio.Protocol):
             BrokenOff: The connection was lost.
             TimeoutError: The deadline has passed.
         """
-        self._is_complete = self._is_left = self.has_answered = False
+        self._is_complete = self._is_left = self._is_idle = self.has_answered = False
+        self._parts.clear()
         self.status = 0
         self.put_off(within_s)
         if self._transport is not None:
@@ -202,14 +217,26 @@ class Connection(asyncio.Protocol):
         self._wake()
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come, and wake whoever reads it, once."""
+        """Take what has come, and wake whoever reads it, once.
+
+        What nobody has asked for ends the connection: it would be taken for the next answer.
+        """
+        if self._is_idle:
+            self._is_lost = True
+            self.abort()
+            return
         self.has_answered = True
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._is_lost = True
             self.abort()
         self._wake()
+
+    def on_message_begin(self) -> None:
+        """A second answer to one question is nobody's."""
+        if self._is_complete:
+            self._is_lost = True
 
     def on_headers_complete(self) -> None:
         """Note the status; those below 200 only say that the answer will come."""
@@ -219,7 +246,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of the body until it is read."""
-        if self._is_left:
+        if self._is_left or self._is_complete:
             return
         self._parts.append(body)
         self._unread_bytes += len(body)
@@ -230,7 +257,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """The answer is whole."""
-        if not self.status:
+        if not self.status or self._is_complete:
             return
         self._is_complete = True
         if self._is_left:
@@ -241,10 +268,13 @@ class Connection(asyncio.Protocol):
         self._deadline.clear()
         self._parts.clear()
         self._unread_bytes = 0
-        if self._is_lost or self._is_paused or not self._may_be_kept:
+        now = self._loop.time()
+        is_old = now - self._opened_at > _AGE_S
+        if self._is_lost or self._is_paused or is_old or not self._may_be_kept:
             self.abort()
             return
-        self.idle_since = self._loop.time()
+        self._is_left, self._is_idle = False, True
+        self.idle_since = now
         self._connections.keep(self)
 
     async def _more(self) -> None:

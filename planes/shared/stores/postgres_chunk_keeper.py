@@ -52,7 +52,7 @@ class PostgresChunkKeeper:
         return dimension
 
     async def drop_generation(self, number: int) -> None:
-        """Drop a chunk table and its vectors, if there are any."""
-        tables = f"{table_of(number)}, {vector_table_of(number)}"
+        """Drop a chunk table and its vectors, if there are any; in the order of searches."""
+        tables = f"{vector_table_of(number)}, {table_of(number)}"
         async with self._database.platform() as connection:
             await connection.execute(f"DROP TABLE IF EXISTS {tables}")

@@ -50,8 +50,9 @@ def search_statement(
     """Return a statement and its arguments: `depth` chunks by meaning and as many by words.
 
     Args:
-        known: The question's terms. Chunks that hold one of the six rarest are candidates, or of
-            the `selective` ones of them, or several `together`; all terms make the score.
+        known: The question's terms. Chunks that hold one of the six rarest are candidates; without
+            a choice of documents, of the `selective` ones of them, or several `together`. All
+            terms make the score.
         vector: Of the question.
         scope: What may be seen; values are arguments, so none becomes a part of the statement.
         depth: Of each arm.
@@ -69,16 +70,21 @@ def search_statement(
         None if scope.document_ids is None else list(scope.document_ids),
         vector_literal(vector),
         depth,
-        _candidates(known),
+        _candidates(known, is_of_all=scope.documents is None and scope.document_ids is None),
         [quoted(term) for term in weights],
         list(weights.values()),
         *wanted,
     )
 
 
-def _candidates(known: KnownTerms) -> str:
-    """Return which words a chunk must hold to be found by them."""
+def _candidates(known: KnownTerms, *, is_of_all: bool) -> str:
+    """Return which words a chunk must hold to be found by them.
+
+    How many chunks hold a word is known of all documents together, and says nothing of a choice.
+    """
     terms = rarest(known.weights)
+    if not is_of_all:
+        return " | ".join(map(quoted, terms))
     if needed := together(terms, known):
         return " & ".join(map(quoted, needed))
     return " | ".join(map(quoted, selective(terms, known)))

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import structlog
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from planes.shared.clients.serving import Frame, ServingClient, remote_problem
 from planes.shared.domain import FinishReason, TenantContext
@@ -192,28 +192,34 @@ class Answer:
         if self._is_stopped:  # frames that arrive together with the cancellation can hide it
             raise asyncio.CancelledError
         told: list[SentEvent] = []
-        for frame in frames:
-            match frame.event:
-                case "done":
-                    await self._put(told)
-                    self._last_event_id = frame.id
-                    await self._finish(Done.model_validate_json(frame.data))
-                    return True
-                case "error":
-                    await self._put(told)
-                    self._last_event_id = frame.id
-                    raise remote_problem(Problem.model_validate_json(frame.data))
-                case "usage":
-                    usage = Usage.model_validate_json(frame.data)
-                    if self._meter.count(usage):  # the plane tells the last one again
-                        told.append(SentEvent(frame.id, self._priced(frame.id, usage)))
-                case "meta":
-                    self._meter.model = Meta.model_validate_json(frame.data).model
-                    told.append(SentEvent(frame.id, frame.raw))
-                case _:
-                    kept = storable_frame(frame)
-                    self._meter.keep(kept)
-                    told.append(SentEvent(frame.id, kept.raw))
+        try:
+            for frame in frames:
+                match frame.event:
+                    case "done":
+                        await self._put(told)
+                        told.clear()
+                        self._last_event_id = frame.id
+                        await self._finish(Done.model_validate_json(frame.data))
+                        return True
+                    case "error":
+                        await self._put(told)
+                        told.clear()
+                        self._last_event_id = frame.id
+                        raise remote_problem(Problem.model_validate_json(frame.data))
+                    case "usage":
+                        usage = Usage.model_validate_json(frame.data)
+                        if self._meter.count(usage):  # the plane tells the last one again
+                            told.append(SentEvent(frame.id, self._priced(frame.id, usage)))
+                    case "meta":
+                        self._meter.model = Meta.model_validate_json(frame.data).model
+                        told.append(SentEvent(frame.id, frame.raw))
+                    case _:
+                        kept = storable_frame(frame)
+                        self._meter.keep(kept)
+                        told.append(SentEvent(frame.id, kept.raw))
+        except ValidationError:
+            await self._put(told)  # what came before it
+            raise
         await self._put(told)
         self._last_event_id = frames[-1].id
         return False

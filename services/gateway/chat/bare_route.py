@@ -80,16 +80,11 @@ class BareChatRoute:
             await self._layers(scope, receive, send)
             return
         started = time.perf_counter()
-        try:
-            message = await next_part(receive, self._idle_s)
-        except (HTTPException, asyncio.CancelledError) as error:
-            await self._layers(scope, _raising(error), send)
-            return
-        question = _question(message)
+        question = await self._question(scope, receive, send)
         if question is None:
-            await self._layers(scope, _again(message, receive), send)
             return
         scope["app"], scope["route"] = self._app, route
+        scope.setdefault("state", {})
         status = 0
 
         async def send_head(head: Message) -> None:
@@ -115,8 +110,25 @@ class BareChatRoute:
             if status or not self._drain.is_on:
                 raise
             await problem_response(Unavailable(RESTARTING))(scope, receive, send_head)
+        except Exception as error:
+            response = unexpected_response(error)  # which logs it
+            if status:
+                raise
+            await response(scope, receive, send_head)
         finally:
             self._log.answered(scope, trace_id, status, started)
+
+    async def _question(self, scope: Scope, receive: Receive, send: Send) -> ChatRequest | None:
+        """Return what a request asks; None: the layers have answered it."""
+        try:
+            message = await next_part(receive, self._idle_s)
+        except (HTTPException, asyncio.CancelledError) as error:
+            await self._layers(scope, _raising(error), send)
+            return None
+        question = _question(message)
+        if question is None:
+            await self._layers(scope, _again(message, receive), send)
+        return question
 
     def _plain(self, scope: Scope) -> _Fields | None:
         """Return a request's fields; None: it is not plainly good."""
@@ -126,7 +138,8 @@ class BareChatRoute:
             and len(fields) == len(scope["headers"])
             and b"host" in fields
             and fields.get(b"content-type") == b"application/json"
-            and int(fields.get(b"content-length", b"0")) <= self._max_body_bytes
+            and (length := fields.get(b"content-length", b"0")).isdigit()
+            and int(length) <= self._max_body_bytes
             and _CODED.isdisjoint(fields)
         )
         return fields if is_plain else None

@@ -1,7 +1,9 @@
 """Answers under way end when the right to them does: within a second, on every gateway.
 
 Revocations are published by Redis, which may lose any of them. So PostgreSQL is asked about the
-running answers whenever some may have been missed, and twice a second while Redis is not heard.
+running answers whenever some may have been missed, and twice a second while Redis is not heard. A
+Redis that comes back may lack what was written last, and let in whom it should not: for two minutes
+every answer is looked at.
 """
 
 import asyncio
@@ -22,7 +24,7 @@ from services.gateway.limits.feed import RevocationFeed
 from services.gateway.limits.revocations import Revocation
 
 _LOOK_S = 0.5
-_REMEMBERED_S = 120.0  # longer than a request takes from its admission to its answer
+_REMEMBERED_S = 120.0
 _log = structlog.get_logger(__name__)
 
 
@@ -44,14 +46,17 @@ class StreamGuard:
         self._running: dict[Abortable, Account] = {}
         self._doubtful: set[Abortable] = set()
         self._revoked_at: OrderedDict[UUID, float] = OrderedDict()
+        self._heard_from: float | None = None
         self._missed_at = float("-inf")
         self._wake = asyncio.Event()
 
     def watch(self, answer: Abortable, account: Account) -> None:
         """Abort `answer` as soon as its caller may not have it, until `leave`."""
         self._running[answer] = account
-        heard_at = self._revoked_at.get(account.context.user_id, self._missed_at)
-        if max(heard_at, self._missed_at) >= account.admitted_at:  # perhaps since it was let in
+        has_missed = time.monotonic() - self._missed_at < _REMEMBERED_S
+        heard_from = float("inf") if self._heard_from is None else self._heard_from
+        heard_at = self._revoked_at.get(account.context.user_id, heard_from)
+        if has_missed or max(heard_at, heard_from) >= account.admitted_at:  # perhaps since then
             self._doubt([answer])
 
     def leave(self, answer: Abortable) -> None:
@@ -63,7 +68,11 @@ class StreamGuard:
         """Act on revocations until cancelled."""
         async for revocation in self._feed.revocations():
             if revocation is None:
-                self._missed_at = time.monotonic()
+                now = time.monotonic()
+                if self._heard_from is None:
+                    self._heard_from = now
+                else:
+                    self._missed_at = now
                 self._doubt(self._running)
             else:
                 self._act(revocation)

@@ -82,6 +82,10 @@ class ChatHistory:
             self._all_pending
         )
 
+    async def forget_expired(self) -> None:
+        """Keep nothing in memory of conversations that have rested; to be called now and then."""
+        self.recent.forget_expired()
+
     async def page(
         self, context: TenantContext, conversation_id: UUID, *, after_seq: int, limit: int
     ) -> list[ChatMessage]:

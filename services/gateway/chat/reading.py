@@ -55,6 +55,9 @@ class Reader:
                     await self._room
             except TimeoutError:
                 return False
+            except asyncio.CancelledError:  # the answer ends: these go before its last event
+                self._waiting.append(events)
+                raise
             finally:
                 self._room = None
         if not self.has_left:

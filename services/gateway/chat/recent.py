@@ -52,8 +52,9 @@ class RecentTurns:
             limit: How many messages.
             last_answer: The conversation's newest answer.
         """
+        self.forget_expired()
         known = self._known.get(conversation_id)
-        if known is None or known.expires_at < self._clock():
+        if known is None:
             return None
         if (known.last, known.last_answer) != (seq - 1, last_answer):
             self.forget(conversation_id)
@@ -80,7 +81,7 @@ class RecentTurns:
         known = _Known(first, numbers[1], last_answer, turns, now + _LIFETIME_S, characters)
         self._known[conversation_id] = known
         self._characters += known.characters
-        while self._known and self._is_too_much(now):
+        while self._characters > _MOST_CHARACTERS:
             self.forget(next(iter(self._known)))
 
     def add(
@@ -104,9 +105,11 @@ class RecentTurns:
         if known is not None:
             self._characters -= known.characters
 
-    def _is_too_much(self, now: float) -> bool:
-        oldest = next(iter(self._known.values()))
-        return self._characters > _MOST_CHARACTERS or oldest.expires_at < now
+    def forget_expired(self) -> None:
+        """Know nothing any more of conversations that nobody has gone on with for ten minutes."""
+        now = self._clock()
+        while self._known and next(iter(self._known.values())).expires_at < now:
+            self.forget(next(iter(self._known)))
 
 
 def _turn(role: Literal["user", "assistant"], content: str, seq: int) -> ChatTurn:

@@ -152,3 +152,49 @@ async def test_the_head_and_each_part_have_a_deadline() -> None:
         assert await connection.read() == b"one"
         with pytest.raises(TimeoutError):
             await connection.read()
+
+
+async def _whole_and_another(writer: asyncio.StreamWriter) -> None:
+    writer.write(_HEAD + _chunk(b"one") + _END + _HEAD + _chunk(b"of somebody else") + _END)
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.05])
+async def test_an_answer_that_nobody_asked_for_is_nobodys(pause_s: float) -> None:
+    async def unasked(writer: asyncio.StreamWriter) -> None:
+        await _whole(writer)
+        await asyncio.sleep(pause_s)
+        writer.write(_HEAD + _chunk(b"of somebody else") + _END)
+
+    server = _Server(unasked, _whole, _whole)
+    async with _served(server) as connections:
+        for _ in range(3):
+            connection = await _post(connections)
+            assert await connection.read() == b"onetwo"
+            connection.leave(is_whole=True)
+            await asyncio.sleep(0.1)
+    assert len(server.asked) == 3
+
+
+async def test_two_answers_to_one_question_end_the_connection() -> None:
+    server = _Server(_whole_and_another, _whole)
+    async with _served(server) as connections:
+        connection = await _post(connections)
+        assert await connection.read() == b"one"
+        connection.leave(is_whole=True)
+        connection = await _post(connections)
+        assert await connection.read() == b"onetwo"
+    assert server.connections == 2
+
+
+async def test_a_server_that_has_vanished_costs_one_question_its_time() -> None:
+    server = _Server(_whole, _whole, _silent, _whole)
+    async with _served(server) as connections:
+        both = [await _post(connections) for _ in range(2)]
+        for connection in both:
+            assert await connection.read() == b"onetwo"
+            connection.leave(is_whole=True)
+        with pytest.raises(TimeoutError):
+            await _post(connections, within_s=0.1)
+        connection = await _post(connections)
+        assert await connection.read() == b"onetwo"
+    assert server.connections == 3

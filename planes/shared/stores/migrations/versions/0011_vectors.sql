@@ -84,8 +84,6 @@ BEGIN
             ORDER BY tenant_id;
         ALTER TABLE %2$I ADD PRIMARY KEY (id);
         CREATE INDEX ON %2$I (tenant_id, is_graphed);
-        CREATE INDEX %4$I ON %2$I USING hnsw ((embedding::halfvec(%3$s)) halfvec_cosine_ops)
-            WHERE is_graphed;
         ALTER TABLE %2$I ENABLE ROW LEVEL SECURITY;
         CREATE POLICY own_tenant ON %2$I USING (tenant_id = current_tenant());
         CREATE POLICY across_tenants ON %2$I TO polyplane_definer USING (true);
@@ -93,8 +91,14 @@ BEGIN
         GRANT SELECT ON %2$I TO polyplane_serving;
         GRANT SELECT, DELETE ON %2$I TO polyplane_definer;
         ALTER TABLE %1$I ALTER terms SET STORAGE MAIN;  -- read of every chunk that a word finds
-        $ddl$, format('chunks_g%s', p_generation), format('vectors_g%s', p_generation), p_dimension,
-        format('vectors_g%s_graph', p_generation));
+        $ddl$, format('chunks_g%s', p_generation), format('vectors_g%s', p_generation), p_dimension);
+    IF p_dimension <= 4000 THEN     -- pgvector's limit for a graph of half vectors
+        EXECUTE format($ddl$
+            CREATE INDEX %1$I ON %2$I USING hnsw ((embedding::halfvec(%3$s)) halfvec_cosine_ops)
+                WHERE is_graphed
+            $ddl$, format('vectors_g%s_graph', p_generation), format('vectors_g%s', p_generation),
+            p_dimension);
+    END IF;
 END
 $$;
 
@@ -158,7 +162,8 @@ RETURNS boolean LANGUAGE plpgsql STABLE SET search_path = public, pg_temp AS $$
 DECLARE
     v_is_faster boolean;
 BEGIN
-    IF p_chunks < vectors_to_graph() THEN
+    IF p_chunks < vectors_to_graph()
+       OR to_regclass(format('vectors_g%s_graph', p_generation)) IS NULL THEN
         RETURN false;
     END IF;
     EXECUTE format($query$
@@ -225,7 +230,7 @@ BEGIN
                           FROM unnest($7, $8) AS w (term, weight)) AS score
             FROM (SELECT h.id, setweight(h.terms, 'D') AS terms
                   FROM (SELECT x.id, x.terms FROM %2$I x WHERE %3$s %4$s) h
-                  WHERE h.terms @@ $6 LIMIT 1000) f
+                  WHERE h.terms @@ $6 LIMIT %5$s) f
             ORDER BY score DESC, f.id LIMIT $5
         ), near AS (
             SELECT f.id, (SELECT sum(w.weight * ts_rank(f.terms, w.term, 1))
@@ -236,7 +241,8 @@ BEGIN
         ), found AS (SELECT * FROM by_words UNION ALL SELECT * FROM near)
         SELECT v.id, v.document_id, v.version_id, 1 - (v.embedding <=> $4), coalesce(f.score, 0)
         FROM found f JOIN %1$I v ON v.id = f.id
-        $query$, v_vectors, v_chunks, v_scope, CASE WHEN p_chunks <= 3000 THEN 'OFFSET 0' END)
+        $query$, v_vectors, v_chunks, v_scope, CASE WHEN p_chunks <= 3000 THEN 'OFFSET 0' END,
+        CASE WHEN p_documents IS NULL THEN 1000 ELSE 20000 END)
     USING p_tenant, p_hidden, p_documents, p_vector, p_depth, p_query, p_terms, p_weights,
           coalesce(v_near, '{}');
 END

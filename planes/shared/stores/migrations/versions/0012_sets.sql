@@ -188,6 +188,13 @@ BEGIN
     IF p_lock_ms IS NOT NULL THEN
         PERFORM set_config('lock_timeout', p_lock_ms::text, true);
     END IF;
+    PERFORM FROM (      -- conversations before quotas, both in order, as reservations take them
+        SELECT r.conversation_id
+        FROM jsonb_to_recordset(p_settled) AS s (tenant_id uuid, answer_id uuid)
+        JOIN reservations r ON r.id = s.answer_id AND r.tenant_id = s.tenant_id
+        ORDER BY r.conversation_id
+    ) AS o
+    JOIN conversations c ON c.id = o.conversation_id FOR UPDATE OF c;
     RETURN QUERY
     WITH settled AS MATERIALIZED (
         SELECT s.*, (s.prompt_tokens * r.prompt_token_usd
@@ -213,7 +220,6 @@ BEGIN
                       THEN b.summary ELSE c.summary END,
             summary_seq = greatest(c.summary_seq, b.summary_seq)
         FROM billed b WHERE c.id = b.conversation_id
-        RETURNING c.id
     ), freed AS (
         UPDATE outbox o SET held_by = NULL
         FROM billed b WHERE o.conversation_id = b.conversation_id AND o.held_by = b.id
@@ -228,10 +234,9 @@ BEGIN
             SELECT b.tenant_id, b.period, count(*) AS messages, sum(b.tokens) AS reserved,
                    sum(b.prompt::bigint + b.completion) AS used, sum(b.cost_usd) AS cost_reserved,
                    sum(b.cost) AS cost
-            FROM billed b GROUP BY b.tenant_id, b.period
+            FROM billed b GROUP BY b.tenant_id, b.period ORDER BY b.tenant_id, b.period
         ) AS s
         WHERE q.tenant_id = s.tenant_id AND q.period = s.period
-          AND (SELECT count(*) >= 0 FROM closed)    -- conversations first, as reservations do
     ), entered AS (
         INSERT INTO ledger (id, tenant_id, user_id, request_id, kind, period, model, mode,
             prompt_tokens, completion_tokens, cost_usd, created_at, conversation_id, message_id, seq)
@@ -247,10 +252,6 @@ BEGIN
                        'prompt_tokens', b.prompt, 'completion_tokens', b.completion,
                        'total_tokens', b.prompt + b.completion, 'cost_usd', b.cost::text))
         FROM billed b
-    ), noted AS (
-        INSERT INTO answers (message_id, tenant_id, conversation_id, seq)
-        SELECT b.message_id, b.tenant_id, b.conversation_id, b.seq FROM billed b
-        ON CONFLICT DO NOTHING
     )
     SELECT b.number, b.cost FROM billed b;
 
@@ -265,7 +266,7 @@ BEGIN
 END
 $$;
 
--- As before; what it holds is looked for in its conversation.
+-- As before; what it holds is looked for in its conversation, which is taken before the quota.
 CREATE OR REPLACE FUNCTION release_answer(p_tenant uuid, p_answer uuid, p_undo boolean)
 RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
@@ -275,6 +276,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
+    PERFORM FROM conversations c WHERE c.id = v.conversation_id FOR UPDATE;    -- before the quota
     UPDATE quota_periods q
     SET messages_reserved = q.messages_reserved - 1, tokens_reserved = q.tokens_reserved - v.tokens,
         cost_usd_reserved = q.cost_usd_reserved - v.cost_usd
@@ -325,14 +327,6 @@ BEGIN ATOMIC
         'model', p_model, 'prompt_tokens', p_prompt, 'completion_tokens', p_completion,
         'payload', p_payload)), NULL) AS s;
 END;
-
--- Whoever settles notes the answer now; the trigger that did can be dropped with the next revision.
-CREATE OR REPLACE FUNCTION note_answer() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
-BEGIN
-    RETURN NULL;
-END
-$$;
 
 -- Move due messages to the chat log where that is in this database, and nowhere else; a repeat
 -- changes nothing. Returns how many; NULL: the log is elsewhere too. The row that says where it is
