@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _NEARBY = 50
-_LEAST_PORT, _FIRST_OUTGOING_PORT = 10_240, 32_768
+FIRST_OUTGOING_PORT = 32_768  # of Linux; elsewhere it lies higher
+_LEAST_PORT = 10_240
 
 
 class PortTaken(RuntimeError):
@@ -113,7 +114,7 @@ def free_port(address: str = "127.0.0.1") -> int:
     elsewhere), so that no connection takes it before the server does.
     """
     while True:
-        port = random.randrange(_LEAST_PORT, _FIRST_OUTGOING_PORT)  # noqa: S311 - no secret
+        port = random.randrange(_LEAST_PORT, FIRST_OUTGOING_PORT)  # noqa: S311 - no secret
         if is_free(address, port):
             return port
 

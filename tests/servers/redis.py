@@ -168,7 +168,7 @@ class Cluster:
                 port,
                 [
                     "cluster-enabled yes",
-                    "cluster-node-timeout 1500",
+                    "cluster-node-timeout 5000",
                     "cluster-replica-validity-factor 0",
                 ],
             )

@@ -19,7 +19,7 @@ from planes.shared.stores.redis_address import RedisLogin
 from planes.shared.stores.redis_caches import CacheEntry, RedisCaches
 from planes.shared.stores.redis_clients import redis_client
 from services.embedded.binaries import redis_server
-from services.embedded.ports import free_port
+from services.embedded.ports import FIRST_OUTGOING_PORT, free_port, is_free
 from services.gateway.chat.stops import StopChannel
 from services.gateway.chat.stream_buffer import Batch, SentEvent, StreamBuffer, stream_key
 from services.gateway.limits.feed import RevocationFeed
@@ -45,11 +45,12 @@ class Place:
 
 
 def ports(count: int) -> list[int]:
-    """Return free ports that leave room for those that a cluster's nodes add."""
+    """Return free ports with free ones for the buses of a cluster's nodes, which lie above them."""
     found: set[int] = set()
     while len(found) < count:
         port = free_port()
-        if port + _CLUSTER_BUS < 2**16:
+        bus = port + _CLUSTER_BUS
+        if bus < FIRST_OUTGOING_PORT and is_free("127.0.0.1", bus):
             found.add(port)
     return sorted(found)
 
