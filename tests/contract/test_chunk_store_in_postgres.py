@@ -1,6 +1,6 @@
 """What holds of chunks in PostgreSQL alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from planes.shared.stores.postgres import Database
 from planes.shared.stores.postgres_chunks import PostgresChunks
 from tests.contract.conftest import ACME, GLOBEX
 from tests.contract.test_chunk_store import direction, scope, version_of
+from tests.fakes_serving import Library
 
 pytestmark = pytest.mark.contract("chunks", "postgres", "postgres")
 
@@ -137,3 +138,30 @@ async def test_row_level_security_shows_no_other_tenants_rows(
             for table in ("chunks_g1", "vectors_g1"):
                 count = f"SELECT count(*) FROM {table}"  # noqa: S608
                 assert await connection.fetchval(count) == rows
+
+
+class Drawn:
+    """Vectors in place of an embedder's: words alone decide what is found."""
+
+    def __init__(self) -> None:
+        self._source = np.random.default_rng(1)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        vectors = self._source.standard_normal((len(texts), 384)).astype(np.float32)
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+
+async def test_words_find_chunks_of_chosen_documents_that_are_common_elsewhere(
+    database_of: Callable[[str], Database], database_urls: dict[str, str]
+) -> None:
+    embedder = Drawn()
+    library = Library(database_urls, embedder)
+    tenant_id = await library.add_tenant()
+    await library.add_document(tenant_id, "all.txt", ["Herons nest here."] * 310 + ["A nest."] * 30)
+    plain = ["Nothing of that kind."] * 150
+    chosen, _ = await library.add_document(tenant_id, "chosen.txt", [*plain, "One nest."])
+    (vector,) = embedder.embed(["herons nest"])
+    store = PostgresChunks(database_of("serving"))
+    within = SearchScope(tenant_id, 1, document_ids=(chosen,))
+    found = await store.search("herons nest", vector, scope=within, depth=10)
+    assert len([one for one in found.candidates if one.lexical]) == 1
