@@ -50,6 +50,7 @@ class BareAnswers:
             await library.add_document(self._tenant, f"{number}.txt", paragraphs)
         self._pool = await asyncpg.create_pool(
             self.urls["admin"],
+            min_size=1,
             max_size=_CONNECTIONS,
             server_settings={"app.tenant_id": str(self._tenant)},
         )
@@ -69,15 +70,17 @@ class BareAnswers:
             rows = await connection.fetch(statement, *arguments)
             first = sorted(rows, key=lambda row: -row["dense"] - row["lexical"])[:_FIRST]
             bodies = await connection.fetch(_BODIES, [row["id"] for row in first])
-        read = [self._read(row["body"]) for row in bodies]
+        read = [await self._read(row["body"]) for row in bodies]
         cosines = np.concatenate([vectors for _, vectors in read]) @ vector
         texts = itertools.chain.from_iterable(sentences for sentences, _ in read)
         return list(texts)[int(cosines.argmax())]
 
-    def _read(self, body: str) -> tuple[list[str], Vectors]:
+    async def _read(self, body: str) -> tuple[list[str], Vectors]:
         if body not in self._sentences:
             sentences = [body[start:end] for start, end in sentence_spans(body)]
-            self._sentences[body] = sentences, self.embedder.embed(sentences)
+            loop = asyncio.get_running_loop()
+            vectors = await loop.run_in_executor(self._thread, self.embedder.embed, sentences)
+            self._sentences[body] = sentences, vectors
         return self._sentences[body]
 
     async def _vector(self, question: str) -> Vectors:
