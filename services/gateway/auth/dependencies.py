@@ -29,11 +29,6 @@ _bearer = OAuth2PasswordBearer(
 BearerToken = Annotated[str | None, Depends(_bearer)]
 
 
-def bearer_token(request: Request) -> str | None:
-    """Return what the dependency `BearerToken` finds."""
-    return token_of(request.headers.get("authorization"))
-
-
 def token_of(authorization: str | None) -> str | None:
     """Return the token that the field `Authorization` bears; None: none."""
     scheme, token = get_authorization_scheme_param(authorization)
