@@ -147,14 +147,11 @@ def traced(step: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
     return in_span
 
 
-def traced_choice(choose: Callable[P, T]) -> Callable[P, Awaitable[T]]:
-    """Return a choice of the next step, which a span of its name tells.
-
-    It is asynchronous because LangGraph would make any other in a thread.
-    """
+def traced_choice(choose: Callable[P, T]) -> Callable[P, T]:
+    """Return a choice of the next step, which a span of its name tells."""
 
     @functools.wraps(choose)
-    async def in_span(*args: P.args, **kwargs: P.kwargs) -> T:
+    def in_span(*args: P.args, **kwargs: P.kwargs) -> T:
         with span(choose.__name__):
             chosen = choose(*args, **kwargs)
             note(next=str(chosen))

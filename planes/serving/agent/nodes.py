@@ -53,6 +53,7 @@ async def window(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
         is_new = summary != state["earlier_summary"]
         summary_seq = leaving[-1].seq if is_new else summary_seq
     return {
+        "question": state["message"],
         "history": history[-_WINDOW_TURNS:],
         "summary": summary,
         "summary_seq": summary_seq,
@@ -62,18 +63,20 @@ async def window(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:
 
 def route(
     state: AgentState, runtime: Runtime[AgentTools]
-) -> Literal["condense", "generate", "compute"]:
+) -> Literal["condense", "retrieve", "generate", "compute"]:
     """Choose the path: sums need no documents, nor do open chat and greetings.
 
     A language model does sums with its tools, and greets back; without one a greeting is a question
-    to the documents like any other.
+    to the documents like any other. Without a history a question stands for itself.
     """
     is_written = runtime.context.is_language_model
     if not is_written and asked_for(state["message"]):
         return "compute"
     is_chat = state["mode"] is ChatMode.OPEN
     is_greeting = is_written and _SMALL_TALK.fullmatch(state["message"]) is not None
-    return "generate" if is_chat or is_greeting else "condense"
+    if is_chat or is_greeting:
+        return "generate"
+    return "condense" if state["history"] else "retrieve"
 
 
 async def compute(state: AgentState, runtime: Runtime[AgentTools]) -> AgentState:

@@ -65,11 +65,11 @@ async def generate(state: AgentState, runtime: Runtime[AgentTools]) -> AgentStat
     return {}
 
 
-async def after_writing(state: AgentState) -> Literal["use_tools", "verify"]:
-    """Go on where the generator wants to know something that our tools find out.
-
-    It is asynchronous because LangGraph would make any other choice in a thread.
-    """
+def after_writing(
+    state: AgentState, runtime: Runtime[AgentTools]
+) -> Literal["use_tools", "verify"]:
+    """Go on where the generator wants to know something that our tools find out."""
+    del runtime
     return "use_tools" if state["draft"].calls and not has_client_tools(state) else "verify"
 
 

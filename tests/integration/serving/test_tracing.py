@@ -105,7 +105,7 @@ async def test_each_step_of_an_answer_is_a_span_of_its_callers_trace(
     assert {span.trace_id.hex() for span in collector.spans} == {TRACE}
     assert answer.parent_span_id.hex() == CALLER
     inner = {name: spans.pop(name) for name in ("embed", "arms", "rerank")}
-    steps = ["window", "route", "condense", "retrieve", "judge", "generate", "verify"]
+    steps = ["window", "route", "retrieve", "judge", "generate", "verify"]
     assert sorted(spans, key=lambda name: spans[name].start_time_unix_nano) == steps
     assert {span.parent_span_id for span in spans.values()} == {answer.span_id}
     assert {span.parent_span_id for span in inner.values()} == {spans["retrieve"].span_id}
