@@ -1,7 +1,8 @@
 """The plane's calls over HTTP, as `planes.shared.wire` describes them."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 import structlog
@@ -11,6 +12,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 
 from planes.serving.caches.lookups import begin_lookups, lookups_so_far
 from planes.serving.events import answer_events, problem_of, search_scope
+from planes.serving.frames import grouped
 from planes.serving.plane import Plane
 from planes.serving.tracing import span
 from planes.shared.domain import Passage
@@ -40,6 +42,9 @@ def create_app(plane: Plane) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await plane.open()
         _log.info("generator chosen", **plane.choice.status.model_dump())
+        # What was loaded stays: the collector must not walk over it again and again.
+        gc.collect()
+        gc.freeze()
         yield
         await plane.close()
 
@@ -98,17 +103,8 @@ async def post_answer(body: AnswerRequest, claims: ClaimsDep, plane: PlaneDep) -
     first = await anext(events)  # where there is no place, the refusal still has a status
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(
-        _and_further(first, events), media_type="text/event-stream", headers=headers
+        grouped(first, events), media_type="text/event-stream", headers=headers
     )
-
-
-async def _and_further(
-    first: bytes, events: AsyncGenerator[bytes, None]
-) -> AsyncGenerator[bytes, None]:
-    async with aclosing(events):
-        yield first
-        async for event in events:
-            yield event
 
 
 @router.post("/v1/search")
