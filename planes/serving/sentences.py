@@ -6,6 +6,7 @@ as it stands, line breaks included.
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 Span = tuple[int, int]
 
@@ -20,9 +21,11 @@ _ABBREVIATION = re.compile(
 )
 _LOWER = re.compile(r"\s+[a-z,;]")
 _MAX_CHARS = 600
+_REMEMBERED = 4096  # passages, which are read again and again
 
 
-def sentence_spans(text: str) -> list[Span]:
+@lru_cache(maxsize=_REMEMBERED)
+def sentence_spans(text: str) -> tuple[Span, ...]:
     """Return the half-open spans of the sentences of `text`, in order, without outer whitespace."""
     spans: list[Span] = []
     start = 0
@@ -30,7 +33,7 @@ def sentence_spans(text: str) -> list[Span]:
         spans.extend(_paragraph_spans(text, start, boundary.start()))
         start = boundary.end()
     spans.extend(_paragraph_spans(text, start, len(text)))
-    return spans
+    return tuple(spans)
 
 
 def _paragraph_spans(text: str, start: int, end: int) -> Iterator[Span]:
