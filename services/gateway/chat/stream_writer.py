@@ -57,7 +57,8 @@ class StreamWriter:
         self._stored_bytes = 0
         self._previous = 0
         self._woken = asyncio.Event()
-        self._ended = asyncio.Event()
+        self._due = asyncio.Event()
+        self._ended = False
         self._first: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._task: asyncio.Task[None] | None = None
         self.is_read = True
@@ -71,7 +72,8 @@ class StreamWriter:
             self._waiting_bytes -= len(dropped.raw)
             self._previous = dropped.id
         if event.is_last:
-            self._ended.set()
+            self._ended = True
+            self._due.set()
         self._woken.set()
         if self._task is None:
             self._task = asyncio.create_task(self._run())
@@ -100,19 +102,21 @@ class StreamWriter:
             self._task.cancel()
 
     async def _run(self) -> None:
+        """Store the first events and the last at once, and those between at the next moment."""
         with self._bounds.taken():
-            while self._waiting or not self._ended.is_set():
-                await self._woken.wait()
-                self._woken.clear()
-                pause_s = await self._store()
-                if not self._ended.is_set() or self._waiting:
-                    await self._pause(pause_s)
+            is_stored = await self._store()
+            while self._waiting or not self._ended:
+                if is_stored:
+                    await self._woken.wait()
+                    await self._pause(self._to_next_batch_s())
+                else:
+                    await self._pause(_RETRY_S)
+                is_stored = await self._store()
 
-    async def _store(self) -> float:
-        """Store what waits, and return how long to wait before the next batch."""
+    async def _store(self) -> bool:
+        """Store what waits; False: it still waits."""
+        self._woken.clear()
         events = tuple(self._waiting)
-        if not events:
-            return 0
         size = sum(len(event.raw) for event in events)
         try:
             await self._buffer.append(
@@ -123,15 +127,14 @@ class StreamWriter:
             )
         except RedisUnavailable:
             self._tell(has_begun=False)
-            self._woken.set()
-            return _RETRY_S
+            return False
         self._tell(has_begun=True)
         while self._waiting and self._waiting[0].id <= events[-1].id:
             self._waiting_bytes -= len(self._waiting.popleft().raw)
         self._previous = max(self._previous, events[-1].id)
         self._stored.append((events[-1].id, size))
         self._stored_bytes += size
-        return self._to_next_batch_s()
+        return True
 
     def _to_next_batch_s(self) -> float:
         """The answers of a process store at the same moments, so that their batches go together."""
@@ -145,16 +148,18 @@ class StreamWriter:
 
     @property
     def _lifetime_s(self) -> float:
-        is_seldom_wanted = self._ended.is_set() and self.is_read
+        is_seldom_wanted = self._ended and self.is_read
         return _KEPT_WHEN_SCARCE_S if is_seldom_wanted and self._buffer.is_scarce else _KEPT_S
 
     async def _pause(self, seconds: float) -> None:
-        if self._ended.is_set():
+        """Wait, and no longer than until the end: then for one try after the other."""
+        if self._ended:
             await asyncio.sleep(min(seconds, _BETWEEN_BATCHES_S))
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._ended.wait()
+        self._due.clear()
+        timer = asyncio.get_running_loop().call_later(seconds, self._due.set)
+        await self._due.wait()
+        timer.cancel()
 
     def _tell(self, *, has_begun: bool) -> None:
         if not self._first.done():
