@@ -3,13 +3,17 @@
     USERS=1000 THINK_S=20 DURATION=5m POLYPLANE_HOME=… python -m tests.load
 
 Signs people up, each with a tenant and a document, has locust let them work, and compares their
-answers with usage, ledger and chat log. `LOCUST_UI=1` serves locust's page instead of starting by
+answers with usage, ledger and chat log. They arrive one by one within two minutes, at least one a
+second, and DURATION begins when all are there. Faster they would be a test of the sign-in alone: a
+password costs a busy core a sixth of a second, so that two cores take twelve a second and refuse
+the others. `LOCUST_UI=1` serves locust's page instead of starting by
 itself; Ctrl-C ends it, and the comparison follows. Exits with 1 where more than one in 10,000
 requests failed or the books differ.
 """
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,7 +35,7 @@ from tests.load.processors import Look, Processors
 from tests.load.summary import FIRST_TEXT, Summary, cpu_ms_per_request, read_causes, read_routes
 
 _RESULTS = Path(__file__).parent / "results"
-_SPAWN_S = 50  # until all are there
+_ARRIVAL_S = 120  # of all, where they are many
 _STOP_S = 90  # for the last answers
 _SHOWN = 20
 
@@ -48,12 +52,13 @@ def main() -> int:
     if state is None:
         raise SystemExit("Polyplane is not running. Start it with `make up`.")
     users, think_s = int(os.environ.get("USERS", "1000")), float(os.environ.get("THINK_S", "20"))
+    duration_s = _seconds(os.environ.get("DURATION", "5m"))
     folder = _RESULTS / str(users)
     _empty(folder)
     console.print(f"Signing up {users} people at {state.gateway_url}")
     people = asyncio.run(new_people(state.gateway_url, users))
     write_people(folder / "people.jsonl", people)
-    looks = _drive(state.gateway_url, folder, users, think_s)
+    looks = _drive(state.gateway_url, folder, users, think_s, duration_s=duration_s)
     console.print("Comparing answers, usage, ledger and chat log")
     summary = _summary(state.gateway_url, folder, people, looks, think_s)
     summary.write(folder / "summary.json")
@@ -68,17 +73,20 @@ def _empty(folder: Path) -> None:
         path.unlink()
 
 
-def _drive(base_url: str, folder: Path, users: int, think_s: float) -> list[Look]:
-    """Run locust, and look at the processors meanwhile."""
+def _drive(
+    base_url: str, folder: Path, users: int, think_s: float, *, duration_s: int
+) -> list[Look]:
+    """Run locust until so long after the last arrival; look at the processors meanwhile."""
+    a_second = max(1.0, users / _ARRIVAL_S)
     command = [
         *(sys.executable, "-m", "locust", "--locustfile", "tests/load/locustfile.py"),
-        *("--host", base_url, "--users", str(users), "--spawn-rate", str(max(1, users / _SPAWN_S))),
+        *("--host", base_url, "--users", str(users), "--spawn-rate", str(a_second)),
         *("--stop-timeout", str(_STOP_S), "--only-summary", "--html", str(folder / "report.html")),
         *("--csv", str(folder / "locust"), "--csv-full-history", "--exit-code-on-error", "0"),
         *("--json-file", str(folder / "locust")),
     ]
     if os.environ.get("LOCUST_UI") != "1":
-        command += ["--headless", "--run-time", os.environ.get("DURATION", "5m")]
+        command += ["--headless", "--run-time", f"{users / a_second + duration_s:.0f}s"]
     environment = {**os.environ, "LOAD_FOLDER": str(folder), "LOAD_THINK_S": str(think_s)}
     locust = subprocess.Popen(command, env=environment)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends locust, not us
@@ -90,6 +98,19 @@ def _drive(base_url: str, folder: Path, users: int, think_s: float) -> list[Look
     if locust.returncode != 0:
         raise SystemExit(f"locust failed with {locust.returncode}")
     return processors.looks
+
+
+def _seconds(duration: str) -> int:
+    """Read a duration as locust writes it: `5m`, `1h30m`, `90s`, `90`.
+
+    Raises:
+        SystemExit: It is none.
+    """
+    parts = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", duration)
+    if not duration or parts is None:
+        raise SystemExit(f"DURATION={duration} is no duration such as 5m, 1h30m or 90s")
+    hours, minutes, seconds = (int(part or 0) for part in parts.groups())
+    return 3600 * hours + 60 * minutes + seconds
 
 
 def _summary(

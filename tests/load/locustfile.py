@@ -3,6 +3,9 @@
 Run by `python -m tests.load`. Everything is the public API. Each answer that arrived whole is kept
 in LOAD_FOLDER/answers.jsonl; the time until its first text stands in the report as a request of the
 kind `first text`, which is none.
+
+Who has no session calls nothing but the sign-in, as an application would: what was refused once is
+one failure, not one of every call that follows.
 """
 
 import json
@@ -15,8 +18,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import gevent
 from locust import FastHttpUser, between, task
 from locust.contrib.fasthttp import ResponseContextManager
+from locust.exception import RescheduleTask
 
 from tests.load.answers import Answer, AnswerFile
 from tests.load.people import DOORS, Person, document, read_people
@@ -24,6 +29,8 @@ from tests.load.people import DOORS, Person, document, read_people
 _FOLDER = Path(os.environ["LOAD_FOLDER"])
 _THINK_S = float(os.environ["LOAD_THINK_S"])
 _FRESH_S = 480  # an access token lives ten minutes
+_SIGN_INS = 4  # one after the other, while the platform asks to come back
+_MOST_RETRY_S = 10.0
 
 _people: Iterator[Person] = cycle(read_people(_FOLDER / "people.jsonl"))
 _answers = AnswerFile(_FOLDER / "answers.jsonl")
@@ -40,15 +47,22 @@ class Visitor(FastHttpUser):
         self.person = next(_people)
         self.headers = {"x-forwarded-for": self.person.address}
         self.conversation_id: str | None = None
-        self.refresh_token = ""
+        self.refresh_token = ""  # empty: without a session
         self.signed_in_at = 0.0
         self.sign_in()
 
     @task(2)
     def sign_in(self) -> None:
-        """Begin a session."""
+        """Begin a session; where the platform says when to come back, come back then.
+
+        Each refusal is a failure of its own.
+        """
         body = {"email": self.person.email, "password": self.person.password}
-        self._begin("/auth/login", body)
+        for _ in range(_SIGN_INS):
+            retry_s = self._begin("/auth/login", body)
+            if retry_s is None:
+                return
+            gevent.sleep(min(retry_s, _MOST_RETRY_S))
 
     @task(2)
     def upload(self) -> None:
@@ -142,15 +156,32 @@ class Visitor(FastHttpUser):
     def _call(
         self, method: str, path: str, *, name: str = "", **request: Any
     ) -> ResponseContextManager:
-        """Call as who is signed in, with a token that is still good."""
-        if time.monotonic() - self.signed_in_at > _FRESH_S:
-            self._begin("/auth/refresh", {"refresh_token": self.refresh_token})
+        """Call as who is signed in, with a token that is still good.
+
+        Raises:
+            RescheduleTask: There is no session: the person thinks, and then tries something else.
+        """
+        self._require_session()
         return self.client.request(
             method, path, name=name or path, headers=self.headers, catch_response=True, **request
         )
 
-    def _begin(self, path: str, body: dict[str, str]) -> None:
-        """Begin a session, or go on with it."""
+    def _require_session(self) -> None:
+        """Go on with the session where its token is old; without one sign in.
+
+        Raises:
+            RescheduleTask: It did not succeed.
+        """
+        if self.refresh_token and time.monotonic() - self.signed_in_at > _FRESH_S:
+            refresh_token, self.refresh_token = self.refresh_token, ""
+            self._begin("/auth/refresh", {"refresh_token": refresh_token})
+        if not self.refresh_token:
+            self.sign_in()
+        if not self.refresh_token:
+            raise RescheduleTask
+
+    def _begin(self, path: str, body: dict[str, str]) -> float | None:
+        """Begin a session, or go on with it; return after how long to try again, if at all."""
         address = {"x-forwarded-for": self.person.address}
         with self.client.post(path, json=body, headers=address, catch_response=True) as answer:
             if _expect(answer, 200):
@@ -158,6 +189,9 @@ class Visitor(FastHttpUser):
                 self.headers = {**address, "authorization": f"Bearer {tokens['access_token']}"}
                 self.refresh_token = tokens["refresh_token"]
                 self.signed_in_at = time.monotonic()
+            elif answer.status_code == 503 and "retry-after" in answer.headers:
+                return float(answer.headers["retry-after"])
+        return None
 
 
 def _expect(answer: ResponseContextManager, status: int) -> bool:
