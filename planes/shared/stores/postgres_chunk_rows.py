@@ -6,6 +6,7 @@ from uuid import UUID
 
 import asyncpg
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from planes.shared.domain import Chunk
@@ -69,8 +70,9 @@ def quoted(term: str) -> str:
 
 
 def vector_literal(vector: NDArray[np.float32]) -> str:
-    """Return a vector as pgvector reads it."""
-    return "[" + ",".join(map(str, vector.tolist())) + "]"
+    """Return a vector as pgvector reads it, each number as short as it can be told exactly."""
+    numbers = np.ascontiguousarray(vector, np.float32)
+    return orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 def vector_of(literal: str) -> NDArray[np.float32]:
