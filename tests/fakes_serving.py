@@ -71,6 +71,14 @@ class Embeds(Protocol):
         ...
 
 
+class Executes(Protocol):
+    """A connection to PostgreSQL, or a pool of them."""
+
+    async def execute(self, query: str, *args: Any) -> str:
+        """Run a statement."""
+        ...
+
+
 def embedding_in_process(embedder: Embeds) -> Callable[[Sequence[str]], Awaitable[Vectors]]:
     """The embedder deployment's answer, without the deployment."""
 
@@ -104,6 +112,61 @@ class ScriptedGenerator:
             self.is_closed = True
 
 
+async def add_tenant(owner: Executes) -> UUID:
+    """Add a tenant as `Library` does, by a connection of the database's owner."""
+    tenant = new_id()
+    await owner.execute("INSERT INTO tenants (id, name) VALUES ($1, 'acme')", tenant)
+    await owner.execute(
+        "INSERT INTO users (id, email, email_key, password_hash, display_name) "
+        "VALUES ($1, $2, $2, 'x', 'x')",
+        tenant,
+        f"{tenant}@example.org",
+    )
+    return tenant
+
+
+async def register(owner: Executes, name: str, first: Chunk) -> None:
+    """Register the document of a chunk and its version, which is being embedded."""
+    digest = uuid4().bytes
+    await owner.execute(
+        "INSERT INTO documents (id, tenant_id, owner_id, name, sha256, newest_version_id) "
+        "VALUES ($1, $2, $2, $3, $4, $5)",
+        first.document_id,
+        first.tenant_id,
+        name,
+        digest,
+        first.version_id,
+    )
+    await owner.execute(
+        "INSERT INTO document_versions (id, tenant_id, document_id, number, sha256, size_bytes,"
+        " media_type, status, lease_owner) "
+        "VALUES ($1, $2, $3, 1, $4, 1, 'text/plain', 'embedding', 'test')",
+        first.version_id,
+        first.tenant_id,
+        first.document_id,
+        digest,
+    )
+
+
+async def publish(database: Database, chunks: Sequence[Chunk], vectors: Vectors) -> None:
+    """Write all chunks of a registered version, and publish it."""
+    tenant, version = chunks[0].tenant_id, chunks[0].version_id
+    await PostgresChunks(database).replace_versions(chunks, vectors, generation=1)
+    counts = Counter(term for item in chunks for term in set(indexed_terms(item)))
+    async with database.tenant(tenant) as connection:
+        await connection.execute(
+            "INSERT INTO version_terms (version_id, tenant_id, generation, language, chunks, "
+            "terms, term_chunks) VALUES ($1, $2, 1, 'en', $3, $4, $5)",
+            version,
+            tenant,
+            len(chunks),
+            list(counts),
+            list(counts.values()),
+        )
+        publish_one = "SELECT publish_versions(ARRAY[$1::uuid], 'test')"
+        assert await connection.fetchval(publish_one, version) == version
+
+
 @dataclass
 class Library:
     """Documents of tenants in a real database, indexed and published as the data plane does."""
@@ -113,15 +176,8 @@ class Library:
 
     async def add_tenant(self) -> UUID:
         """A tenant with one user who owns its documents; the user's id is the tenant's."""
-        tenant = new_id()
         owner = await asyncpg.connect(self.urls["admin"])
-        await owner.execute("INSERT INTO tenants (id, name) VALUES ($1, 'acme')", tenant)
-        await owner.execute(
-            "INSERT INTO users (id, email, email_key, password_hash, display_name) "
-            "VALUES ($1, $2, $2, 'x', 'x')",
-            tenant,
-            f"{tenant}@example.org",
-        )
+        tenant = await add_tenant(owner)
         await owner.close()
         return tenant
 
@@ -148,58 +204,19 @@ class Library:
 
     async def add_chunks(self, name: str, chunks: Sequence[Chunk]) -> None:
         """Publish a document that consists of `chunks`."""
-        first = chunks[0]
-        await self._register(first.tenant_id, first.document_id, first.version_id, name)
-        await self._publish(first.version_id, chunks)
+        owner = await asyncpg.connect(self.urls["admin"])
+        await register(owner, name, chunks[0])
+        await owner.close()
+        database = Database(self.urls["data"], service="test")
+        await database.open()
+        await publish(database, chunks, self.embedder.embed([item.text for item in chunks]))
+        await database.close()
 
     async def tombstone(self, document_id: UUID) -> None:
         """Delete a document as the gateway does, before its chunks are gone."""
         owner = await asyncpg.connect(self.urls["admin"])
         await owner.execute("UPDATE documents SET deleted_at = now() WHERE id = $1", document_id)
         await owner.close()
-
-    async def _register(self, tenant: UUID, document: UUID, version: UUID, name: str) -> None:
-        owner = await asyncpg.connect(self.urls["admin"])
-        digest = uuid4().bytes
-        await owner.execute(
-            "INSERT INTO documents (id, tenant_id, owner_id, name, sha256, newest_version_id) "
-            "VALUES ($1, $2, $2, $3, $4, $5)",
-            document,
-            tenant,
-            name,
-            digest,
-            version,
-        )
-        await owner.execute(
-            "INSERT INTO document_versions (id, tenant_id, document_id, number, sha256, size_bytes,"
-            " media_type, status, lease_owner) "
-            "VALUES ($1, $2, $3, 1, $4, 1, 'text/plain', 'embedding', 'test')",
-            version,
-            tenant,
-            document,
-            digest,
-        )
-        await owner.close()
-
-    async def _publish(self, version: UUID, chunks: Sequence[Chunk]) -> None:
-        database = Database(self.urls["data"], service="test")
-        await database.open()
-        vectors = self.embedder.embed([item.text for item in chunks])
-        await PostgresChunks(database).replace_versions(chunks, vectors, generation=1)
-        counts = Counter(term for item in chunks for term in set(indexed_terms(item)))
-        async with database.tenant(chunks[0].tenant_id) as connection:
-            await connection.execute(
-                "INSERT INTO version_terms (version_id, tenant_id, generation, language, chunks, "
-                "terms, term_chunks) VALUES ($1, $2, 1, 'en', $3, $4, $5)",
-                version,
-                chunks[0].tenant_id,
-                len(chunks),
-                list(counts),
-                list(counts.values()),
-            )
-            publish = "SELECT publish_versions(ARRAY[$1::uuid], 'test')"
-            assert await connection.fetchval(publish, version) == version
-        await database.close()
 
 
 @dataclass
