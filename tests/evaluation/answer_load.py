@@ -135,7 +135,7 @@ async def _ask_once(http: httpx.AsyncClient, question: str, refusals: int) -> An
     Raises:
         SystemExit: Something else was wrong.
     """
-    started, times, is_cached = time.monotonic(), dict[str, float](), False
+    started, times, is_cached, last = time.monotonic(), dict[str, float](), False, ""
     body = {"message": question, "stream": True}
     async with aconnect_sse(http, "POST", "/chat", json=body) as source:
         if source.response.status_code in {429, 503}:
@@ -146,8 +146,9 @@ async def _ask_once(http: httpx.AsyncClient, question: str, refusals: int) -> An
         async for event in source.aiter_sse():
             times.setdefault(event.event, time.monotonic() - started)
             is_cached = is_cached or (event.event == "step" and '"cache"' in event.data)
+            last = event.data
     if "done" not in times:
-        raise SystemExit(f"no answer to {question!r}: {list(times)}")
+        raise SystemExit(f"no answer to {question!r}: {list(times)}, at last {last}")
     return Answered(times["meta"], times["delta"], times["done"], is_cached, refusals)
 
 
