@@ -50,7 +50,8 @@ _HALF_RESTORED = (
     "A restore into this database was begun and not finished. Run `polyplane restore` again with "
     "the same backup, or begin with an empty database."
 )
-_ACQUIRE_S = 5.0
+_ACQUIRE_S = 5.0  # for a connection, while nobody else gets one either
+_QUEUE_S = 30.0  # while others do
 _STATEMENT_S = 30.0
 _RELEASE_S = 1.0
 _LEAST_S = 0.5  # to put things right after a task's deadline
@@ -99,6 +100,7 @@ class Database:
         self._max_waiting = max_waiting
         self._deadline_s = deadline_s
         self._waiting = 0
+        self._lent_at = float("-inf")
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def open(self) -> None:
@@ -241,11 +243,25 @@ class Database:
             raise Unavailable(_NO_ANSWER) from error
 
     async def _acquire(self, pool: "asyncpg.Pool[asyncpg.Record]", within_s: float) -> Connection:
+        """Wait for a connection; a queue that moves is long, and no sign of a silent server."""
         if self._waiting >= self._max_waiting:
             raise Unavailable(_BUSY, retry_after_s=1)
+        loop = asyncio.get_running_loop()
+        wait_s, end = _ACQUIRE_S, loop.time() + min(within_s, _QUEUE_S)
         self._waiting += 1
         try:
-            return await pool.acquire(timeout=min(_ACQUIRE_S, within_s))
+            while True:
+                try:
+                    connection = await pool.acquire(timeout=min(wait_s, end - loop.time()))
+                except TimeoutError as error:
+                    wait_s = self._lent_at + _ACQUIRE_S - loop.time()
+                    if wait_s <= 0:
+                        raise
+                    if loop.time() >= end:
+                        raise Unavailable(_BUSY, retry_after_s=1) from error
+                else:
+                    self._lent_at = loop.time()
+                    return connection
         finally:
             self._waiting -= 1
 

@@ -118,6 +118,31 @@ async def test_too_many_that_wait_are_refused_at_once(database: Database) -> Non
     assert await one(database) == 1
 
 
+@pytest.fixture
+async def single(database_urls: dict[str, str]) -> AsyncIterator[Database]:
+    """Of one connection, with time."""
+    database = Database(database_urls["gateway"], service="test", max_connections=1)
+    await database.open()
+    yield database
+    await database.close()
+
+
+async def test_a_queue_that_moves_is_waited_in(single: Database) -> None:
+    started = time.monotonic()
+    await asyncio.gather(*(sleep_in(single, 0.9) for _ in range(7)))
+    assert time.monotonic() - started > 6  # longer than a silent server is waited for
+
+
+async def test_a_queue_that_stands_still_is_left(single: Database) -> None:
+    use = asyncio.create_task(sleep_in(single, 8))
+    await asyncio.sleep(0.2)
+    started = time.monotonic()
+    with pytest.raises(Unavailable):
+        await one(single)
+    assert time.monotonic() - started < 5 + _SLACK_S
+    await use
+
+
 async def test_all_uses_of_a_task_together_end_at_its_deadline(
     database: Database, proxy: SlowProxy
 ) -> None:
