@@ -9,6 +9,8 @@ NAMES: tuple[str, ...] = (
     "gateway",
     "retrieval",
     "answers",
+    "embedding",
+    "streams",
     "scaling",
     "chat_log",
     "ingestion",

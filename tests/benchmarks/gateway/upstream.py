@@ -3,13 +3,15 @@
 It speaks the wire over one hand-written protocol, so that it costs little beside what it is asked
 by. As the plane does, it sums a conversation up where more than ten messages are in no summary yet:
 all but the last four. `max_tokens` of a question says how many `delta` events its answer has; more
-than one are sent one by one, `PACE_S` apart. To `/chat/completions` it says the same in OpenAI's
+than one are sent one by one, `PACE_S` apart, the first with the time at which it is sent;
+`HELD_DELTAS` of them `HOLD_S` apart. To `/chat/completions` it says the same in OpenAI's
 shapes, for other gateways that are measured beside ours.
 """
 
 import asyncio
 import re
 import sys
+import time
 from typing import ClassVar
 from uuid import UUID
 
@@ -30,7 +32,10 @@ from planes.shared.wire import (
 
 MODEL = "bench-model"
 PACE_S = 0.01
+HELD_DELTAS, HOLD_S = 2, 60.0
+SENT_AT = re.compile(rb"sent at (\d{20}) ns")
 _WORD = " seven words of an answer follow here"
+_SENT_AT = b" sent at %020d ns     "  # as long
 _DELTAS = re.compile(rb'"max_tokens":\s*(\d+)')
 _LAST_SEQ = re.compile(rb'.*"seq":(\d+)', re.DOTALL)
 _SUMMARY_SEQ = re.compile(rb'"summary_seq":(\d+)')
@@ -156,16 +161,20 @@ class _Upstream(asyncio.Protocol):
             self._send(_HEAD + b"".join(chunks) + b"0\r\n\r\n")
         else:
             self._send(_HEAD + chunks[0])
-            self._later(chunks, 1)
+            self._later(chunks, 1, HOLD_S if deltas == HELD_DELTAS else PACE_S)
 
-    def _later(self, chunks: list[bytes], number: int) -> None:
+    def _later(self, chunks: list[bytes], number: int, pace_s: float) -> None:
         loop = asyncio.get_running_loop()
-        loop.call_later(PACE_S, self._go_on, chunks, number)
+        loop.call_later(pace_s, self._go_on, chunks, number, pace_s)
 
-    def _go_on(self, chunks: list[bytes], number: int) -> None:
-        if number + 1 < len(chunks):
+    def _go_on(self, chunks: list[bytes], number: int, pace_s: float) -> None:
+        if number == 1 and _WORD.encode() in chunks[number]:
+            sent_at = _SENT_AT % time.monotonic_ns()
+            self._send(chunks[number].replace(_WORD.encode(), sent_at))
+            self._later(chunks, number + 1, pace_s)
+        elif number + 1 < len(chunks):
             self._send(chunks[number])
-            self._later(chunks, number + 1)
+            self._later(chunks, number + 1, pace_s)
         else:
             self._send(chunks[number] + b"0\r\n\r\n")
 
