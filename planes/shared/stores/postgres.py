@@ -252,7 +252,9 @@ class Database:
         try:
             while True:
                 try:
-                    connection = await pool.acquire(timeout=min(wait_s, end - loop.time()))
+                    # not by its own timeout, which makes a task of every wait
+                    async with asyncio.timeout(min(wait_s, end - loop.time())):
+                        connection = await pool.acquire()
                 except TimeoutError as error:
                     wait_s = self._lent_at + _ACQUIRE_S - loop.time()
                     if wait_s <= 0:
