@@ -19,8 +19,9 @@ NAMES: tuple[str, ...] = (
 )
 """Modules of this package; each is imported when it is its turn."""
 
-ON_REQUEST = ("peers",)
-"""Those that run only where they are named: they need what `make benchmark-peers` installs."""
+ON_REQUEST = ("peers", "soak")
+"""Those that run only where they are named: one needs what `make benchmark-peers` installs, one
+takes an hour."""
 
 
 class NoSuchPart(Exception):

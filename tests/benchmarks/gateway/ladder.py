@@ -65,6 +65,8 @@ def _chats(path: str = "/chat", **options: object) -> Callable[[list[Asker]], li
 _QUESTION = "What follows from the third rule, and where is it written down?"
 CHAT = _chats(message=_QUESTION, mode="open", max_tokens=1)
 """What the step `chat` asks, and whoever else measures it."""
+STREAM = _chats(message=_QUESTION, mode="open", max_tokens=_DELTAS, stream=True)
+"""What the step `sse` asks."""
 STEPS = (
     Step("hello", _get("/steps/hello")),
     Step("jwt", _get("/steps/jwt")),
@@ -73,11 +75,7 @@ STEPS = (
     Step("chat", CHAT),
     Step("bare", CHAT, server="tests.benchmarks.gateway.bare"),
     Step("plain", CHAT, server="tests.benchmarks.gateway.plain"),
-    Step(
-        "sse",
-        _chats(message=_QUESTION, mode="open", max_tokens=_DELTAS, stream=True),
-        events=_DELTAS + 3,
-    ),
+    Step("sse", STREAM, events=_DELTAS + 3),
 )
 
 

@@ -1,0 +1,78 @@
+"""The gateway's memory under load for SOAK_MINUTES (60): is it small, and does it stay so?
+
+One process, as in the ladder: in each minute mostly whole chats, then streams. Access tokens live
+ten minutes, so new people come every eight, each with conversations of their own.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+from rich.console import Console
+
+from services.embedded.processes import proportional_memory_bytes
+from tests.benchmarks.gateway.ladder import (
+    CHAT,
+    CONNECTIONS,
+    CONVERSATIONS,
+    PEOPLE,
+    STREAM,
+    check,
+)
+from tests.benchmarks.gateway.world import World, askers, served, world
+from tests.benchmarks.gateway.wrk import drive, write_asks
+from tests.benchmarks.records import Conditions, Measurement
+
+_PRODUCT = "services.gateway"
+_CHAT_S, _STREAM_S = 48, 12
+_PEOPLE_STAY = 8  # minutes
+_GOAL_MB = 100.0
+_GOAL_MB_PER_HOUR = 1.0
+_console = Console(stderr=True, highlight=False)
+
+
+def measure(conditions: Conditions) -> Iterator[Measurement]:
+    """Measure the memory once a minute; its growth is that of the second half, after warming.
+
+    Raises:
+        RequestsFailed: An answer was none.
+    """
+    minutes = int(os.environ.get("SOAK_MINUTES", "60"))
+    answers, samples_mb = 0, list[float]()
+    with world(conditions.cores) as running, served(running, _PRODUCT) as (url, process):
+        for minute in range(minutes):
+            if minute % _PEOPLE_STAY == 0:
+                asks = _asks(running, url)
+            answers += _minute(url, asks)
+            samples_mb.append(_memory_mb(process))
+            _console.print(f"minute {minute + 1}: {answers} answers, {samples_mb[-1]:.1f} MB")
+    late = samples_mb[len(samples_mb) // 2 :]
+    growth = np.polyfit(np.arange(len(late)), late, 1)[0] * 60 if len(late) > 1 else 0.0
+    yield Measurement("soak.memory", "MB", tuple(late), "lower", goal=_GOAL_MB)
+    yield Measurement("soak.growth", "MB/h", (float(growth),), "lower", goal=_GOAL_MB_PER_HOUR)
+    yield Measurement("soak.answers", "answers", (float(answers),), "higher")
+
+
+def _asks(running: World, url: str) -> tuple[Path, Path]:
+    people = askers(url, people=PEOPLE, conversations=CONVERSATIONS)
+    return (
+        write_asks(running.folder, "chat", CHAT(people)),
+        write_asks(running.folder, "sse", STREAM(people)),
+    )
+
+
+def _minute(url: str, asks: tuple[Path, Path]) -> int:
+    """Drive both kinds, and return how many answers came."""
+    chats, streams = asks
+    loads = [
+        drive(url, chats, connections=CONNECTIONS, seconds=_CHAT_S),
+        drive(url, streams, connections=CONNECTIONS, seconds=_STREAM_S),
+    ]
+    check("soak", loads)
+    return sum(load.requests for load in loads)
+
+
+def _memory_mb(process: psutil.Process) -> float:
+    return (proportional_memory_bytes(process.pid) or 0) / 1e6
