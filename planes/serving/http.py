@@ -1,6 +1,5 @@
 """The plane's calls over HTTP, as `planes.shared.wire` describes them."""
 
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -8,11 +7,11 @@ from typing import Annotated
 import structlog
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 
 from planes.serving.caches.lookups import begin_lookups, lookups_so_far
 from planes.serving.events import answer_events, problem_of, search_scope
-from planes.serving.frames import grouped
+from planes.serving.frames import Frames
 from planes.serving.plane import Plane
 from planes.serving.tracing import span
 from planes.shared.domain import Passage
@@ -42,9 +41,6 @@ def create_app(plane: Plane) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await plane.open()
         _log.info("generator chosen", **plane.choice.status.model_dump())
-        # What was loaded stays: the collector must not walk over it again and again.
-        gc.collect()
-        gc.freeze()
         yield
         await plane.close()
 
@@ -96,15 +92,12 @@ ClaimsDep = Annotated[ServingClaims, Depends(_claims)]
 
 
 @router.post("/v1/answer")
-async def post_answer(body: AnswerRequest, claims: ClaimsDep, plane: PlaneDep) -> StreamingResponse:
+async def post_answer(body: AnswerRequest, claims: ClaimsDep, plane: PlaneDep) -> Frames:
     """Answer with server-sent events; headers and `meta` go out before any work."""
     plane.check(body)
     events = answer_events(plane.agent, body, claims.context, admission=plane.admission)
     first = await anext(events)  # where there is no place, the refusal still has a status
-    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(
-        grouped(first, events), media_type="text/event-stream", headers=headers
-    )
+    return Frames(first, events)
 
 
 @router.post("/v1/search")

@@ -6,7 +6,6 @@ as it stands, line breaks included.
 
 import re
 from collections.abc import Iterator
-from functools import lru_cache
 
 Span = tuple[int, int]
 
@@ -21,11 +20,9 @@ _ABBREVIATION = re.compile(
 )
 _LOWER = re.compile(r"\s+[a-z,;]")
 _MAX_CHARS = 600
-_REMEMBERED = 4096  # passages, which are read again and again
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def sentence_spans(text: str) -> tuple[Span, ...]:
+def sentence_spans(text: str) -> list[Span]:
     """Return the half-open spans of the sentences of `text`, in order, without outer whitespace."""
     spans: list[Span] = []
     start = 0
@@ -33,7 +30,7 @@ def sentence_spans(text: str) -> tuple[Span, ...]:
         spans.extend(_paragraph_spans(text, start, boundary.start()))
         start = boundary.end()
     spans.extend(_paragraph_spans(text, start, len(text)))
-    return tuple(spans)
+    return spans
 
 
 def _paragraph_spans(text: str, start: int, end: int) -> Iterator[Span]:

@@ -28,6 +28,7 @@ from tests.benchmarks.records import Conditions, Measurement
 _PRODUCT = "services.gateway"
 _CHAT_S, _STREAM_S = 48, 12
 _PEOPLE_STAY = 8  # minutes
+_LEAST_MINUTES = 10
 _GOAL_MB = 100.0
 _GOAL_MB_PER_HOUR = 1.0
 _console = Console(stderr=True, highlight=False)
@@ -38,8 +39,11 @@ def measure(conditions: Conditions) -> Iterator[Measurement]:
 
     Raises:
         RequestsFailed: An answer was none.
+        SystemExit: Fewer minutes than a growth can be seen in.
     """
     minutes = int(os.environ.get("SOAK_MINUTES", "60"))
+    if minutes < _LEAST_MINUTES:
+        raise SystemExit(f"SOAK_MINUTES={minutes}: fewer than {_LEAST_MINUTES} show no growth")
     answers, samples_mb = 0, list[float]()
     with world(conditions.cores) as running, served(running, _PRODUCT) as (url, process):
         for minute in range(minutes):
@@ -49,7 +53,7 @@ def measure(conditions: Conditions) -> Iterator[Measurement]:
             samples_mb.append(_memory_mb(process))
             _console.print(f"minute {minute + 1}: {answers} answers, {samples_mb[-1]:.1f} MB")
     late = samples_mb[len(samples_mb) // 2 :]
-    growth = np.polyfit(np.arange(len(late)), late, 1)[0] * 60 if len(late) > 1 else 0.0
+    growth = np.polyfit(np.arange(len(late)), late, 1)[0] * 60
     yield Measurement("soak.memory", "MB", tuple(late), "lower", goal=_GOAL_MB)
     yield Measurement("soak.growth", "MB/h", (float(growth),), "lower", goal=_GOAL_MB_PER_HOUR)
     yield Measurement("soak.answers", "answers", (float(answers),), "higher")

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from tests.benchmarks.gateway.upstream import HELD_DELTAS, SENT_AT
+from tests.benchmarks.gateway.upstream import HELD_DELTAS, HOLD_S, SENT_AT
 from tests.benchmarks.gateway.world import Asker, askers, served, world
 from tests.benchmarks.records import Conditions, Measurement
 
@@ -96,8 +96,12 @@ async def _first_texts(asks: Sequence[Ask]) -> list[float]:
 
 
 async def _memory_kb(asks: Sequence[Ask], process: psutil.Process) -> float:
-    """Open many streams and return what one of them adds to the resident memory."""
-    room, before = asyncio.Semaphore(_AT_ONCE), process.memory_info().rss
+    """Open many streams and return what one of them, before its text, adds to the resident memory.
+
+    Raises:
+        StreamBroken: The last was opened when the first had gone on.
+    """
+    room, before, began = asyncio.Semaphore(_AT_ONCE), process.memory_info().rss, time.monotonic()
     async with AsyncExitStack() as stack:
 
         async def open_one(ask: Ask) -> None:
@@ -108,6 +112,8 @@ async def _memory_kb(asks: Sequence[Ask], process: psutil.Process) -> float:
 
         await asyncio.gather(*(open_one(ask) for ask in asks[:_OPEN]))
         grown: int = process.memory_info().rss - before
+        if time.monotonic() - began > HOLD_S:
+            raise StreamBroken(f"opening {_OPEN} took longer than they are held open")
         return grown / _OPEN / 1e3
 
 

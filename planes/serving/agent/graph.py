@@ -26,8 +26,6 @@ from planes.shared.domain import SearchScope
 from planes.shared.wire import AnswerRequest
 
 Graph: TypeAlias = CompiledStateGraph[AgentState, AgentTools, AgentState, AgentState]
-
-
 Step: TypeAlias = Callable[[AgentState, Runtime[AgentTools]], Awaitable[AgentState]]
 Choice: TypeAlias = Callable[[AgentState, Runtime[AgentTools]], str]
 
@@ -37,9 +35,9 @@ def build_graph() -> Graph:
     graph = StateGraph(AgentState, context_schema=AgentTools)
     graph.add_edge(START, "window")
     route, judge = traced_choice(nodes.route), traced_choice(nodes.judge)
-    _add(graph, nodes.window, route, "condense", "retrieve", "generate", "compute")
-    _add(graph, nodes.retrieve, judge, "generate", "rewrite", "decline")
-    _add(graph, writing.generate, writing.after_writing, "use_tools", "verify")
+    _add_choosing(graph, nodes.window, route, "condense", "retrieve", "generate", "compute")
+    _add_choosing(graph, nodes.retrieve, judge, "generate", "rewrite", "decline")
+    _add_choosing(graph, writing.generate, writing.after_writing, "use_tools", "verify")
     for step, following in (
         (nodes.condense, "retrieve"),
         (nodes.rewrite, "retrieve"),
@@ -53,7 +51,7 @@ def build_graph() -> Graph:
     return graph.compile()
 
 
-def _add(
+def _add_choosing(
     graph: "StateGraph[AgentState, AgentTools]", step: Step, choose: Choice, *following: str
 ) -> None:
     """Add a step that is followed by one of several.

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -65,7 +66,11 @@ class Ingress:
             embedding_by(self._embedder),
             language_model=self._remote_generator(),
         )
-        return create_app(self._plane)
+        app = create_app(self._plane)
+        # What was loaded stays: the collector must not walk over it again and again.
+        gc.collect()
+        gc.freeze()
+        return app
 
     def _remote_generator(self) -> Any:
         if self._language_model is None:

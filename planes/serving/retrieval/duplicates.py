@@ -4,12 +4,10 @@ Broder 1997, https://doi.org/10.1109/SEQUEN.1997.666900: texts are compared by t
 """
 
 import re
-from functools import lru_cache
 
 _WORD = re.compile(r"\w+")
 _SHINGLE = 3  # words
 _SHARE = 0.9
-_REMEMBERED = 512  # passages, each about 15 KB; the same ones are found again and again
 
 Shingles = frozenset[tuple[str, ...]]
 
@@ -33,7 +31,6 @@ class Told:
         return True
 
 
-@lru_cache(maxsize=_REMEMBERED)
 def _shingles(text: str) -> Shingles:
     """Return every run of three words, in lower case; all words where there are fewer."""
     words = _WORD.findall(text.lower())

@@ -40,7 +40,7 @@ _SERVER_IS_GONE = (
     asyncpg.TooManyConnectionsError,
 )
 
-SCHEMA_REVISION = "0012"  # the newest of planes/shared/stores/migrations
+SCHEMA_REVISION = "0013"  # the newest of planes/shared/stores/migrations
 _NO_ANSWER = "The database does not answer. Try again in a moment."
 _BUSY = "Too many requests are waiting for the database. Try again in a moment."
 _STATE = """
@@ -166,8 +166,8 @@ class Database:
         """
         beginning = self._beginning(tenant_id, user_id)
         async with self._connection() as connection:
-            await connection.execute(beginning)
             try:
+                await connection.execute(beginning)
                 yield connection
             except BaseException:
                 with suppress(*_UNREACHABLE):  # what failed first is what the caller hears
@@ -243,29 +243,40 @@ class Database:
             raise Unavailable(_NO_ANSWER) from error
 
     async def _acquire(self, pool: "asyncpg.Pool[asyncpg.Record]", within_s: float) -> Connection:
-        """Wait for a connection; a queue that moves is long, and no sign of a silent server."""
+        """Wait for a connection; a queue that moves is long, and no sign of a silent server.
+
+        It is one wait, because who begins anew stands behind those who came later. The pool's own
+        timeout would make a task of it.
+        """
         if self._waiting >= self._max_waiting:
             raise Unavailable(_BUSY, retry_after_s=1)
         loop = asyncio.get_running_loop()
-        wait_s, end = _ACQUIRE_S, loop.time() + min(within_s, _QUEUE_S)
+        began = loop.time()
+        end = began + min(within_s, _QUEUE_S)
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal timer
+            due = min(end, max(began, self._lent_at) + _ACQUIRE_S)
+            if loop.time() < due:
+                timer = loop.call_at(due, look)
+            else:
+                limit.reschedule(loop.time())
+
+        timer = loop.call_at(min(end, began + _ACQUIRE_S), look)
         self._waiting += 1
         try:
-            while True:
-                try:
-                    # not by its own timeout, which makes a task of every wait
-                    async with asyncio.timeout(min(wait_s, end - loop.time())):
-                        connection = await pool.acquire()
-                except TimeoutError as error:
-                    wait_s = self._lent_at + _ACQUIRE_S - loop.time()
-                    if wait_s <= 0:
-                        raise
-                    if loop.time() >= end:
-                        raise Unavailable(_BUSY, retry_after_s=1) from error
-                else:
-                    self._lent_at = loop.time()
-                    return connection
+            async with asyncio.timeout(None) as limit:
+                connection = await pool.acquire()
+        except TimeoutError as error:
+            if self._lent_at <= began:
+                raise
+            raise Unavailable(_BUSY, retry_after_s=1) from error
         finally:
+            timer.cancel()
             self._waiting -= 1
+        self._lent_at = loop.time()
+        return connection
 
 
 def was_rolled_back(error: BaseException) -> bool:

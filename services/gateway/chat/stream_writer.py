@@ -108,7 +108,8 @@ class StreamWriter:
             while self._waiting or not self._ended:
                 if is_stored:
                     await self._woken.wait()
-                    await self._pause(self._to_next_batch_s())
+                    if not self._ended:
+                        await self._pause(self._to_next_batch_s())
                 else:
                     await self._pause(_RETRY_S)
                 is_stored = await self._store()
@@ -152,7 +153,7 @@ class StreamWriter:
         return _KEPT_WHEN_SCARCE_S if is_seldom_wanted and self._buffer.is_scarce else _KEPT_S
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, and no longer than until the end: then for one try after the other."""
+        """Wait until then or until the last event; after that, shortly before the next try."""
         if self._ended:
             await asyncio.sleep(min(seconds, _BETWEEN_BATCHES_S))
             return

@@ -32,7 +32,7 @@ from planes.shared.wire import (
 
 MODEL = "bench-model"
 PACE_S = 0.01
-HELD_DELTAS, HOLD_S = 2, 60.0
+HELD_DELTAS, HOLD_S = 2, 50.0  # the gateway waits 60 for the next event
 SENT_AT = re.compile(rb"sent at (\d{20}) ns")
 _WORD = " seven words of an answer follow here"
 _SENT_AT = b" sent at %020d ns     "  # as long

@@ -17,6 +17,7 @@ from planes.shared.errors import (
     Unavailable,
 )
 from planes.shared.stores.postgres import Database
+from services.gateway.chat import booking
 from services.gateway.chat.booking import Intent, Reservation, Settlement
 from services.gateway.chat.group_commit import AnswerBooks
 from tests.integration.gateway.test_reservations import _ANSWER, Books, admin, books
@@ -260,6 +261,26 @@ async def test_a_settlement_that_the_database_refuses_fails_alone(
     assert costs == [_COST] * 3
     assert await books.count("ledger") == 3
     assert await books.count("reservations") == 1
+
+
+async def test_a_settlement_waits_for_a_sweep_that_came_before_it(
+    together: AnswerBooks, books: Books, admin: Database, holder: Database
+) -> None:
+    intent = books.intent()
+    await together.reserve(books.context, intent)
+
+    async def settle() -> Decimal | None:
+        async with books.database.platform() as connection:
+            return await booking.settle(connection, books.context, intent.answer_id, _settlement())
+
+    async with holder.platform() as connection, connection.transaction():
+        await connection.execute("SELECT FROM reservations FOR UPDATE")  # as a sweep begins
+        settling = asyncio.create_task(settle())
+        await _until_somebody_waits(admin)
+        await connection.execute(  # as it goes on; neither waits for the other in a circle
+            "SELECT FROM conversations WHERE id = $1 FOR UPDATE", intent.conversation_id
+        )
+    assert await settling == _COST
 
 
 async def test_a_settlement_whose_caller_is_cancelled_is_booked_once(

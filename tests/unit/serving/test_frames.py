@@ -63,5 +63,5 @@ async def test_the_frames_wait_for_a_slow_reader() -> None:
     async with aclosing(grouped(b"first", frames())) as groups:
         await anext(groups)
         await asyncio.sleep(0.05)
-        assert frames.told < 1_000
+        assert frames.told <= 257
         assert len(b"".join([some async for some in groups])) == 10_000

@@ -128,9 +128,20 @@ async def single(database_urls: dict[str, str]) -> AsyncIterator[Database]:
 
 
 async def test_a_queue_that_moves_is_waited_in(single: Database) -> None:
+    served = list[int]()
+
+    async def use(number: int) -> None:
+        await sleep_in(single, 0.9)
+        served.append(number)
+
     started = time.monotonic()
-    await asyncio.gather(*(sleep_in(single, 0.9) for _ in range(7)))
+    async with asyncio.TaskGroup() as group:
+        for number in range(9):
+            if number == 7:
+                await asyncio.sleep(4)
+            group.create_task(use(number))
     assert time.monotonic() - started > 6  # longer than a silent server is waited for
+    assert served == list(range(9))
 
 
 async def test_a_queue_that_stands_still_is_left(single: Database) -> None:
