@@ -299,8 +299,8 @@ class ServingHealth(WireModel):
 
 def encode_event(event: str, data: BaseModel | dict[str, object], *, event_id: int) -> bytes:
     """Return one server-sent event frame (WHATWG HTML, 9.2), JSON on a single data line."""
-    body = data.model_dump(mode="json") if isinstance(data, BaseModel) else data
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event_id, event.encode(), orjson.dumps(body))
+    body = data.model_dump_json().encode() if isinstance(data, BaseModel) else orjson.dumps(data)
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event_id, event.encode(), body)
 
 
 @dataclass(frozen=True, slots=True)

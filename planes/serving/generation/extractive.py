@@ -76,9 +76,11 @@ class ExtractiveGenerator:
         text, finish_reason = self._within(quotes, passages, prompt.max_tokens)
         if not quotes:
             finish_reason = FinishReason.DECLINED
-        for piece in _PIECE.finditer(text):
-            yield Generated(piece.group(), prompt_tokens, self._tokens.count(text[: piece.end()]))
-        yield Generated("", prompt_tokens, self._tokens.count(text), finish_reason)
+        pieces = list(_PIECE.finditer(text))
+        counts = self._tokens.counts(text, [piece.end() for piece in pieces])
+        for piece, tokens in zip(pieces, counts, strict=True):
+            yield Generated(piece.group(), prompt_tokens, tokens)
+        yield Generated("", prompt_tokens, counts[-1] if counts else 0, finish_reason)
 
     def _considered(self, prompt: Prompt) -> tuple[list[Passage], int]:
         """Return the passages that fit beside the question, and the tokens of both."""

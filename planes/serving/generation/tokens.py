@@ -1,5 +1,8 @@
 """Tokens of texts, by the embedder's tokenizer, where the generator has none of its own."""
 
+from bisect import bisect_left
+from collections.abc import Iterable
+
 from tokenizers import Tokenizer
 
 _UNKNOWN = "[UNK]"
@@ -21,6 +24,11 @@ class TokenCounter:
     def count(self, text: str) -> int:
         """Return the number of tokens of `text`."""
         return len(self._starts(text))
+
+    def counts(self, text: str, ends: Iterable[int]) -> list[int]:
+        """Return the numbers of tokens of beginnings of `text` that end between two words."""
+        starts = self._starts(text)
+        return [bisect_left(starts, end) for end in ends]
 
     def cut(self, text: str, max_tokens: int) -> str:
         """Return the longest beginning of `text` that has at most `max_tokens` tokens."""

@@ -54,7 +54,7 @@ class PostgresChunkReader:
             known = await known_terms(connection, question, scope)
             statement, arguments = search_statement(known, vector, scope, depth)
             rows = await connection.fetch(statement, *arguments)
-        return Arms(tuple(Candidate(**row) for row in rows))
+        return Arms(tuple(Candidate(*row) for row in rows))
 
     async def chunks_of(
         self, tenant_id: UUID, chunk_ids: Sequence[UUID], *, generation: int

@@ -10,7 +10,8 @@ from planes.shared.lexical import KnownTerms, rarest, selective, together
 from planes.shared.stores.postgres_chunk_rows import quoted, vector_literal
 
 _SEARCH = """
-SELECT * FROM search_chunks($1, $2, $3, $4, {documents}, $6::vector, $7, $8::tsquery,
+SELECT id, document_id, version_id, dense, lexical
+FROM search_chunks($1, $2, $3, $4, {documents}, $6::vector, $7, $8::tsquery,
                             $9::text[]::tsquery[], $10)
 """
 _GIVEN = "$5::uuid[]"

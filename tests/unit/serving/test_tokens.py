@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,3 +24,9 @@ def test_what_is_cut_is_a_beginning_of_at_most_so_many_tokens(
     cut = TOKENS.cut(f"{text}{run}", most)
     assert f"{text}{run}".startswith(cut)
     assert TOKENS.count(cut) <= most
+
+
+@given(st.text(st.sampled_from("ab c.,[1]é東 \n\t\u200b\u0301xyz—"), max_size=200))
+def test_beginnings_that_end_between_words_are_counted_as_if_alone(text: str) -> None:
+    ends = [word.end() for word in re.finditer(r"\S+\s*", text)]
+    assert TOKENS.counts(text, ends) == [TOKENS.count(text[:end]) for end in ends]
