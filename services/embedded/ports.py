@@ -3,12 +3,14 @@
 import errno
 import random
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 _NEARBY = 50
 FIRST_OUTGOING_PORT = 32_768  # of Linux; elsewhere it lies higher
 _LEAST_PORT = 10_240
+_LOOK_S = 0.05
 
 
 class PortTaken(RuntimeError):
@@ -23,22 +25,27 @@ class PortChoice:
     notes: list[str]
 
 
-def choose(wanted: Mapping[str, int], *, host: str, strict: bool) -> PortChoice:
+def choose(
+    wanted: Mapping[str, int], *, host: str, strict: bool, patience_s: float = 0
+) -> PortChoice:
     """Take the wanted ports, or free ones where they are taken.
 
     Args:
         wanted: By purpose; 0 asks for any free port.
         host: Address of the gateway's port; the others are on loopback.
         strict: Fail where a wanted port is taken.
+        patience_s: How long to wait for wanted ports, all together. A process that was killed lets
+            go of them a moment after it can no longer be found.
 
     Raises:
         PortTaken: A wanted port is taken and `strict` is set; names all that are.
     """
     ports: dict[str, int] = {}
     taken: dict[str, int] = {}
+    end = time.monotonic() + patience_s
     for purpose, port in wanted.items():
         address = host if purpose == "gateway" else "127.0.0.1"
-        if port and port not in ports.values() and is_free(address, port):
+        if port and port not in ports.values() and _is_free_by(end, address, port):
             ports[purpose] = port
             continue
         if port:
@@ -52,6 +59,12 @@ def choose(wanted: Mapping[str, int], *, host: str, strict: bool) -> PortChoice:
         for purpose, port in taken.items()
     ]
     return PortChoice(ports, notes)
+
+
+def _is_free_by(end: float, address: str, port: int) -> bool:
+    while not (found := is_free(address, port)) and time.monotonic() < end:
+        time.sleep(_LOOK_S)
+    return found
 
 
 def is_free(address: str, port: int) -> bool:

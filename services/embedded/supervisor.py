@@ -40,6 +40,8 @@ from services.embedded.state import (
 
 _log = logging.getLogger(__name__)
 
+_PORTS_FREED_S = 2.0  # by processes that have just been killed
+
 LEAST_FREE_BYTES = 2 * 1000**3
 """Below this the platform refuses to start: PostgreSQL must never meet a full disk."""
 
@@ -197,7 +199,12 @@ async def until_stopped(stopped: asyncio.Event, tasks: Iterable[asyncio.Task[Non
 
 def _choose_ports(settings: EmbeddedSettings) -> PortChoice:
     try:
-        return choose(settings.ports(), host=settings.host, strict=settings.strict_ports)
+        return choose(
+            settings.ports(),
+            host=settings.host,
+            strict=settings.strict_ports,
+            patience_s=_PORTS_FREED_S,
+        )
     except OSError as error:
         reason = f"{settings.host} cannot be listened on: {error.strerror}"
         raise SettingsWrong(f"GATEWAY_HOST: {reason}") from error

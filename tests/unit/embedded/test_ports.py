@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -43,6 +44,20 @@ def test_another_port_is_taken_and_said(taken: int) -> None:
 def test_strict_ports_fail(taken: int) -> None:
     with pytest.raises(PortTaken, match=str(taken)):
         choose({"gateway": taken}, host="127.0.0.1", strict=True)
+
+
+def test_a_port_that_is_let_go_of_in_time_is_waited_for() -> None:
+    with socket.socket() as listener, ThreadPoolExecutor(1) as beside:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = int(listener.getsockname()[1])
+        chosen = beside.submit(
+            choose, {"gateway": port}, host="127.0.0.1", strict=True, patience_s=60
+        )
+        with pytest.raises(TimeoutError):
+            chosen.result(timeout=0.2)
+        listener.close()
+        assert chosen.result().ports == {"gateway": port}
 
 
 def test_zero_asks_for_any_port_and_is_no_surprise() -> None:
