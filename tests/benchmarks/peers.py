@@ -21,6 +21,7 @@ import httpx
 
 from services.embedded.ports import free_port
 from services.embedded.processes import proportional_memory_bytes
+from tests.benchmarks.gateway.ladder import QUESTION
 from tests.benchmarks.gateway.upstream import MODEL
 from tests.benchmarks.gateway.world import cpu_s
 from tests.benchmarks.gateway.wrk import Ask, Load, drive, write_asks
@@ -31,7 +32,6 @@ _PROGRAM = Path(os.environ.get("PEERS_VENV", ".venv-peers")) / "bin" / "litellm"
 _CONNECTIONS, _SECONDS, _DELTAS = 64, 8, 50
 _START_S = 120
 _KEY = "sk-benchmark"
-_QUESTION = "What follows from the third rule, and where is it written down?"
 
 
 class PeerMissing(Exception):
@@ -73,7 +73,7 @@ def measure(conditions: Conditions) -> Iterator[Measurement]:
 
 
 def _ask(deltas: int, **options: bool) -> Ask:
-    messages = [{"role": "user", "content": _QUESTION}]
+    messages = [{"role": "user", "content": QUESTION}]
     body = {"model": MODEL, "messages": messages, "max_tokens": deltas, **options}
     return Ask("/v1/chat/completions", _KEY, json.dumps(body))
 

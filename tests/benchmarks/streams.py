@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from tests.benchmarks.gateway.ladder import QUESTION
 from tests.benchmarks.gateway.upstream import HELD_DELTAS, HOLD_S, SENT_AT
 from tests.benchmarks.gateway.world import Asker, askers, served, world
 from tests.benchmarks.records import Conditions, Measurement
@@ -26,7 +27,6 @@ _OPEN, _AT_ONCE = 2000, 16
 _RETRY_S = 1.0
 _P99_GOAL_MS, _MEMORY_GOAL_KB = 8.0, 60.0
 _LIMITS = {"GATEWAY_MAX_ANSWERS": str(2 * _OPEN)}
-_QUESTION = "What follows from the third rule, and where is it written down?"
 
 
 class StreamBroken(Exception):
@@ -66,7 +66,7 @@ def _asks(url: str, people: Sequence[Asker], deltas: int) -> list[Ask]:
     found = []
     for person in people:
         for conversation in person.conversations:
-            asked = {"conversation_id": conversation, "message": _QUESTION, "mode": "open"}
+            asked = {"conversation_id": conversation, "message": QUESTION, "mode": "open"}
             body = json.dumps({**asked, "max_tokens": deltas, "stream": True}).encode()
             head = (
                 f"POST /chat HTTP/1.1\r\nhost: {place.netloc}\r\nconnection: close\r\n"

@@ -62,16 +62,17 @@ def _chats(path: str = "/chat", **options: object) -> Callable[[list[Asker]], li
     return asks
 
 
-_QUESTION = "What follows from the third rule, and where is it written down?"
-CHAT = _chats(message=_QUESTION, mode="open", max_tokens=1)
+QUESTION = "What follows from the third rule, and where is it written down?"
+"""What all ask, and whoever is measured beside."""
+CHAT = _chats(message=QUESTION, mode="open", max_tokens=1)
 """What the step `chat` asks, and whoever else measures it."""
-STREAM = _chats(message=_QUESTION, mode="open", max_tokens=_DELTAS, stream=True)
+STREAM = _chats(message=QUESTION, mode="open", max_tokens=_DELTAS, stream=True)
 """What the step `sse` asks."""
 STEPS = (
     Step("hello", _get("/steps/hello")),
     Step("jwt", _get("/steps/jwt")),
     Step("limits", _get("/steps/limits")),
-    Step("book", _chats("/steps/book", message=_QUESTION, mode="open")),
+    Step("book", _chats("/steps/book", message=QUESTION, mode="open")),
     Step("chat", CHAT),
     Step("bare", CHAT, server="tests.benchmarks.gateway.bare"),
     Step("plain", CHAT, server="tests.benchmarks.gateway.plain"),
