@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 _NEARBY = 50
 FIRST_OUTGOING_PORT = 32_768  # of Linux; elsewhere it lies higher
-_LEAST_PORT = 10_240
+_LEAST_PORT = 20_000  # Ray's workers listen on those from 10002 to 19999
 _LOOK_S = 0.05
 
 
@@ -123,8 +123,9 @@ def url(host: str, port: int, *, tls: bool = False) -> str:
 def free_port(address: str = "127.0.0.1") -> int:
     """Return some port that a server could listen on now.
 
-    It lies below those that systems hand to outgoing connections (32768 and more on Linux, 49152
-    elsewhere), so that no connection takes it before the server does.
+    It lies above those that Ray gives to its workers (10002 to 19999) and below those that systems
+    hand to outgoing connections (32768 and more on Linux, 49152 elsewhere), so that neither takes
+    it before the server does.
     """
     while True:
         port = random.randrange(_LEAST_PORT, FIRST_OUTGOING_PORT)  # noqa: S311 - no secret

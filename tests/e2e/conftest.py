@@ -18,7 +18,7 @@ import pytest
 from services.embedded.home import Home
 from services.embedded.installation import running_installation
 from services.embedded.logs import log_files, tail
-from services.embedded.ports import free_port
+from services.embedded.ports import free_port, is_free
 from services.embedded.postgres import PLATFORM_DATABASE
 from services.embedded.settings import EmbeddedSettings
 from services.embedded.state import PlatformState, read_state
@@ -31,6 +31,10 @@ EMBEDDED, EXACT, SEARCH = PLATFORMS = ("embedded", "exact", "search")
 _CHOSEN = ",".join(PLATFORMS)
 """Without `E2E_PLATFORMS`."""
 _START_S = 300
+_BLOCK = 4
+_WORKERS = 8
+_given: set[int] = set()
+"""Which blocks of ports this worker gave away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +95,27 @@ class RunningPlatform:
 def new_platform(home: Path) -> RunningPlatform:
     """Return a platform that is not running, with free ports of its own."""
     ports = {
-        str(field.validation_alias): str(free_port())
+        str(field.validation_alias): str(_own_port())
         for name, field in EmbeddedSettings.model_fields.items()
         if name.endswith("_port")
     }
     own = {"POLYPLANE_HOME": str(home), "POLYPLANE_STRICT_PORTS": "1", "NO_COLOR": "1"}
     return RunningPlatform(home, {**os.environ, **ports, **own})
+
+
+def _own_port() -> int:
+    """Return a free port that no other platform of the tests gets, also while its own is stopped.
+
+    Each worker has ports of its own. The next few stay free for what is counted up from it, such as
+    the admin ports of further gateway processes.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    while True:
+        block = free_port() // _BLOCK
+        if block % _WORKERS == worker % _WORKERS and block not in _given:
+            _given.add(block)
+            if is_free("127.0.0.1", block * _BLOCK):
+                return block * _BLOCK
 
 
 def _print_logs(config: pytest.Config, home: Path) -> None:
