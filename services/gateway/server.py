@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import math
 import os
 import signal
@@ -16,6 +15,7 @@ import structlog
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
 
+from planes.shared.collector import settle_collector
 from services.gateway.admin.drain import Drain
 from services.gateway.connections import Connection, ConnectionLimits, OpenConnections
 from services.gateway.listening import Acceptor
@@ -87,9 +87,7 @@ class PublicServer(uvicorn.Server):
         self._acceptor = Acceptor(self._connections, self._connection, self.config.ssl)
         self._acceptor.listen(sockets or [])
         self.started = True
-        # What was loaded stays: the collector must not walk over it again and again.
-        gc.collect()
-        gc.freeze()
+        settle_collector()
         self.is_running.set()
 
     async def on_tick(self, counter: int) -> bool:

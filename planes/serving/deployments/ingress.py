@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from ray.serve.exceptions import RayServeException
 from planes.serving.deployments.embedder import REQUEST_TEXTS
 from planes.serving.deployments.loopback import listen_on_loopback_where_alone
 from planes.serving.ray_environment import LOG_VARIABLE
+from planes.shared.collector import settle_collector
 from planes.shared.embedding_models import WeightsError
 from planes.shared.errors import Unavailable
 from planes.shared.telemetry import configure_logging
@@ -67,9 +67,7 @@ class Ingress:
             language_model=self._remote_generator(),
         )
         app = create_app(self._plane)
-        # What was loaded stays: the collector must not walk over it again and again.
-        gc.collect()
-        gc.freeze()
+        settle_collector()
         return app
 
     def _remote_generator(self) -> Any:
