@@ -60,14 +60,16 @@ e2e: setup ## Start a platform and test it by HTTP
 fault-drill: setup ## Kill parts at every step of the ingestion, and every store, ROUNDS=20 times; SEED=105 says where
 	ROUNDS=$${ROUNDS:-20} E2E_PLATFORMS=embedded,exact $(BIN)/pytest -s tests/e2e/test_fault_drill.py tests/e2e/test_store_drill.py
 
-load-test: ## Let USERS=1000 people with THINK_S=20 work on the running platform for DURATION=5m; LOCUST_UI=1 serves a page
+load-test: ## Let USERS=1000 people with THINK_S=60 work on the running platform for DURATION=5m; LOCUST_UI=1 serves a page
 	@$(MAKE) --no-print-directory EXTRAS=load setup
 	$(BIN)/python -m tests.load
 
-benchmark: setup ## Measure PARTS=gateway,... (else all) beside bare loops, ROUNDS=7 times; polyplane benchmark compares
+benchmark: ## Measure PARTS=gateway,... (else all) beside bare loops, ROUNDS=7 times; polyplane benchmark compares
+	@$(MAKE) --no-print-directory EXTRAS=load setup
 	$(BIN)/python -m tests.benchmarks
 
-benchmark-peers: setup ## Measure LiteLLM's proxy under the gateway's load, in an environment of its own (.venv-peers, 150 MB to download)
+benchmark-peers: ## Measure LiteLLM's proxy under the gateway's load, in an environment of its own (.venv-peers, 150 MB to download)
+	@$(MAKE) --no-print-directory EXTRAS=load setup
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet 'litellm[proxy]==$(LITELLM)'
 	PARTS=gateway,peers $(BIN)/python -m tests.benchmarks

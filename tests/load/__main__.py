@@ -1,6 +1,6 @@
 """Drive the running platform with many people: what `make load-test` runs.
 
-    USERS=1000 THINK_S=20 DURATION=5m POLYPLANE_HOME=… python -m tests.load
+    USERS=1000 THINK_S=60 DURATION=5m POLYPLANE_HOME=… python -m tests.load
 
 Signs people up, each with a tenant and a document, has locust let them work, and compares their
 answers with usage, ledger and chat log. They arrive one by one within two minutes, at least one a
@@ -35,7 +35,7 @@ from tests.load.processors import Look, Processors
 from tests.load.summary import FIRST_TEXT, Summary, cpu_ms_per_request, read_causes, read_routes
 
 _RESULTS = Path(__file__).parent / "results"
-_ARRIVAL_S = 120  # of all, where they are many
+_ARRIVAL_S = 300  # of all, where they are many
 _STOP_S = 90  # for the last answers
 _SHOWN = 20
 
@@ -51,7 +51,7 @@ def main() -> int:
     state = read_state(locate())
     if state is None:
         raise SystemExit("Polyplane is not running. Start it with `make up`.")
-    users, think_s = int(os.environ.get("USERS", "1000")), float(os.environ.get("THINK_S", "20"))
+    users, think_s = int(os.environ.get("USERS", "1000")), float(os.environ.get("THINK_S", "60"))
     duration_s = _seconds(os.environ.get("DURATION", "5m"))
     folder = _RESULTS / str(users)
     _empty(folder)
