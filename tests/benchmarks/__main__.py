@@ -3,7 +3,8 @@
     PARTS=gateway,chat_log ROUNDS=7 python -m tests.benchmarks [FILE]
 
 Measures the parts named, else all, and replaces them in FILE, `tests/benchmarks/latest.json` if not
-told otherwise; other parts stay in it as they were measured last. Draws all beside it.
+told otherwise; other parts stay in it as they were measured last. `tests.benchmarks.plots`
+draws them.
 """
 
 import os
@@ -23,7 +24,7 @@ from services.cli.benchmark_results import (
     read_results,
     write_results,
 )
-from tests.benchmarks import machine, parts, plots
+from tests.benchmarks import machine, parts
 from tests.benchmarks.pinning import Cores, pin
 from tests.benchmarks.records import Conditions, table
 
@@ -55,7 +56,6 @@ def main(path: Path) -> None:
         console.print(f"\n[bold]{name}[/], {measured.wall_s:.0f} s", table(measured), sep="\n")
     for key, value in machine.describe().items():
         console.print(f"{key}: {value}", markup=False)
-    plots.draw(results, path.parent)
 
 
 def _measure(name: str, conditions: Conditions, commit: str) -> PartResults:

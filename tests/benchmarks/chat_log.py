@@ -131,7 +131,8 @@ class Outbox:
 
     async def drain(self, number: int) -> None:
         """Have the gateway move all that wait."""
-        assert await self._drain.drain() == number
+        if (moved := await self._drain.drain()) != number:
+            raise RuntimeError(f"{number} messages waited, and {moved} were moved.")
 
     async def move(self, number: int) -> None:
         """Move all that wait by the bare statement."""

@@ -1,5 +1,12 @@
-"""Drawings of what the benchmarks measured, as SVG."""
+"""Drawings of what the benchmarks measured, as SVG.
 
+    python -m tests.benchmarks.plots [FOLDER]
+
+Draws what `latest.json` in FOLDER has, `tests/benchmarks` if not told otherwise. It needs the extra
+`load`, for matplotlib.
+"""
+
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -8,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
-from services.cli.benchmark_results import Measurement, Results
+from services.cli.benchmark_results import Measurement, Results, read_results
 
 _ROW_INCHES = 0.24
 _STEPS = ("hello", "jwt", "limits", "book", "chat", "bare", "plain")
@@ -66,3 +73,8 @@ def _ladder(by_name: dict[str, Measurement]) -> Figure:
     axes.set_xlabel("processor microseconds a request, median")
     axes.legend()
     return figure
+
+
+if __name__ == "__main__":
+    here = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    draw(read_results(here / "latest.json"), here)

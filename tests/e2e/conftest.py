@@ -114,8 +114,9 @@ def _own_port() -> int:
         block = free_port() // _BLOCK
         if block % _WORKERS == worker % _WORKERS and block not in _given:
             _given.add(block)
-            if is_free("127.0.0.1", block * _BLOCK):
-                return block * _BLOCK
+            first = block * _BLOCK
+            if all(is_free("127.0.0.1", first + further) for further in range(_BLOCK)):
+                return first
 
 
 def _print_logs(config: pytest.Config, home: Path) -> None:

@@ -3,7 +3,7 @@
     USERS=1000 THINK_S=60 DURATION=5m POLYPLANE_HOME=… python -m tests.load
 
 Signs people up, each with a tenant and a document, has locust let them work, and compares their
-answers with usage, ledger and chat log. They arrive one by one within two minutes, at least one a
+answers with usage, ledger and chat log. They arrive one by one within five minutes, at least one a
 second, and DURATION begins when all are there. Faster they would be a test of the sign-in alone: a
 password costs a busy core a sixth of a second, so that two cores take twelve a second and refuse
 the others. `LOCUST_UI=1` serves locust's page instead of starting by
