@@ -84,4 +84,6 @@ def _commit() -> str:
 
 
 if __name__ == "__main__":
+    if any(argument.startswith("-") for argument in sys.argv[1:]):
+        raise SystemExit("usage: PARTS=name,... ROUNDS=7 python -m tests.benchmarks [FILE]")
     main(Path(sys.argv[1]) if len(sys.argv) > 1 else _LATEST)

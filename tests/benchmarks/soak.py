@@ -1,11 +1,13 @@
 """The gateway's memory under load for SOAK_MINUTES (60): is it small, and does it stay so?
 
-One process, as in the ladder: in each minute mostly whole chats, then streams. Access tokens live
-ten minutes, so new people come every eight, each with conversations of their own.
+One process, as in the ladder: in each minute mostly whole chats, then streams, which are still
+under way when their readers leave; so each kind has conversations of its own. Access tokens live
+ten minutes, so new people come every eight.
 """
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +21,9 @@ from tests.benchmarks.gateway.ladder import (
     CONVERSATIONS,
     PEOPLE,
     STREAM,
-    check,
 )
-from tests.benchmarks.gateway.world import World, askers, served, world
-from tests.benchmarks.gateway.wrk import drive, write_asks
+from tests.benchmarks.gateway.world import Asker, World, askers, served, world
+from tests.benchmarks.gateway.wrk import Load, drive, write_asks
 from tests.benchmarks.records import Conditions, Measurement
 
 _PRODUCT = "services.gateway"
@@ -38,44 +39,51 @@ def measure(conditions: Conditions) -> Iterator[Measurement]:
     """Measure the memory once a minute; its growth is that of the second half, after warming.
 
     Raises:
-        RequestsFailed: An answer was none.
         SystemExit: Fewer minutes than a growth can be seen in.
     """
     minutes = int(os.environ.get("SOAK_MINUTES", "60"))
     if minutes < _LEAST_MINUTES:
         raise SystemExit(f"SOAK_MINUTES={minutes}: fewer than {_LEAST_MINUTES} show no growth")
-    answers, samples_mb = 0, list[float]()
+    loads, samples_mb = list[Load](), list[float]()
     with world(conditions.cores) as running, served(running, _PRODUCT) as (url, process):
         for minute in range(minutes):
             if minute % _PEOPLE_STAY == 0:
                 asks = _asks(running, url)
-            answers += _minute(url, asks)
+            loads += _minute(url, asks)
             samples_mb.append(_memory_mb(process))
-            _console.print(f"minute {minute + 1}: {answers} answers, {samples_mb[-1]:.1f} MB")
+            _console.print(
+                f"minute {minute + 1}: {sum(each.requests for each in loads)} answers, "
+                f"{sum(each.failed for each in loads)} of them errors, {samples_mb[-1]:.1f} MB"
+            )
     late = samples_mb[len(samples_mb) // 2 :]
     growth = np.polyfit(np.arange(len(late)), late, 1)[0] * 60
     yield Measurement("soak.memory", "MB", tuple(late), "lower", goal=_GOAL_MB)
     yield Measurement("soak.growth", "MB/h", (float(growth),), "lower", goal=_GOAL_MB_PER_HOUR)
+    answers = sum(each.requests - each.failed for each in loads)
     yield Measurement("soak.answers", "answers", (float(answers),), "higher")
+    failed = sum(each.failed for each in loads)
+    yield Measurement("soak.failed", "requests", (float(failed),), "lower", goal=0)
 
 
 def _asks(running: World, url: str) -> tuple[Path, Path]:
-    people = askers(url, people=PEOPLE, conversations=CONVERSATIONS)
+    people = askers(url, people=PEOPLE, conversations=2 * CONVERSATIONS)
     return (
-        write_asks(running.folder, "chat", CHAT(people)),
-        write_asks(running.folder, "sse", STREAM(people)),
+        write_asks(running.folder, "chat", CHAT([_half(each, 0) for each in people])),
+        write_asks(running.folder, "sse", STREAM([_half(each, 1) for each in people])),
     )
 
 
-def _minute(url: str, asks: tuple[Path, Path]) -> int:
-    """Drive both kinds, and return how many answers came."""
+def _half(person: Asker, which: int) -> Asker:
+    return replace(person, conversations=person.conversations[which::2])
+
+
+def _minute(url: str, asks: tuple[Path, Path]) -> list[Load]:
+    """Drive both kinds."""
     chats, streams = asks
-    loads = [
+    return [
         drive(url, chats, connections=CONNECTIONS, seconds=_CHAT_S),
         drive(url, streams, connections=CONNECTIONS, seconds=_STREAM_S),
     ]
-    check("soak", loads)
-    return sum(load.requests for load in loads)
 
 
 def _memory_mb(process: psutil.Process) -> float:

@@ -40,7 +40,7 @@ _SERVER_IS_GONE = (
     asyncpg.TooManyConnectionsError,
 )
 
-SCHEMA_REVISION = "0013"  # the newest of planes/shared/stores/migrations
+SCHEMA_REVISION = "0015"  # the newest of planes/shared/stores/migrations
 _NO_ANSWER = "The database does not answer. Try again in a moment."
 _BUSY = "Too many requests are waiting for the database. Try again in a moment."
 _STATE = """

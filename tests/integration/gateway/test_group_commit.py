@@ -164,6 +164,25 @@ class TestExistingConversations:
         assert noted == 16
         assert await books.count("ledger") == 16
 
+    async def test_a_plan_without_limits_is_counted_from_the_months_first_question_on(
+        self, begun: list[Intent], together: AnswerBooks, books: Books, admin: Database
+    ) -> None:
+        async with admin.platform() as connection:
+            await connection.execute("UPDATE tenants SET plan = 'enterprise'")
+            await connection.execute("DELETE FROM quota_periods")  # nothing was asked this month
+        intents = [books.intent(each.conversation_id) for each in begun]
+        reserved = await _reserved(together, books, intents)
+        assert all(isinstance(each, Reservation) for each in reserved)
+        assert (await books.quota())["messages_reserved"] == 8
+        settling = (together.settle(books.context, i.answer_id, _settlement()) for i in intents)
+        assert await asyncio.gather(*settling) == [_COST] * 8
+        assert await books.quota() == {
+            "messages_used": 8,
+            "messages_reserved": 0,
+            "tokens_used": 8 * 42,
+            "tokens_reserved": 0,
+        }
+
     async def test_both_ways_find_the_same(
         self, begun: list[Intent], together: AnswerBooks, books: Books
     ) -> None:
