@@ -3,8 +3,9 @@
 import asyncio
 import ssl
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,20 +146,27 @@ def _debians_program() -> Path:
     return debian.root("redis-server") / "usr" / "bin" / "redis-server"
 
 
-@pytest.fixture
-async def pair(
-    place: Place, database_urls: dict[str, str], tmp_path: Path
+@asynccontextmanager
+async def two_gateways(
+    place: Place, database_url: str, folder: Path
 ) -> AsyncIterator[tuple[Client, Client]]:
     """Two gateways that share everything but their connections."""
-    url = database_urls["gateway"]
     async with (
-        gateway(url, place.url, tmp_path, place.login) as first,
-        gateway(url, place.url, tmp_path, place.login) as second,
+        gateway(database_url, place.url, folder, place.login) as first,
+        gateway(database_url, place.url, folder, place.login) as second,
     ):
         for each in (first, second):  # connections to every node, so that none counts as slow
             while not await _is_connected(each):
                 continue
         yield first, second
+
+
+@pytest.fixture
+async def pair(
+    place: Place, database_urls: dict[str, str], tmp_path: Path
+) -> AsyncIterator[tuple[Client, Client]]:
+    async with two_gateways(place, database_urls["gateway"], tmp_path) as both:
+        yield both
 
 
 async def _is_connected(client: Client) -> bool:
@@ -184,9 +192,7 @@ async def test_exactly_as_many_requests_pass_as_the_plan_says(
         assert sorted(a.status_code for a in answers) == [200] * 10 + [429] * 10
 
 
-async def test_sign_ins_are_counted_and_sign_outs_hold_on_every_gateway(
-    pair: tuple[Client, Client],
-) -> None:
+async def test_sign_outs_hold_on_every_gateway(pair: tuple[Client, Client]) -> None:
     first, second = pair
     stays, leaves = await first.register(), (await second.login()).json()
     for tokens in (stays, leaves):
@@ -194,11 +200,26 @@ async def test_sign_ins_are_counted_and_sign_outs_hold_on_every_gateway(
     assert (await second.post("/auth/logout", headers=bearer(leaves))).status_code == 204
     assert (await first.get("/auth/me", headers=bearer(leaves))).status_code == 401
     assert (await first.get("/auth/me", headers=bearer(stays))).status_code == 200
-    await first.register("bob")
-    for each in pair * 4:
-        assert (await each.login("bob", "wrong")).status_code == 401
-    answers = await asyncio.gather(*(each.login("bob", "wrong") for each in pair * 4))
-    assert sorted(a.status_code for a in answers) == [401] * 2 + [429] * 6
+
+
+async def test_sign_ins_are_counted_on_every_gateway(
+    place: Place, database_urls: dict[str, str], tmp_path: Path
+) -> None:
+    for name in ("bob", "eve", "ada", "joe", "sue"):
+        async with two_gateways(place, database_urls["gateway"], tmp_path) as both:
+            took_s, statuses = await _wrong_sign_ins(both, name)
+        if took_s < 1:  # where the machine stood still, the first wait was over meanwhile
+            break
+    assert statuses == [401] * 10 + [429] * 6
+
+
+async def _wrong_sign_ins(pair: tuple[Client, Client], name: str) -> tuple[float, list[int]]:
+    """Fail to sign in 16 times; return how long the second half took, and the sorted statuses."""
+    await pair[0].register(name)
+    statuses = [(await each.login(name, "wrong")).status_code for each in pair * 4]
+    began = time.monotonic()
+    answers = await asyncio.gather(*(each.login(name, "wrong") for each in pair * 4))
+    return time.monotonic() - began, sorted([*statuses, *(a.status_code for a in answers)])
 
 
 async def test_revocations_and_stops_are_heard(place: Place) -> None:
