@@ -1,26 +1,30 @@
 """What the gateway adds to the first text of a stream, and what an open stream costs in memory.
 
-One gateway process on the measured cores over the ladder's mock upstream. The upstream writes the
-time at which it sends an answer's first text into that text; both processes read the same clock.
-Streams are held open by an answer that goes on after `HOLD_S`.
+One gateway process on the measured cores over the ladder's mock upstream, in turns with the bare
+loop. The upstream writes the time at which it sends an answer's first text into that text; all
+processes read the same clock. 64 streams begin at one instant (`first_text`), and evenly over the
+time that one lasts (`spread`). Streams are held open by an answer that goes on after `HOLD_S`.
 """
 
 import asyncio
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import psutil
 
-from tests.benchmarks.gateway.ladder import QUESTION
-from tests.benchmarks.gateway.upstream import HELD_DELTAS, HOLD_S, SENT_AT
+from tests.benchmarks.gateway.beside import DATABASE_VARIABLE
+from tests.benchmarks.gateway.books import open_books
+from tests.benchmarks.gateway.ladder import QUESTION, tenant_of
+from tests.benchmarks.gateway.upstream import HELD_DELTAS, HOLD_S, PACE_S, SENT_AT
 from tests.benchmarks.gateway.world import Asker, askers, served, world
 from tests.benchmarks.records import Conditions, Measurement
 
 _PRODUCT = "services.gateway"
+_BARE = "tests.benchmarks.gateway.bare"
 _PEOPLE, _CONVERSATIONS = 16, 128
 _STREAMS, _TURNS, _DELTAS = 64, 8, 50
 _OPEN, _AT_ONCE = 2000, 16
@@ -48,16 +52,37 @@ def measure(conditions: Conditions) -> Iterator[Measurement]:
     Raises:
         StreamBroken: A stream has ended too early.
     """
-    with world(conditions.cores) as running, served(running, _PRODUCT, _LIMITS) as (url, process):
+    with world(conditions.cores) as running, ExitStack() as stack:
+        url, process = stack.enter_context(served(running, _PRODUCT, _LIMITS))
         people = askers(url, people=_PEOPLE, conversations=_CONVERSATIONS)
-        flowing, held = _asks(url, people, _DELTAS), _asks(url, people, HELD_DELTAS)
-        asyncio.run(_first_texts(flowing))  # warm
-        added = [asyncio.run(_first_texts(flowing)) for _ in range(conditions.rounds)]
-        memory_kb = asyncio.run(_memory_kb(held, process))
-    for name, share, goal in (("p50", 0.5, None), ("p99", 0.99, _P99_GOAL_MS)):
-        samples = tuple(sorted(some)[int(share * (len(some) - 1))] for some in added)
-        yield Measurement(f"streams.first_text.{name}", "ms", samples, "lower", goal=goal)
-    yield Measurement("streams.memory", "KB/stream", (memory_kb,), "lower", goal=_MEMORY_GOAL_KB)
+        open_books(running.owner_url, [tenant_of(person) for person in people])
+        extra = {DATABASE_VARIABLE: running.owner_url}
+        bare_url, bare_process = stack.enter_context(served(running, _BARE, extra))
+        ways = {
+            f"{server}{way}": (_asks(address, people, _DELTAS), spread_s)
+            for server, address in (("", url), ("bare.", bare_url))
+            for way, spread_s in (("first_text", 0.0), ("spread", _DELTAS * PACE_S))
+        }
+        added: dict[str, list[list[float]]] = {name: [] for name in ways}
+        for asks, spread_s in ways.values():  # warm
+            asyncio.run(_first_texts(asks, spread_s))
+        for _ in range(conditions.rounds):
+            for name, (asks, spread_s) in ways.items():
+                added[name].append(asyncio.run(_first_texts(asks, spread_s)))
+        memory_kb = asyncio.run(_memory_kb(_asks(url, people, HELD_DELTAS), process))
+        bare_asks = _asks(bare_url, people, HELD_DELTAS)
+        bare_kb = asyncio.run(_memory_kb(bare_asks, bare_process))
+    for percentile, share in (("p50", 0.5), ("p99", 0.99)):
+        for name, rounds in added.items():
+            samples = tuple(sorted(some)[int(share * (len(some) - 1))] for some in rounds)
+            is_bare = name.startswith("bare.")
+            beside = () if is_bare else (f"streams.bare.{name}.{percentile}",)
+            goal = _P99_GOAL_MS if percentile == "p99" and not is_bare else None
+            figure = f"streams.{name}.{percentile}"
+            yield Measurement(figure, "ms", samples, "lower", beside, goal)
+    unit, beside = "KB/stream", ("streams.bare.memory",)
+    yield Measurement("streams.memory", unit, (memory_kb,), "lower", beside, _MEMORY_GOAL_KB)
+    yield Measurement("streams.bare.memory", unit, (bare_kb,), "lower")
 
 
 def _asks(url: str, people: Sequence[Asker], deltas: int) -> list[Ask]:
@@ -77,11 +102,15 @@ def _asks(url: str, people: Sequence[Asker], deltas: int) -> list[Ask]:
     return found
 
 
-async def _first_texts(asks: Sequence[Ask]) -> list[float]:
-    """Read streams to their ends, so many at a time; return the milliseconds added to each."""
+async def _first_texts(asks: Sequence[Ask], spread_s: float) -> list[float]:
+    """Read streams to their ends, so many at a time; return the milliseconds added to each.
+
+    The first of them begin within `spread_s`, at even intervals.
+    """
     waiting, added_ms = iter(asks[: _STREAMS * _TURNS]), list[float]()
 
-    async def read() -> None:
+    async def read(number: int) -> None:
+        await asyncio.sleep(number / _STREAMS * spread_s)
         for ask in waiting:
             reader, writer = await _begun(ask)
             text = await reader.readuntil(b"event: delta")
@@ -91,7 +120,7 @@ async def _first_texts(asks: Sequence[Ask]) -> list[float]:
             await reader.read()
             writer.close()
 
-    await asyncio.gather(*(read() for _ in range(_STREAMS)))
+    await asyncio.gather(*map(read, range(_STREAMS)))
     return added_ms
 
 

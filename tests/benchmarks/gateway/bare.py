@@ -4,8 +4,9 @@
 
 One ASGI function on uvicorn (uvloop, httptools). Verified tokens are known again; scripts that wait
 go to Redis in one pipeline; reservations that wait, and settlements, are one statement and one
-commit each; the upstream is asked by the product's client library. It has no conversations, roles,
-plans, problem documents, deadlines, retries, logs or metrics.
+commit each; the upstream is asked by pyreqwest, and a stream's bytes are passed on as they come. It
+has no conversations, roles, plans, problem documents, deadlines, retries, logs or metrics, and no
+buffer from which a broken stream could be resumed.
 """
 
 import asyncio
@@ -21,6 +22,8 @@ from uuid import UUID, uuid4
 import asyncpg
 import orjson
 from pyreqwest.client import ClientBuilder
+from pyreqwest.request import RequestBuilder
+from pyreqwest.response import ResponseBodyReader
 from redis.asyncio import Redis
 
 from tests.benchmarks.gateway.beside import (
@@ -36,6 +39,7 @@ from tests.benchmarks.gateway.books import RESERVE, SETTLE
 _CONNECTIONS = 4
 _MOST = 128
 _JSON = (b"content-type", b"application/json")
+_EVENTS = (b"content-type", b"text/event-stream")
 _HEADER = urlsafe_b64encode(b'{"alg":"HS256","typ":"JWT"}').rstrip(b"=")
 
 Item = TypeVar("Item")
@@ -87,8 +91,7 @@ class Bare:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["path"] == "/chat":
-            status, body = await self._chat(scope, receive)
-            await _respond(send, status, body)
+            await self._chat(scope, receive, send)
         else:
             await _respond(send, 200, b"{}")
 
@@ -109,7 +112,7 @@ class Bare:
         await self._client.close()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def _chat(self, scope: Any, receive: Any) -> tuple[int, bytes]:
+    async def _chat(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one question, as `POST /chat` does."""
         claims = self._claims(scope)
         asked = orjson.loads(await _body(receive))
@@ -117,19 +120,33 @@ class Bare:
         keys = [f"bare:ended:{{{user}}}:{claims['session']}"]
         keys += [f"bare:rate:{{{user}}}:{policy}" for policy in ("requests", "chat")]
         if await self._limits.do(keys) != 1:
-            return 429, b"{}"
+            await _respond(send, 429, b"{}")
+            return
         answer_id, conversation = uuid4(), UUID(asked["conversation_id"])
         most = MAX_PROMPT_TOKENS + asked["max_tokens"]
         row = (answer_id, tenant, user, conversation, most, asked["message"])
         if not await self._reserving.do(row):
-            return 402, b"{}"
-        done = await self._ask(claims, answer_id, asked)
+            await _respond(send, 402, b"{}")
+            return
+        request = self._request(claims, answer_id, asked)
+        if asked.get("stream"):
+            async with request.streamed_read_buffer_limit(0).build_streamed() as response:
+                done = await _pass_on(response.body_reader, send)
+            await self._settle(answer_id, done)
+            await send({"type": "http.response.body", "body": b""})
+            return
+        response = await request.build().send()
+        done = done_of(bytes(await response.bytes()))
+        await self._settle(answer_id, done)
+        answer = {"id": answer_id, "message": {"role": "assistant", "content": done["content"]}}
+        told = {**done, **answer, "conversation_id": conversation}
+        await _respond(send, 200, orjson.dumps(told))
+
+    async def _settle(self, answer_id: UUID, done: dict[str, Any]) -> None:
         usage = done["usage"]
         tokens = (usage["prompt_tokens"], usage["completion_tokens"])
         payload = orjson.dumps({"content": done["content"], "citations": done["citations"]})
         await self._settling.do((answer_id, done["model"], *tokens, payload.decode()))
-        answer = {"id": answer_id, "message": {"role": "assistant", "content": done["content"]}}
-        return 200, orjson.dumps({**done, **answer, "conversation_id": conversation})
 
     def _claims(self, scope: Any) -> dict[str, Any]:
         token = next(value for name, value in scope["headers"] if name == b"authorization")[7:]
@@ -139,21 +156,18 @@ class Bare:
             claims = self._verified[digest] = self._place.verified(token.decode())
         return claims
 
-    async def _ask(self, claims: dict[str, Any], answer_id: UUID, asked: Any) -> dict[str, Any]:
+    def _request(self, claims: dict[str, Any], answer_id: UUID, asked: Any) -> RequestBuilder:
         now = int(time.time())
         said = {"sub": claims["sub"], "tenant": claims["tenant"], "iat": now, "exp": now + 60}
         signed = _HEADER + b"." + urlsafe_b64encode(orjson.dumps(said)).rstrip(b"=")
         signature = hmac.digest(self._place.upstream_secret.encode(), signed, "sha256")
         token = signed + b"." + urlsafe_b64encode(signature).rstrip(b"=")
-        request = (
+        return (
             self._client.post(self._place.upstream_url)
             .bearer_auth(token.decode())
             .header("content-type", "application/json")
             .body_bytes(orjson.dumps({**asked, "answer_id": answer_id}))
-            .build()
         )
-        response = await request.send()
-        return done_of(bytes(await response.bytes()))
 
     async def _limit_all(self, calls: list[list[str]]) -> list[int]:
         async with self._redis.pipeline(transaction=False) as together:
@@ -183,6 +197,16 @@ async def _body(receive: Any) -> bytes:
         message = await receive()
         body += message["body"]
     return body
+
+
+async def _pass_on(upstream: ResponseBodyReader, send: Any) -> dict[str, Any]:
+    """Send what comes, as it comes, and return its last event."""
+    await send({"type": "http.response.start", "status": 200, "headers": [_EVENTS]})
+    last: list[bytes] = []
+    while chunk := await upstream.read_chunk():
+        last = [*last[-1:], bytes(chunk)]  # the last event may begin in the chunk before
+        await send({"type": "http.response.body", "body": last[-1], "more_body": True})
+    return done_of(b"".join(last))
 
 
 async def _respond(send: Any, status: int, body: bytes) -> None:

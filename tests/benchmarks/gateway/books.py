@@ -130,12 +130,15 @@ def open_books(owner_url: str, tenants: Sequence[UUID]) -> None:
 
 
 def check_books(owner_url: str) -> None:
-    """Compare what is missing from each balance with its ledger.
+    """Compare what is missing from each balance with its ledger, and the product's quotas with its.
 
     Raises:
         BooksWrong: They differ.
     """
     with owner_connection(owner_url) as connection:
         found = connection.execute(text(_DIFFERENCES), {"start": START_TOKENS}).scalars().all()
+        own = connection.execute(text("SELECT * FROM ledger_differences()")).all()
     if found:
         raise BooksWrong(f"balance and ledger differ for {len(found)} tenants: {found[0]}")
+    if own:
+        raise BooksWrong(f"quota and ledger differ in {len(own)} figures: {own[0]}")

@@ -83,3 +83,18 @@ async def test_a_debit_has_its_row_and_a_balance_without_one_is_found(url: str) 
         await connection.close()
     with pytest.raises(BooksWrong, match="differ for 1 tenants"):
         check_books(url)
+
+
+async def test_a_quota_of_the_product_without_its_ledger_is_found(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("INSERT INTO tenants (id, name) VALUES ($1, 'acme')", ACME)
+        await connection.execute(
+            "INSERT INTO quota_periods (tenant_id, period, messages_used) "
+            "VALUES ($1, current_period(), 1)",
+            ACME,
+        )
+    finally:
+        await connection.close()
+    with pytest.raises(BooksWrong, match="quota and ledger differ in 1 figures"):
+        check_books(url)
