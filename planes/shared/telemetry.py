@@ -22,15 +22,8 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     Our own loggers write their lines themselves. By way of the standard library's, which those of
     libraries take, a line costs several times as much, and every request has one.
     """
-    processors: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
-    render = structlog.processors.JSONRenderer(serializer=_as_json)
     structlog.configure(
-        processors=[*processors, _add_name, render],
+        processors=_PROCESSORS,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         logger_factory=_Lines,
         cache_logger_on_first_use=True,
@@ -38,7 +31,7 @@ def configure_logging(service: str, level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *processors],
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *_COMMON],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.JSONRenderer(),
@@ -74,6 +67,20 @@ def _as_json(line: structlog.typing.EventDict, default: Callable[[object], objec
         return orjson.dumps(line, default=default)
     except TypeError:
         return json.dumps(line, default=default).encode()
+
+
+_COMMON: list[structlog.typing.Processor] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+]
+# One list for the process: a logger keeps the list it first wrote with.
+_PROCESSORS: list[structlog.typing.Processor] = [
+    *_COMMON,
+    _add_name,
+    structlog.processors.JSONRenderer(serializer=_as_json),
+]
 
 
 def new_trace_id() -> str:
