@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import Any, TypeAlias, cast
 
 import structlog
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 from redis.asyncio import Redis
@@ -91,6 +91,7 @@ from services.gateway.openai.service import OpenAIApi
 from services.gateway.openapi import DESCRIPTION, TAGS, describe, operation_id
 from services.gateway.outbound import outbound_client
 from services.gateway.plain_deadline import PlainDeadlineMiddleware
+from services.gateway.routing import PrefixRouter
 from services.gateway.settings import GatewaySettings
 from services.gateway.tenants.assembly import assemble as assemble_tenants
 from services.gateway.tenants.invitation_routes import router as invitation_router
@@ -483,7 +484,7 @@ def _add_routes(app: FastAPI) -> None:
     app.include_router(well_known_router)
     app.include_router(health_router)
     app.include_router(openai_router)
-    versioned = APIRouter(prefix=_VERSIONED, include_in_schema=False)
+    versioned = PrefixRouter(prefix=_VERSIONED, include_in_schema=False)
     for router in routers:
         versioned.include_router(router)
     app.include_router(versioned)

@@ -2,13 +2,14 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from services.gateway.admin.health import Health, HealthService
 from services.gateway.admin.metrics import GatewayMetrics
+from services.gateway.routing import PrefixRouter
 
-router = APIRouter(prefix="/health", tags=["Health"])
+router = PrefixRouter(prefix="/health", tags=["Health"])
 
 
 async def _health(request: Request) -> HealthService:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from fastapi.responses import StreamingResponse
 
 from services.gateway.auth.account import AccountDeletion, Proof
@@ -10,10 +10,11 @@ from services.gateway.auth.account_export import AccountExport
 from services.gateway.auth.account_schemas import AccountDeletedOut, AccountDeletionRequest
 from services.gateway.auth.dependencies import ClientDep, SignedIn
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 from services.gateway.tenants.responses import TAR_RESPONSE, TarResponse
 from services.gateway.tenants.schemas import TenantDeletedOut
 
-router = APIRouter(prefix="/auth/me", tags=["Identity"])
+router = PrefixRouter(prefix="/auth/me", tags=["Identity"])
 
 
 async def _deletion(request: Request) -> AccountDeletion:

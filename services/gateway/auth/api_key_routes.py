@@ -2,15 +2,16 @@
 
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from services.gateway.auth.api_key_schemas import ApiKeyOut, ApiKeyRequest, NewApiKeyOut
 from services.gateway.auth.dependencies import ApiKeysDep, SignedIn
 from services.gateway.pagination import Cursor, Limit, decode_id, encode_id
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 from services.gateway.schemas import Page
 
-router = APIRouter(prefix="/auth/api-keys", tags=["Identity"])
+router = PrefixRouter(prefix="/auth/api-keys", tags=["Identity"])
 
 
 @router.post(

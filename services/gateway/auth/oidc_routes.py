@@ -4,7 +4,7 @@ from typing import Annotated
 from urllib.parse import urlencode
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from planes.shared.errors import PlatformError
@@ -16,8 +16,9 @@ from services.gateway.auth.oidc_attempts import ATTEMPT_S
 from services.gateway.auth.schemas import OidcCodeRequest, TokensOut
 from services.gateway.auth.service import Client
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 
-router = APIRouter(prefix="/auth/oidc", tags=["Identity"])
+router = PrefixRouter(prefix="/auth/oidc", tags=["Identity"])
 
 _NO_STORE = {"cache-control": "no-store", "referrer-policy": "no-referrer"}
 _limited = Depends(AddressLimit("oidc", 60, needs_redis=True))

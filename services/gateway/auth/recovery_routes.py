@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 
 from services.gateway.auth.assembly import Identity
 from services.gateway.auth.dependencies import AddressLimit
@@ -15,8 +15,9 @@ from services.gateway.auth.schemas import (
     VerifyRequest,
 )
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 
-router = APIRouter(prefix="/auth", tags=["Identity"])
+router = PrefixRouter(prefix="/auth", tags=["Identity"])
 
 _limited = Depends(AddressLimit("recovery", 30, needs_redis=True))
 

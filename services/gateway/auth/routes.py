@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Form, Query, Response
+from fastapi import Depends, Form, Query, Response
 from fastapi.responses import JSONResponse
 
 from services.gateway.auth.dependencies import (
@@ -33,10 +33,11 @@ from services.gateway.auth.schemas import (
 )
 from services.gateway.pagination import Cursor, decode_id, encode_id
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 from services.gateway.schemas import Page
 
-router = APIRouter(prefix="/auth", tags=["Identity"])
-well_known = APIRouter(prefix="/.well-known", tags=["Identity"])
+router = PrefixRouter(prefix="/auth", tags=["Identity"])
+well_known = PrefixRouter(prefix="/.well-known", tags=["Identity"])
 
 
 @router.post(

@@ -1,13 +1,14 @@
 """`POST /auth/switch`."""
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from services.gateway.auth.account_schemas import SwitchRequest
 from services.gateway.auth.dependencies import AuthServiceDep, ClientDep, SignedIn
 from services.gateway.auth.schemas import TokensOut
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 
-router = APIRouter(prefix="/auth", tags=["Identity"])
+router = PrefixRouter(prefix="/auth", tags=["Identity"])
 
 
 @router.post("/switch", summary="Act in another tenant", responses=problem_responses(401, 404))

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import Header, Query, Request
 from fastapi.responses import Response
 
 from services.gateway.auth.dependencies import BillingReader, InvoiceReader, TenantOwner
@@ -28,9 +28,10 @@ from services.gateway.dependencies import BillingServiceDep
 from services.gateway.idempotency.dependencies import Idempotent
 from services.gateway.pagination import Cursor, Limit, decode_id, encode_id
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 from services.gateway.schemas import Page
 
-router = APIRouter(prefix="/billing", tags=["Billing"])
+router = PrefixRouter(prefix="/billing", tags=["Billing"])
 
 
 @router.get("/usage", summary="Get usage and quotas", responses=problem_responses(401, 403))

@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from fastapi.responses import Response
 
 from planes.shared.errors import InvalidInput, Unavailable
@@ -33,9 +33,10 @@ from services.gateway.pagination import (
     encode_number,
 )
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 from services.gateway.schemas import Page
 
-router = APIRouter(tags=["Chat"])
+router = PrefixRouter(tags=["Chat"])
 Listed = Annotated[
     bool,
     Query(description="false: those of single questions by `/v1/chat/completions` and `/query`."),

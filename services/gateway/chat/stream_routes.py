@@ -3,15 +3,16 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Header
+from fastapi import Header
 from fastapi.responses import Response, StreamingResponse
 
 from services.gateway.auth.dependencies import ConversationUser
 from services.gateway.chat.asking import EVENT_STREAM, FollowedStream
 from services.gateway.dependencies import StreamServiceDep
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 
-router = APIRouter(prefix="/chat/streams", tags=["Chat"])
+router = PrefixRouter(prefix="/chat/streams", tags=["Chat"])
 
 LastEventId = Annotated[
     str,

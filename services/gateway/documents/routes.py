@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 
 from planes.shared.domain import DocumentStatus
 from services.gateway.auth.dependencies import (
@@ -25,9 +25,10 @@ from services.gateway.documents.schemas import (
 )
 from services.gateway.pagination import Cursor, Limit, decode_id, encode_id
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 from services.gateway.schemas import Page
 
-router = APIRouter()
+router = PrefixRouter()
 _DOCUMENT = "/documents/{document_id:uuid}"  # a UUID, so that `batch` has no method but its own
 
 

@@ -3,7 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 
 from services.gateway.auth.dependencies import Uploader
 from services.gateway.dependencies import ReceiverDep, VersionsDep
@@ -12,8 +12,9 @@ from services.gateway.documents.multipart import MultipartForm
 from services.gateway.documents.schemas import BatchAnswer, TextsInput, UploadAnswer, UrlInput
 from services.gateway.idempotency.dependencies import Idempotent
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 
-router = APIRouter()
+router = PrefixRouter()
 
 
 async def _form(request: Request) -> MultipartForm:

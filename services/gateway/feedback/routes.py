@@ -1,16 +1,15 @@
 """`/feedback`, and the tenant's."""
 
-from fastapi import APIRouter
-
 from services.gateway.auth.dependencies import ConversationUser, FeedbackReader
 from services.gateway.dependencies import FeedbackServiceDep
 from services.gateway.feedback.schemas import Feedback, FeedbackInput
 from services.gateway.idempotency.dependencies import Idempotent
 from services.gateway.pagination import Cursor, Limit, decode_id, encode_id
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 from services.gateway.schemas import Page
 
-router = APIRouter()
+router = PrefixRouter()
 
 
 @router.post(

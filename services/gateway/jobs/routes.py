@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import Depends, Header, Request
 from fastapi.responses import StreamingResponse
 
 from services.gateway.auth.dependencies import DocumentReader, DocumentWriter
@@ -14,8 +14,9 @@ from services.gateway.jobs.schemas import Job, ProcessAnswer, ProcessInput
 from services.gateway.jobs.service import JobService
 from services.gateway.jobs.watching import JobStream, JobWatch
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 
-router = APIRouter(prefix="/jobs", tags=["Documents"])
+router = PrefixRouter(prefix="/jobs", tags=["Documents"])
 _EVENT_STREAM = "text/event-stream"
 _JOB = "/{job_id:uuid}"  # a UUID, so that `process-document` has no method but its own
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}

@@ -2,7 +2,6 @@
 
 import asyncio
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from services.gateway.auth.dependencies import AnyCaller, Asker, Searcher
@@ -22,8 +21,9 @@ from services.gateway.openai.schemas import (
     Models,
 )
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"])
+router = PrefixRouter(prefix="/v1", tags=["OpenAI"])
 
 
 @router.post(

@@ -2,13 +2,14 @@
 
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from services.gateway.auth.dependencies import SignedIn, TenantAdmin
 from services.gateway.dependencies import InvitationServiceDep
 from services.gateway.idempotency.dependencies import Idempotent
 from services.gateway.pagination import Cursor, Limit, decode_id, encode_id
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 from services.gateway.schemas import Page
 from services.gateway.tenants.schemas import (
     AcceptedOut,
@@ -18,7 +19,7 @@ from services.gateway.tenants.schemas import (
     NewInvitationOut,
 )
 
-router = APIRouter(prefix="/tenant/invitations", tags=["Tenant"])
+router = PrefixRouter(prefix="/tenant/invitations", tags=["Tenant"])
 
 
 @router.post(

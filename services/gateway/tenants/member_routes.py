@@ -2,17 +2,16 @@
 
 from uuid import UUID
 
-from fastapi import APIRouter
-
 from planes.shared.domain import Role
 from services.gateway.auth.dependencies import Remover, TenantAdmin, TenantReader
 from services.gateway.dependencies import MemberServiceDep
 from services.gateway.pagination import Cursor, Limit, decode_id, encode_id
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 from services.gateway.schemas import Page
 from services.gateway.tenants.schemas import MemberOut, RoleChange
 
-router = APIRouter(prefix="/tenant/members", tags=["Tenant"])
+router = PrefixRouter(prefix="/tenant/members", tags=["Tenant"])
 
 
 @router.get("", summary="List the members", responses=problem_responses(401, 403))

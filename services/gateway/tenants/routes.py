@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import Depends, Path, Query
 from fastapi.responses import StreamingResponse
 
 from services.gateway.audit import Action
@@ -23,6 +23,7 @@ from services.gateway.dependencies import (
 )
 from services.gateway.pagination import Cursor, Limit, decode_id, encode_id
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 from services.gateway.schemas import Page
 from services.gateway.tenants.audit_list import AuditFilter
 from services.gateway.tenants.responses import TAR_RESPONSE, TarResponse
@@ -35,7 +36,7 @@ from services.gateway.tenants.schemas import (
     TenantReceipt,
 )
 
-router = APIRouter(prefix="/tenant", tags=["Tenant"])
+router = PrefixRouter(prefix="/tenant", tags=["Tenant"])
 _RECEIPT_RATE = AddressLimit("receipts", 60)
 
 

@@ -3,17 +3,18 @@
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
 
 from services.gateway.auth.dependencies import TenantAdmin
 from services.gateway.idempotency.dependencies import Idempotent
 from services.gateway.pagination import Cursor, Limit, decode_id, encode_id
 from services.gateway.problems import problem_responses
+from services.gateway.routing import PrefixRouter
 from services.gateway.schemas import Page
 from services.gateway.webhooks.schemas import NewWebhook, TestAnswer, Webhook, WebhookInput
 from services.gateway.webhooks.service import WebhookService
 
-router = APIRouter(prefix="/webhooks", tags=["Tenant"])
+router = PrefixRouter(prefix="/webhooks", tags=["Tenant"])
 
 
 async def _webhooks(request: Request) -> WebhookService:
