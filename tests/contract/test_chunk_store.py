@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -189,6 +190,17 @@ async def test_a_rare_word_weighs_more_than_a_common_one(chunks: ChunkStore, pub
     found = await searched(chunks, "kingfisher river", direction(0, 1), scope=scope(), depth=10)
     best = max(found.candidates, key=lambda candidate: candidate.lexical or 0)
     assert best.chunk.text == "a kingfisher"
+
+
+async def test_every_word_of_a_long_question_counts(chunks: ChunkStore, publish: Any) -> None:
+    words = [f"heron{n:03}" for n in range(200)]
+    await publish(version_of(" ".join(words), "filler"), direction(1), direction(0, 1))
+    scores = []
+    for asked in (1, 31, 32, 33, 34, 199, 200):
+        question = " ".join(words[:asked])
+        found = await searched(chunks, question, direction(1), scope=scope(), depth=10)
+        scores.append(max(candidate.lexical or 0 for candidate in found.candidates))
+    assert all(less < more for less, more in pairwise(scores)), scores
 
 
 async def test_chunks_come_back_as_they_were_written(chunks: ChunkStore, publish: Any) -> None:

@@ -1,14 +1,15 @@
 """PostgreSQL: connections, and transactions that see one tenant."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import UUID
 
 import asyncpg
 import orjson
+import structlog
 
 from planes.shared.deadlines import seconds_left
 from planes.shared.errors import Unavailable
@@ -40,7 +41,7 @@ _SERVER_IS_GONE = (
     asyncpg.TooManyConnectionsError,
 )
 
-SCHEMA_REVISION = "0015"  # the newest of planes/shared/stores/migrations
+SCHEMA_REVISION = "0019"  # the newest of planes/shared/stores/migrations
 _NO_ANSWER = "The database does not answer. Try again in a moment."
 _BUSY = "Too many requests are waiting for the database. Try again in a moment."
 _STATE = """
@@ -55,6 +56,7 @@ _QUEUE_S = 30.0  # while others do
 _STATEMENT_S = 30.0
 _RELEASE_S = 1.0
 _LEAST_S = 0.5  # to put things right after a task's deadline
+_log = structlog.get_logger(__name__)
 
 
 class SchemaMismatch(RuntimeError):
@@ -338,6 +340,22 @@ async def _leave(connection: Any) -> None:
     trip for every use of a connection, as dear as most statements.
     """
     del connection
+
+
+@contextmanager
+def warnings_logged(connection: Connection) -> Iterator[None]:
+    """Log as errors what functions of the database warn of meanwhile."""
+    connection.add_log_listener(_log_warning)
+    try:
+        yield
+    finally:
+        with suppress(asyncpg.InterfaceError):  # the connection is lost, and its listeners
+            connection.remove_log_listener(_log_warning)
+
+
+def _log_warning(_: object, message: Any) -> None:
+    if message.severity_en == "WARNING":
+        _log.error("the database warns", reason=message.message)
 
 
 async def _prepare(connection: Any) -> None:

@@ -103,7 +103,10 @@ async def recent_answers(
 async def written_ago_s(
     connection: Connection, context: TenantContext, answer_id: UUID
 ) -> float | None:
-    """Return when an answer of the caller was last noted, in seconds; None: none is under way."""
+    """Return when an answer of the caller was last noted, in seconds; None: none is under way.
+
+    Below 0 where its writer is dead and the sweep has put its reservation off.
+    """
     ago: float | None = await connection.fetchval(
         "SELECT extract(epoch FROM now() + $4 - expires_at)::float8 FROM reservations "
         "WHERE tenant_id = $1 AND user_id = $2 AND id = $3",

@@ -286,7 +286,7 @@ class StreamService:
 
     async def _is_written(self, account: Account, answer_id: UUID) -> bool:
         ago_s = await self._written_ago_s(account, answer_id)
-        return ago_s is not None and ago_s < repository.WRITER_DEAD_S
+        return ago_s is not None and 0 <= ago_s < repository.WRITER_DEAD_S
 
     async def _written_ago_s(self, account: Account, answer_id: UUID) -> float | None:
         context = account.context

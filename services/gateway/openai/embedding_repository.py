@@ -7,7 +7,7 @@ from uuid import UUID
 
 from planes.shared.domain import TenantContext, new_id
 from planes.shared.errors import NotFound, QuotaExceeded
-from planes.shared.stores.postgres import Connection
+from planes.shared.stores.postgres import Connection, warnings_logged
 
 _LIFETIME = timedelta(seconds=90)  # longer than the serving plane may take
 
@@ -62,6 +62,10 @@ async def release(connection: Connection, context: TenantContext, request_id: UU
 
 
 async def sweep(connection: Connection) -> int:
-    """Give back one reservation that nobody carries on; returns how many."""
-    count: int = await connection.fetchval("SELECT sweep_embeddings(1)")
+    """Give back one reservation that nobody carries on; returns how many.
+
+    One that its tenant's books do not let end is put off for ten minutes and logged as an error.
+    """
+    with warnings_logged(connection):
+        count: int = await connection.fetchval("SELECT sweep_embeddings(1)")
     return count

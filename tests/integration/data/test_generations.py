@@ -409,8 +409,12 @@ async def test_a_document_that_is_doubted_while_a_switch_counts_keeps_it_from_ha
 
 
 async def test_a_builder_gives_way_to_documents_that_wait(
-    platform: Platform, generations: GenerationKeeper, builders: Builders
+    platform: Platform,
+    generations: GenerationKeeper,
+    builders: Builders,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("planes.data.pipeline.turn._LOOK_EVERY_S", 0.0)
     for _ in range(3):
         await platform.upload(RHINE * 4)
     await ingest_all(platform)

@@ -1,12 +1,14 @@
 """The functions that move money, at their edges, on a real PostgreSQL."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from planes.shared.domain import ChatMode, TenantContext, new_id
 from planes.shared.errors import Conflict
@@ -91,6 +93,20 @@ async def admin(database_urls: dict[str, str]) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def books(database_urls: dict[str, str], admin: Database) -> AsyncIterator[Books]:
+    async with _opened_books(database_urls, admin, "a@b.c") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def other_books(database_urls: dict[str, str], admin: Database) -> AsyncIterator[Books]:
+    async with _opened_books(database_urls, admin, "d@e.f") as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def _opened_books(
+    database_urls: dict[str, str], admin: Database, email: str
+) -> AsyncIterator[Books]:
     context = TenantContext(new_id(), new_id())
     async with admin.platform() as connection:
         await connection.execute(
@@ -98,8 +114,9 @@ async def books(database_urls: dict[str, str], admin: Database) -> AsyncIterator
         )
         await connection.execute(
             "INSERT INTO users (id, email, email_key, password_hash, display_name) "
-            "VALUES ($1, 'a@b.c', 'a@b.c', '', 'Ada')",
+            "VALUES ($1, $2, $2, '', 'Ada')",
             context.user_id,
+            email,
         )
     database = Database(database_urls["gateway"], service="test-gateway")
     await database.open()
@@ -163,6 +180,61 @@ async def test_a_dead_answer_is_billed_at_the_price_of_the_model_that_answered(
     assert stored["model"] == "dear"
     assert quota["cost_usd_used"] == bill["cost_usd"]
     assert quota["cost_usd_reserved"] == 0
+
+
+async def test_an_answer_changes_its_conversation_and_its_quota_in_place(books: Books) -> None:
+    first = books.intent()
+    await books.reserve(first)
+    await books.settle(first, _ANSWER)
+    intent = books.intent(first.conversation_id)
+    answer = replace(_ANSWER, ledger_id=new_id())
+    async with books.database.tenant(books.context.tenant_id) as connection:
+        await booking.reserve(connection, books.context, intent)
+        await booking.settle(connection, books.context, intent.answer_id, answer)
+        for table in ("conversations", "quota_periods"):
+            changed = await connection.fetchrow(
+                "SELECT pg_stat_get_xact_tuples_updated($1::regclass) AS rows, "
+                "pg_stat_get_xact_tuples_hot_updated($1::regclass) AS in_place",
+                table,
+            )
+            assert changed["rows"] >= 2
+            assert changed["in_place"] == changed["rows"], f"an index holds what changes: {table}"
+
+
+async def test_reservations_that_cannot_be_ended_keep_no_other_one(
+    books: Books, other_books: Books, admin: Database
+) -> None:
+    unanswered, noted, following = books.intent(), books.intent(), other_books.intent()
+    await books.reserve(unanswered)
+    await books.reserve(noted)
+    assert await books.checkpoint(noted, Produced(30, 5, "Two ye", "extractive"))
+    async with admin.platform() as connection:  # as if something had lost the reserved amounts
+        await connection.execute("UPDATE quota_periods SET tokens_reserved = 0")
+    await books.expire(admin)
+    await other_books.reserve(following)
+    await other_books.expire(admin)
+    async with admin.platform() as connection:
+        await connection.execute(
+            "UPDATE reservations SET expires_at = expires_at - $2::interval WHERE tenant_id = $1",
+            books.context.tenant_id,
+            _SECOND,
+        )
+    for stuck in (unanswered, noted):
+        with capture_logs() as logs:
+            assert await sweep_reservation(books.database)
+        assert [entry["log_level"] for entry in logs] == ["error"]
+        assert str(stuck.answer_id) in logs[0]["reason"]
+    assert await other_books.count("reservations") == 1
+    assert await sweep_reservation(books.database)
+    assert await other_books.count("reservations") == 0
+    assert not await sweep_reservation(books.database), "they are put off"
+    async with admin.platform() as connection:
+        due_in = await connection.fetch("SELECT expires_at - now() AS due_in FROM reservations")
+    assert all(timedelta(minutes=9) < row["due_in"] <= timedelta(minutes=10) for row in due_in)
+    assert len(due_in) == 2
+    assert await books.count("ledger") == 0, "nothing of them was done by half"
+    assert (await books.quota())["messages_reserved"] == 2
+    assert (await books.quota())["tokens_used"] == 0
 
 
 async def test_a_dead_answer_without_a_checkpoint_costs_nothing_and_keeps_its_question(

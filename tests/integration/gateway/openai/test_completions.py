@@ -145,19 +145,27 @@ async def test_what_a_program_asked_long_ago_is_deleted_unless_it_was_rated(
 ) -> None:
     answers = [
         await openai.chat.completions.create(model="test-model", messages=QUESTION)
-        for _ in range(2)
+        for _ in range(3)
     ]
+    rated, still_asked, idle = ((each.model_extra or {})["conversation_id"] for each in answers)
     listed = (await person.http.post("/chat", json={"message": "And here?"})).json()
     message_id = (answers[0].choices[0].message.model_extra or {})["message_id"]
-    rated = await person.http.post("/feedback", json={"message_id": message_id, "rating": "up"})
-    assert rated.status_code == 201, rated.text
+    rating = await person.http.post("/feedback", json={"message_id": message_id, "rating": "up"})
+    assert rating.status_code == 201, rating.text
+    owner = await asyncpg.connect(database_urls["admin"])
+    await owner.execute("UPDATE conversations SET created_at = now() - interval '40 days'")
+    await owner.execute(
+        "UPDATE conversations SET updated_at = created_at WHERE id <> $1", still_asked
+    )
+    await owner.close()
     database = Database(database_urls["gateway"], service="test")
     await database.open()
-    assert await expire_unlisted(database, timedelta(days=1)) == 0
-    assert await expire_unlisted(database, timedelta(seconds=-60)) == 1
+    assert await expire_unlisted(database, timedelta(days=41)) == 0
+    assert await expire_unlisted(database, timedelta(days=39)) == 1
     await database.close()
     left = (await person.http.get("/conversations", params={"listed": False})).json()["items"]
-    assert [each["id"] for each in left] == [(answers[0].model_extra or {})["conversation_id"]]
+    assert {each["id"] for each in left} == {rated, still_asked}
+    assert (await person.http.get(f"/conversations/{idle}/messages")).status_code == 404
     [kept] = (await person.http.get("/conversations")).json()["items"]
     assert kept["id"] == listed["conversation_id"]
 

@@ -10,6 +10,7 @@ import asyncpg
 import openai as openai_package
 import pytest
 from openai import AsyncOpenAI, OpenAI
+from structlog.testing import capture_logs
 
 from planes.shared.domain import new_id
 from tests.integration.gateway.conftest import Gateway, Person, until
@@ -145,3 +146,22 @@ async def test_a_reservation_that_nobody_carries_on_is_given_back(
     settle = "SELECT settle_embedding($1, $2, $3, 7)"
     assert await admin.fetchval(settle, ids[0], ids[2], new_id()) is None
     assert await admin.fetch("SELECT * FROM ledger_differences()") == []
+
+
+async def test_a_reservation_that_cannot_be_given_back_keeps_no_other_one(
+    gateway: Gateway, person: Person, admin: asyncpg.Connection
+) -> None:
+    ids = UUID(person.tenant_id), UUID(person.user_id)
+    query = "SELECT reserve_embedding($1, $2, $3, 'm', 7, $4)"
+    stuck, following = new_id(), new_id()
+    assert await admin.fetchval(query, *ids, stuck, timedelta(seconds=-2)) == "reserved"
+    assert await admin.fetchval(query, *ids, following, timedelta(seconds=-1)) == "reserved"
+    # as if something had lost the reserved amount of the first
+    await admin.execute("UPDATE embedding_reservations SET tokens = 15 WHERE id = $1", stuck)
+    with capture_logs() as logs:
+        await gateway.app.state.embeddings.sweep()
+    assert [entry["log_level"] for entry in logs] == ["error"]
+    assert str(stuck) in logs[0]["reason"]
+    left = await admin.fetch("SELECT id, expires_at - now() AS due_in FROM embedding_reservations")
+    assert [row["id"] for row in left] == [stuck]
+    assert left[0]["due_in"] > timedelta(minutes=9)
