@@ -67,7 +67,7 @@ class Corpus:
 
     def nearest(self, vector: Vectors, count: int) -> list[UUID]:
         """Return the exact nearest chunks, the nearest first."""
-        cosines = self.vectors @ vector
+        cosines = np.vecdot(self.vectors, vector)  # `@` would take several threads
         found = np.argpartition(-cosines, min(count, len(cosines)) - 1)[:count]
         return [self.ids[place] for place in found[np.argsort(-cosines[found])]]
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from tests.benchmarks.cpu import used_s
@@ -83,10 +84,11 @@ def _processors(looks: Sequence[Look], requests: int) -> Figure:
     labels = [
         f"{kind}: {1e3 * total[kind] / max(1, requests):.1f} CPU-ms a request" for kind in kinds
     ]
-    axes.stackplot(seconds, busy, labels=labels)
+    colors = [colormaps["tab20"](number) for number in range(len(kinds))]
+    axes.stackplot(seconds, busy, labels=labels, colors=colors)
     axes.set_xlabel("s")
     axes.set_ylabel("processors busy")
-    axes.legend(loc="upper left", fontsize="small")
+    figure.legend(loc="outside right upper", fontsize="small", reverse=True)
     return figure
 
 
