@@ -40,6 +40,7 @@ _WAIT_S = 3.0
 _SENTINEL_WAIT_S = 0.3  # one that hangs is passed over within a script's second, and so is
 _NODE_WAIT_S = 0.5  # a node of a cluster: then another one says how it is laid out now
 _NODE_CONNECTIONS = 1024  # transactions and subscriptions do not wait for their turn
+_REDIRECTIONS = 5  # of commands to other nodes, before the whole layout is looked at again
 
 
 def redis_client(
@@ -176,6 +177,10 @@ class _Cluster(RedisCluster):
 
     The driver looks how the cluster is laid out now after an error, and not after it was cancelled,
     which is what callers with a deadline do. So a node has a shorter one, kept here.
+
+    A connection that breaks has its command asked again, and a script may have counted by then. So
+    none is broken without need: the driver closes all of them after some redirections, of which its
+    first commands bring many where they are asked together, before it knows any node.
     """
 
     def __init__(self, address: RedisAddress, options: dict[str, Any], max_commands: int) -> None:
@@ -184,6 +189,7 @@ class _Cluster(RedisCluster):
             startup_nodes=[ClusterNode(host, port) for host, port in address.nodes],
             require_full_coverage=False,
             retry=Retry(NoBackoff(), 1),
+            reinitialize_steps=0,
             max_connections=_NODE_CONNECTIONS,
             socket_timeout=_WAIT_S,
             socket_connect_timeout=_WAIT_S,
@@ -198,6 +204,8 @@ class _Cluster(RedisCluster):
     async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
         """Run one command when it is its turn."""
         async with self._turns:
+            if self.get_default_node() is None:
+                await self.initialize()
             return await super().execute_command(*args, **kwargs)
 
     async def aclose(self) -> None:
@@ -208,7 +216,7 @@ class _Cluster(RedisCluster):
     async def _execute_command(self, target_node: ClusterNode, *args: Any, **kwargs: Any) -> Any:
         try:
             async with answer_within(_NODE_WAIT_S):
-                return await super()._execute_command(target_node, *args, **kwargs)
+                answer = await super()._execute_command(target_node, *args, **kwargs)
         except TimeoutError as error:  # perhaps it was carried out: not to be asked again
             await self.nodes_manager.initialize(last_failed_node_name=target_node.name)
             raise _NodeHangs(f"{target_node.name} does not answer") from error
@@ -218,6 +226,10 @@ class _Cluster(RedisCluster):
             # an error of another call has just closed the connection, and its stream is None
             self._initialize = True
             raise RedisConnectionError(f"the connection to {target_node.name} is gone") from error
+        if self.reinitialize_counter >= _REDIRECTIONS:
+            self.reinitialize_counter = 0
+            self._initialize = True  # at the next command; what is under way keeps its connection
+        return answer
 
 
 class _NodeHangs(RedisTimeoutError):
