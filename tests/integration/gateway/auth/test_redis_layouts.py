@@ -308,7 +308,7 @@ async def test_a_command_under_way_is_not_asked_again_where_slots_have_moved(
             node.ask("CLUSTER", "SETSLOT", slot_of(key), "NODE", identity)
     third.freeze()
     try:
-        waiting = asyncio.create_task(redis.incr(stays))
+        waiting = asyncio.ensure_future(redis.incr(stays))
         await asyncio.sleep(0.1)
         assert [await redis.incr(key) for key in moved] == [1] * 5
     finally:
