@@ -66,15 +66,13 @@ load-test: ## Let USERS=1000 people with THINK_S=60 work on the running platform
 
 benchmark: ## Measure PARTS=gateway,... (else all) beside bare loops, ROUNDS=7 times; polyplane benchmark compares
 	@$(MAKE) --no-print-directory EXTRAS=load setup
-	$(BIN)/python -m tests.benchmarks
-	$(BIN)/python -m tests.benchmarks.plots
+	$(BIN)/python -m tests.benchmarks; measured=$$?; $(BIN)/python -m tests.benchmarks.plots && exit $$measured
 
 benchmark-peers: ## Measure LiteLLM's proxy under the gateway's load, in an environment of its own (.venv-peers, 150 MB to download)
 	@$(MAKE) --no-print-directory EXTRAS=load setup
 	$(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/pip install --quiet 'litellm[proxy]==$(LITELLM)'
-	PARTS=gateway,peers $(BIN)/python -m tests.benchmarks
-	$(BIN)/python -m tests.benchmarks.plots
+	PARTS=gateway,peers $(BIN)/python -m tests.benchmarks; measured=$$?; $(BIN)/python -m tests.benchmarks.plots && exit $$measured
 
 copy-drill: setup ## Move CHUNKS=100000 to another store (TO=mongo or qdrant) and back, killed on the way
 	$(BIN)/python -m tests.evaluation.copying.drill --to $${TO:-mongo} --chunks $${CHUNKS:-100000}

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,10 +36,10 @@ console = Console(highlight=False, width=120)
 
 
 def main(path: Path) -> None:
-    """Measure part after part; what is measured is kept, whatever happens to the next.
+    """Measure part after part; what is measured is kept, whatever happens to another.
 
     Raises:
-        SystemExit: A part is unknown, or the file holds something else.
+        SystemExit: A part is unknown, or failed, or the file holds something else.
     """
     cores = Cores.of_this_process()
     conditions = Conditions(cores, int(os.environ.get("ROUNDS", _ROUNDS)))
@@ -48,14 +49,23 @@ def main(path: Path) -> None:
     except (parts.NoSuchPart, NotResults) as error:
         raise SystemExit(str(error)) from error
     commit = _commit()
+    failed = []
     for name in names:
-        measured = _measure(name, conditions, commit)
-        pin(0, cores.all)  # a part may have pinned this process
+        try:
+            measured = _measure(name, conditions, commit)
+        except (Exception, SystemExit):  # which servers and their checks raise
+            traceback.print_exc()
+            failed.append(name)
+            continue
+        finally:
+            pin(0, cores.all)  # a part may have pinned this process
         results = replace(results, parts={**results.parts, name: measured})
         write_results(path, results)
         console.print(f"\n[bold]{name}[/], {measured.wall_s:.0f} s", table(measured), sep="\n")
     for key, value in machine.describe().items():
         console.print(f"{key}: {value}", markup=False)
+    if failed:
+        raise SystemExit(f"Not measured, see above: {', '.join(failed)}.")
 
 
 def _measure(name: str, conditions: Conditions, commit: str) -> PartResults:

@@ -2,14 +2,16 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from services.cli.benchmark_results import PartResults
+from services.cli.benchmark_results import PartResults, read_results
 from tests.benchmarks import parts
+from tests.benchmarks.__main__ import main
 from tests.benchmarks.pinning import Cores, pin, pinned
-from tests.benchmarks.records import Measurement, in_turns, table
+from tests.benchmarks.records import Conditions, Measurement, in_turns, table
 
 
 def test_without_names_every_part_runs_but_those_on_request() -> None:
@@ -79,3 +81,19 @@ def test_processors_are_divided_and_processes_stay_on_them(usable: set[int]) -> 
         "wrk",
         "-t1",
     ]
+
+
+@pytest.mark.usefixtures("usable")
+def test_a_part_that_fails_keeps_no_other_from_being_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(name: str, conditions: Conditions) -> Iterator[Measurement]:
+        yield Measurement(f"{name}.rate", "1/s", (1.0,) * conditions.rounds, "higher")
+        if name == "retrieval":
+            raise SystemExit("no answer")
+
+    monkeypatch.setattr(parts, "measure", measure)
+    monkeypatch.setenv("PARTS", "gateway,retrieval,chat_log")
+    with pytest.raises(SystemExit, match=r"Not measured, see above: retrieval\."):
+        main(tmp_path / "results.json")
+    assert list(read_results(tmp_path / "results.json").parts) == ["gateway", "chat_log"]
