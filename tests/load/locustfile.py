@@ -105,7 +105,7 @@ class Visitor(FastHttpUser):
             if event == "done":
                 self._keep(Answer.of(data, text))
             else:
-                answer.failure(f"the stream ends with {event}: {data}")
+                answer.failure(f"the stream ends with {event}: {data.get('detail', data)}")
 
     @task(12)
     def read(self) -> None:
@@ -200,8 +200,16 @@ def _expect(answer: ResponseContextManager, status: int) -> bool:
     if answer.status_code == status:
         return True
     if answer.status_code:  # else no answer came, and locust says why
-        answer.failure(f"{answer.status_code}: {(answer.text or '')[:200]}")
+        answer.failure(f"{answer.status_code}: {_reason(answer)}")
     return False
+
+
+def _reason(answer: ResponseContextManager) -> str:
+    """Return what a problem says, without its `trace_id`: failures are counted by their reasons."""
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return (answer.text or "")[:200]
 
 
 def _events(answer: ResponseContextManager) -> Iterator[tuple[str, dict[str, Any]]]:
