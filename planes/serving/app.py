@@ -53,7 +53,7 @@ def build(settings: ServingSettings) -> "Application":
         **scaling(settings.ingress_replicas, target=most // 4, most=most + _BESIDE, queued=most)
     )
     embedder = embedder_class.options(
-        **scaling(settings.embedder_replicas, target=32, most=256, queued=2 * most)
+        **scaling(settings.embedder_replicas, target=32, most=2 * most, queued=2 * most)
     ).bind(
         threads=settings.embedder_threads,
         precision=settings.embedding_precision,

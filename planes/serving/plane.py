@@ -223,7 +223,13 @@ def build_plane(
     async def retriever_of(tenant_id: UUID, generation: int) -> HybridRetriever:
         model = await registry.embedder_of(generation)
         embed_once, reranker = embeddings.of(tenant_id, model), reranker_by(model)
-        return HybridRetriever(chunks, registry, embed_once, reranker)
+        return HybridRetriever(
+            chunks,
+            registry,
+            embed_once,
+            reranker,
+            reranker_deadline_s=settings.reranker_deadline_s,
+        )
 
     retriever = CachedRetriever(retriever_of, registry, cache, keys)
     answers = AnswerCache(cache, keys, CitationCheck(database, chunks), settings.cached_modes)

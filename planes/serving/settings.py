@@ -51,7 +51,7 @@ class ServingSettings(ChunkStoreSettings, RedisSettings):
     )
 
     reranker: str = Field(default="sentences", min_length=1)
-    reranker_deadline_s: float = Field(default=2.0, gt=0)
+    reranker_deadline_s: float = Field(default=5.0, gt=0)
 
     generator: Literal["auto", "qwen", "openai", "extractive"] = "auto"
     openai_base_url: str | None = None

@@ -20,10 +20,6 @@ Embedded: TypeAlias = tuple[Chunk, Vectors]
 """A chunk and its vector."""
 
 
-class RerankerLate(Exception):
-    """The model was not done in time; the ranking stands as it was."""
-
-
 class Reranker(Protocol):
     """Reads the best of a ranking together with the question, and orders them anew.
 
@@ -45,7 +41,6 @@ class Reranker(Protocol):
             first: The chunks of its first `depth` candidates, in their order.
 
         Raises:
-            RerankerLate: The model was not done in time.
             Unavailable: The model does not answer.
         """
         ...

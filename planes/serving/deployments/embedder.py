@@ -1,16 +1,14 @@
-"""The embedder as a deployment: questions that arrive together share an inference.
-
-A batch is bounded by its texts, so that a question waits for little beside it.
-"""
+"""The embedder as a deployment: calls that wait share an inference."""
 
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from ray import serve
 
+from planes.serving.deployments.embedding_queue import Call, EmbeddingQueue
 from planes.serving.deployments.loopback import listen_on_loopback_where_alone
 from planes.shared.embedding_models import MODEL_NAME, WeightsError, find_model
 from planes.shared.settings import EmbeddingPrecision
@@ -18,19 +16,8 @@ from planes.shared.settings import EmbeddingPrecision
 if TYPE_CHECKING:
     from planes.shared.embedding import BertEmbedder, Vectors
 
-REQUEST_TEXTS = 64
-"""The most texts of one call."""
-
-_BATCH_TEXTS = 128
-
-
-Call: TypeAlias = tuple[Sequence[str], str]
-"""Texts, and the name of the model that they are embedded by."""
-
-
-def texts_of(calls: Sequence[Call]) -> int:
-    """Return how many texts calls have together."""
-    return sum(len(texts) for texts, _ in calls)
+REQUEST_TEXTS = 32
+"""The most texts of one call, and of a batch: what a question waits for at the most."""
 
 
 @serve.deployment(ray_actor_options={"num_cpus": 0})
@@ -50,6 +37,9 @@ class Embedder:
         self._models_dir = models_dir
         self._embedders: dict[str, BertEmbedder] = {}
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="embedder")
+        self._queue: EmbeddingQueue[Vectors | WeightsError] = EmbeddingQueue(
+            self._embed, self._thread, batch_texts=REQUEST_TEXTS
+        )
         self._embedder(MODEL_NAME)
 
     async def check_health(self) -> None:
@@ -57,15 +47,13 @@ class Embedder:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._thread, self._embed, [(["health"], MODEL_NAME)])
 
-    @serve.batch(max_batch_size=_BATCH_TEXTS, batch_wait_timeout_s=0.0, batch_size_fn=texts_of)
-    async def embed(self, calls: list[Call]) -> "list[Vectors | WeightsError]":
-        """Return one array a call, one unit vector a text; a call has `REQUEST_TEXTS` at most.
+    async def embed(self, call: Call) -> "Vectors | WeightsError":
+        """Return one unit vector a text; a call has `REQUEST_TEXTS` at most.
 
-        A model that is not there gives the error in place of the array, so that other calls of the
-        batch are answered.
+        A model that is not there gives the error in place of the vectors, so that other calls of
+        the batch are answered.
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._embed, calls)
+        return await self._queue.embed(call)
 
     def _embed(self, calls: Sequence[Call]) -> "list[Vectors | WeightsError]":
         found: dict[int, Vectors | WeightsError] = {}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from planes.serving.retrieval.hybrid import Embed, EmbedBy, Vectors
     from planes.serving.settings import ServingSettings
 
-_EMBED_S = 10.0
+_EMBED_S = 30.0  # the wait for its turn included
 _log = structlog.get_logger(__name__)
 
 

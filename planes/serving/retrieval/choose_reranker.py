@@ -60,5 +60,5 @@ def build_reranker(
             f"SERVING_RERANKER={settings.reranker}: there are no such weights. Set it to the "
             "folder of a cross-encoder, or to its name where the model hub can be reached."
         ) from error
-    reranker = CrossEncoderReranker(score, deadline_s=settings.reranker_deadline_s)
+    reranker = CrossEncoderReranker(score)
     return lambda _: reranker

@@ -11,11 +11,9 @@ from importlib.util import find_spec
 from typing import Any, TypeAlias
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 
 from planes.shared.domain import Chunk, Ranked
-from planes.shared.index_ports import RerankerLate
 
 Pairs: TypeAlias = Sequence[tuple[str, str]]
 Scorer: TypeAlias = Callable[[Pairs], Sequence[float]]
@@ -24,7 +22,6 @@ Scorer: TypeAlias = Callable[[Pairs], Sequence[float]]
 _BATCH = 8
 _MAX_TOKENS = 512  # of question and passage together
 _MAX_QUESTION_CHARS = 1000  # leaves room for the passage
-_log = structlog.get_logger(__name__)
 
 
 def is_installed() -> bool:
@@ -58,20 +55,16 @@ def load_cross_encoder(weights: str) -> Scorer:
 class CrossEncoderReranker:
     """Orders the first passages of a ranking by a model's scores; the others follow as they were.
 
-    The model works in a thread of its own, so that the replica's event loop stays free.
-
-    Attributes:
-        missed: How many rankings were not done in time.
+    The model works in a thread of its own, so that the replica's event loop stays free. A ranking
+    that is cancelled while it waits for its turn never begins.
     """
 
     depth = 20  # passages
 
-    def __init__(self, score: Scorer, *, deadline_s: float) -> None:
-        """Store the model, and how long a ranking may take, the wait for its turn included."""
+    def __init__(self, score: Scorer) -> None:
+        """Store the model."""
         self._score = score
-        self._deadline_s = deadline_s
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reranker")
-        self.missed = 0
 
     async def rerank(
         self,
@@ -84,21 +77,11 @@ class CrossEncoderReranker:
 
         They share out the scores that they had, so that scores fall along the whole list and keep
         the meaning that they have elsewhere.
-
-        Raises:
-            RerankerLate: The model was not done in time.
         """
         del vector
         pairs = [(question[:_MAX_QUESTION_CHARS], _read(chunk)) for chunk in first]
         loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                # one that still waits for its turn at the deadline never begins
-                scores = await loop.run_in_executor(self._thread, self._score, pairs)
-        except TimeoutError as error:
-            self.missed += 1
-            _log.warning("reranker missed its deadline", s=self._deadline_s, missed=self.missed)
-            raise RerankerLate from error
+        scores = await loop.run_in_executor(self._thread, self._score, pairs)
         order = sorted(range(len(first)), key=lambda place: (-scores[place], place))
         reordered = [
             Ranked(ranked[place].candidate, held.score)

@@ -15,7 +15,7 @@ from planes.serving.retrieval.fusion import fuse
 from planes.serving.retrieval.registry import DocumentRegistry, NamedVersion
 from planes.serving.tracing import note, span
 from planes.shared.domain import Arms, Chunk, Passage, Ranked, SearchScope
-from planes.shared.index_ports import ChunkReader, Reranker, RerankerLate
+from planes.shared.index_ports import ChunkReader, Reranker
 
 Vectors: TypeAlias = NDArray[np.float32]
 Embed: TypeAlias = Callable[[Sequence[str]], Awaitable[Vectors]]
@@ -51,12 +51,15 @@ class HybridRetriever:
         registry: DocumentRegistry,
         embed: Embed,
         reranker: Reranker | None = None,
+        *,
+        reranker_deadline_s: float | None = None,
     ) -> None:
-        """Store the parts; without a reranker the order is that of the arms."""
+        """Store the parts; without a reranker, or where it is late, the order is the arms'."""
         self._chunks = chunks
         self._registry = registry
         self._embed = embed
         self._reranker = reranker
+        self._reranker_deadline_s = reranker_deadline_s
 
     async def retrieve(self, question: str, *, scope: SearchScope, k: int) -> Retrieved:
         """Return at most `k` passages of living documents in `scope`, none twice.
@@ -75,9 +78,14 @@ class HybridRetriever:
         if self._reranker is not None and ranked:
             first = [reading.chunk_of(item) for item in ranked[: self._reranker.depth]]
             with span("rerank", candidates=len(ranked)):
+                deadline = asyncio.timeout(self._reranker_deadline_s)
                 try:
-                    ranked = await self._reranker.rerank(question, vector, ranked, first)
-                except RerankerLate:
+                    async with deadline:
+                        ranked = await self._reranker.rerank(question, vector, ranked, first)
+                except TimeoutError:
+                    if not deadline.expired():
+                        raise
+                    _log.warning("reranker missed its deadline", s=self._reranker_deadline_s)
                     is_reranked = False
         passages = await reading.passages(ranked, k)
         return Retrieved(passages, _closeness(passages, arms), is_reranked)

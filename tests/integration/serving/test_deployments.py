@@ -22,8 +22,8 @@ pytestmark = [
 
 
 @serve.deployment
-class UnbatchedEmbedder:
-    """The embedder without `serve.batch`, which needs a replica."""
+class LocalEmbedder:
+    """An embedder that fails as Serve does where there are no texts."""
 
     def __init__(self) -> None:
         self._embedder = MiniLMEmbedder()
@@ -65,7 +65,7 @@ async def test_the_ingress_embeds_through_a_handle_and_translates_its_failures(
     database_urls: Mapping[str, str],
 ) -> None:
     del database_urls
-    handle = serve.run(UnbatchedEmbedder.bind(), _local_testing_mode=True)
+    handle = serve.run(LocalEmbedder.bind(), _local_testing_mode=True)
     embed = embedding_by(handle)(MODEL_NAME)
     assert (await embed(["a harbour", "a bridge"])).shape == (2, 384)
     with pytest.raises(Unavailable, match="embedder"):

@@ -1,7 +1,7 @@
 import asyncio
 from base64 import b64decode
-from collections.abc import AsyncIterator, Mapping
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -14,7 +14,7 @@ from planes.serving.http import create_app
 from planes.serving.plane import build_plane
 from planes.serving.settings import ServingSettings
 from planes.shared.domain import TenantContext
-from planes.shared.embedding import MiniLMEmbedder
+from planes.shared.embedding import MiniLMEmbedder, Vectors
 from planes.shared.errors import Unavailable
 from planes.shared.wire import Done, EmbedResponse, SearchResponse, ServingHealth, ServingTokens
 from services.embedded.ports import free_port
@@ -45,12 +45,18 @@ def app(
 ) -> FastAPI:
     monkeypatch.setenv("DATABASE_URL", database_urls["serving"])
     monkeypatch.setenv("SERVING_TOKEN_SECRET", TOKEN_SECRET)
-    settings = ServingSettings(generator="extractive")
+    settings = ServingSettings(generator="extractive", reranker_deadline_s=60)
     return create_app(build_plane(settings, lambda _: embedding_in_process(embedder)))
 
 
 @pytest.fixture
 async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(app) as client:
+        yield client
+
+
+@asynccontextmanager
+async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
@@ -102,6 +108,34 @@ async def test_an_answer_quotes_the_document_it_cites(
     assert "1901" in done.content
     assert done.grounded
     assert done.model == "extractive"
+
+
+async def test_an_answer_does_not_wait_for_the_order_of_its_passages(
+    library: Library, embedder: MiniLMEmbedder, app: FastAPI
+) -> None:
+    del app  # its settings stand in the environment
+    is_stuck = True
+
+    async def embed(texts: Sequence[str]) -> Vectors:
+        nonlocal is_stuck
+        if is_stuck and len(texts) > 1:  # the sentences that the order is made by
+            is_stuck = False
+            await asyncio.Event().wait()
+        return embedder.embed(texts)
+
+    tenant = await library.add_tenant()
+    await library.add_document(tenant, "harbour.txt", HARBOUR)
+    settings = ServingSettings(generator="extractive", reranker_deadline_s=0.2)
+    async with client_of(create_app(build_plane(settings, lambda _: embed))) as client:
+        body = question("When was the old harbour of Leith opened?")
+        response = await client.post("/v1/answer", json=body, headers=headers(tenant))
+        events = events_of(response.text)
+        assert {"name": "rerank", "detail": "late"} in [data for _, _, data in events]
+        done = Done.model_validate(events[-1][2])
+        assert "1901" in done.content
+        assert done.citations
+        found = await search(client, tenant, "When was the old harbour of Leith opened?")
+        assert found == HARBOUR
 
 
 async def test_search_never_returns_another_tenants_chunk(
