@@ -135,9 +135,8 @@ def test_down_leaves_no_process_and_up_finds_the_data(
 ) -> None:
     platform.command("down")
     assert leftovers(Home(platform.home)) == []
-    began = time.monotonic()
-    platform.command("up")
-    assert time.monotonic() - began < 60  # 20 s on an idle machine
+    platform.command("up")  # how long it takes: `make benchmark PARTS=start`
+    _until(lambda: _health(platform) == "ok", timeout_s=30, what="the platform is well")
     assert _can_log_in(platform, account)
 
 
